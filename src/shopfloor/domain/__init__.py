@@ -1,0 +1,1 @@
+"""The rules of the floor: no I/O, no async, no clock, no randomness."""

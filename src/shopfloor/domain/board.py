@@ -1,0 +1,126 @@
+"""State as a fold of the log: what became of every order and every run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain import runs, values
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.fold import OURS, change, counts, creation, fold
+from shopfloor.domain.order import FINAL, Record, State
+from shopfloor.domain.runs import Run
+
+__all__ = ["OURS", "Board", "Request", "Run", "at_rest", "counts", "creation", "fold"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asked for from another terminal."""
+
+    event_id: str
+    verb: str
+    order: str = ""
+    text: str = ""
+    actor: str = "human"
+
+
+class Board:
+    """All records and runs, requests that wait for an answer, and what the log holds that does not count."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.runs: dict[str, Run] = {}
+        self.requests: dict[str, Request] = {}
+        self.controller = 0
+        self.controller_info: dict[str, Any] = {}
+        self.paused = False
+        self.uncounted = 0
+        """lines that claim what only the living controller may say"""
+        self.last_event = ""
+
+    def apply(self, event: Event) -> str:
+        """Fold one more event in; returns the id of the order it changed, or an empty string."""
+        self.last_event = event.event_id
+        stamp = event.sf.controller if event.sf else 0
+        if not counts(event) or 0 < stamp < self.controller:
+            self.uncounted += 1
+            return ""
+        self._general(event)
+        changed = self._fold(event)
+        run = self.runs.get(event.correlation_id or "")
+        if run is not None and stamp > 0:
+            runs.follow(run, event, changed=bool(changed))
+        return changed
+
+    def run_of(self, record: Record) -> Run | None:
+        """The run an order belongs to."""
+        return self.runs.get(record.order.run)
+
+    def unfinished(self) -> Run | None:
+        """The newest run that was not seen to finish, or that has an order which is not at rest; else None."""
+        newest_first = reversed(self.runs.values())
+        return next((run for run in newest_first if run.finished_at is None or self.open_orders(run)), None)
+
+    def open_orders(self, run: Run) -> list[Record]:
+        """The orders of a run that are not at rest: neither ended, nor verified and waiting for a person."""
+        return [r for r in (self.records[o] for o in run.orders) if not at_rest(r, run)]
+
+    def spent_usd(self, run: Run) -> float:
+        """What the run's attempts reported so far; unpriced attempts do not count."""
+        return sum(self.records[o].cost_usd or 0.0 for o in run.orders)
+
+    def find(self, name: str) -> list[Record]:
+        """Records by id, else by name (the newest run first), else by a unique beginning of id or name."""
+        if name in self.records:
+            return [self.records[name]]
+        newest = list(reversed(self.records.values()))
+        exact = [r for r in newest if r.order.name == name]
+        if exact:
+            return exact[:1]
+        return [r for r in newest if r.order.id.startswith(name) or r.order.name.startswith(name)]
+
+    def _general(self, event: Event) -> None:
+        data = event.data
+        if event.event_type == E.CONTROLLER_STARTED:
+            self.controller = max(self.controller, values.count(data, "generation"))
+            self.controller_info = dict(data)
+        elif event.event_type == E.RUN_STARTED:
+            self.uncounted += not runs.started(self.runs, event)
+        elif event.event_type == E.REQUEST:
+            self.requests[event.event_id] = Request(
+                event_id=event.event_id,
+                verb=values.text(data, "verb"),
+                order=event.order_id,
+                text=values.text(data, "text"),
+                actor=event.actor,
+            )
+        elif event.event_type == E.HANDLED:
+            self.requests.pop(event.caused_by or "", None)
+            if data.get("result") == "ok" and data.get("verb") in ("pause", "resume"):
+                self.paused = data["verb"] == "pause"
+
+    def _fold(self, event: Event) -> str:
+        order = event.order_id
+        if not order:
+            return ""
+        known = self.records.get(order)
+        if known is not None:
+            return order if change(known, event) else ""
+        record = fold(None, event)
+        if record is None:
+            return ""
+        self.records[order] = record
+        run = self.run_of(record)
+        if run is not None:
+            run.orders.append(order)
+        return order
+
+
+def at_rest(record: Record, run: Run | None) -> bool:
+    """True when nothing more happens to it without a person: it ended, or is verified and is to be landed by hand."""
+    if record.state in FINAL:
+        return True
+    if record.state is not State.VERIFIED or record.accepted:
+        return False
+    return run is not None and run.land != "auto"

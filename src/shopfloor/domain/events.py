@@ -1,0 +1,126 @@
+"""The event: its envelope, its names, and who may say what.
+
+Envelope and names follow the VerMAS contract wherever one exists (``work_order.*``, ``agent.*``, ``verify.*``); ours
+stand beside them. The extra key ``sf`` carries the controller's generation, the sequence of the logical change, and the
+place of the line in its group; readers that do not know it ignore it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+SCHEMA = 1
+
+
+class E(StrEnum):
+    """Every event type that Shopfloor writes."""
+
+    LOG_OPENED = "log.opened"
+    CONTROLLER_STARTED = "controller.started"
+    CONTROLLER_STOPPED = "controller.stopped"
+    RUN_STARTED = "run.started"
+    RUN_FINISHED = "run.finished"
+    BASE_CHECKED = "base.checked"
+    CREATED = "work_order.created"
+    ASSIGNED = "work_order.assigned"
+    STATUS = "work_order.status_changed"
+    RETRIED = "work_order.retried"
+    SETTLED = "work_order.settled"
+    CLOSED = "work_order.closed"
+    WORKSPACE = "workspace.acquired"
+    SNAPSHOT = "workspace.snapshotted"
+    AGENT_STARTED = "agent.started"
+    AGENT_USAGE = "agent.usage"
+    AGENT_IDLE = "agent.idle"
+    AGENT_WORKING = "agent.working"
+    AGENT_ASKED = "agent.asked"
+    AGENT_STOPPED = "agent.stopped"
+    VERIFY_STARTED = "verify.started"
+    VERIFY_TEST = "verify.test_executed"
+    VERIFY_VERDICT = "verify.verdict"
+    LANDING_STARTED = "landing.started"
+    LANDING_PLANNED = "landing.planned"
+    LANDING_LANDED = "landing.landed"
+    LANDING_REFUSED = "landing.refused"
+    TARGET_MOVED = "target.moved"
+    MIRROR_PLANNED = "mirror.planned"
+    MIRROR_ADVANCED = "mirror.advanced"
+    MIRROR_HELD = "mirror.held"
+    REQUEST = "request.made"
+    HANDLED = "request.handled"
+    ADMISSION = "admission.changed"
+    VIEW_EDITED = "view.edited"
+    PROBLEM = "problem.reported"
+
+
+OPEN_TO_ALL = frozenset({E.LOG_OPENED, E.CREATED, E.REQUEST, E.VIEW_EDITED, E.PROBLEM})
+"""Types that count whoever wrote them. Every other type of ours counts only with a controller's stamp."""
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """Who wrote a line and where it belongs: ``[controller, sequence, index, size]``.
+
+    ``controller`` is the controller's generation (0: not a controller), ``sequence`` numbers logical changes and only
+    grows, ``index`` and ``size`` place the line in its group; a group counts only when all its lines are there.
+    """
+
+    controller: int
+    sequence: int
+    index: int = 0
+    size: int = 1
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=False):
+    """A fact: one line of the log. ``timestamp`` is RFC 3339 in UTC with milliseconds and ``Z``."""
+
+    event_id: str
+    event_type: str
+    timestamp: str
+    actor: str
+    correlation_id: str | None = None
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    caused_by: str | None = None
+    sf: Stamp | None = None
+
+    @property
+    def order_id(self) -> str:
+        """The work order it speaks of, or an empty string."""
+        value = self.data.get("work_order_id", "")
+        return value if isinstance(value, str) else ""
+
+
+def stamp_time(wall_s: float) -> str:
+    """Wall seconds since the epoch as the log writes them, e.g. ``2026-01-06T12:00:00.000Z``."""
+    moment = datetime.fromtimestamp(wall_s, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def read_time(text: object, default: float = 0.0) -> float:
+    """A logged time as wall seconds; ``default`` for anything that is not a zoned RFC 3339 time."""
+    if not isinstance(text, str):
+        return default
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return default
+    return moment.timestamp() if moment.tzinfo is not None else default
+
+
+VERMAS_STATUS = {
+    "waiting": "open",
+    "ready": "open",
+    "running": "in_progress",
+    "asking": "in_progress",
+    "checking": "in_progress",
+    "verified": "in_progress",
+    "landing": "in_progress",
+    "failed": "in_progress",
+    "done": "closed",
+    "cancelled": "closed",
+}
+"""Our exact states as the four statuses that other programs know. A failed order stays ``in_progress`` with assignee
+``operations``, so that no other tool starts it again or counts it as done."""

@@ -1,0 +1,357 @@
+"""The floor decides: given the state and the clocks, what to do next. No I/O; the engine performs what is decided here.
+
+``apply`` folds one event and updates only what that event touched; ``decide`` takes the next decisions from the queues
+that ``apply`` filled. Both cost work in proportion to what changed, not to how many orders there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+import msgspec
+
+from shopfloor.domain.board import Board, Run, at_rest
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.graph import check_acyclic, depth_below
+from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.order import FINAL, Reason, Record, State
+from shopfloor.domain.plan import Key, Plan, ageing_key
+from shopfloor.domain.policy import Policy, remaining
+from shopfloor.domain.timers import Timers
+
+
+class Now(NamedTuple):
+    """Both clocks, in seconds: wall time since the epoch, and awake time, which stands still during sleep."""
+
+    wall: float
+    awake: float
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine has room for now."""
+
+    starts: int = 0
+    checks: int = 0
+    landing: bool = False
+    """True while no landing is under way"""
+
+
+class Floor:
+    """The state of one run and the decisions that follow from it."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.board = Board()
+        self.run: Run | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.plan = Plan()
+        self.timers = Timers()
+        self.landing: set[str] = set()
+        self.checking: set[str] = set()
+        self.live: set[str] = set()
+        self._under_way: dict[str, type[Decision]] = {}
+        """what was decided for an order and is not known to have been done"""
+        self._keys: dict[str, Key] = {}
+        self._depth: dict[str, int] = {}
+        self._cost: dict[str, int] = {}
+        self._spent = 0
+        """nano-USD: whole numbers add up to the same in every order"""
+        self._open: set[str] = set()
+        self._book: deque[str] = deque()
+        self._doomed: deque[tuple[str, str]] = deque()
+        self._verify: list[tuple[Key, str]] = []
+        self._land: list[tuple[Key, str]] = []
+
+    # -- taking facts in --------------------------------------------------------------------------------------------
+
+    def load(self, events: Iterable[Event]) -> None:
+        """Fold events of the past without planning anything."""
+        for event in events:
+            self.board.apply(event)
+
+    def open(self, run_id: str, now: Now) -> None:
+        """Make a run the active one and plan all of its orders. Raises UsageError when they wait in a circle."""
+        self._begin()
+        run = self.run = self.board.runs[run_id]
+        records = [self.board.records[o] for o in run.orders]
+        edges = {r.order.id: [d for d in r.order.depends_on if d in self.board.records] for r in records}
+        check_acyclic(edges, {r.order.id: r.order.name for r in records})
+        self._depth = depth_below(edges)
+        for record in records:
+            self._key(record)
+        for record in records:
+            self._place(record, run, now)
+
+    def apply(self, event: Event, now: Now) -> None:
+        """Fold one event in and queue what follows from it."""
+        run = self.run
+        landing = run.land if run else ""
+        changed = self.board.apply(event)
+        if run is None:
+            return
+        if changed:
+            self._settle_decision(changed, event.event_type)
+            record = self.board.records[changed]
+            if record.order.run == run.id:
+                self._place(record, run, now)
+            else:
+                self._promise(record)
+        if run.land != landing:
+            for order in run.orders:
+                self._place(self.board.records[order], run, now)
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def decide(self, now: Now, capacity: Capacity) -> list[Decision]:
+        """Everything to be done now within ``capacity``. Each decision is handed out once until its facts come back."""
+        run = self.run
+        if run is None:
+            return []
+        for order in self.timers.wake(now.awake):
+            self.plan.queue(order)
+        decisions = self._bookkeeping(run)
+        decisions += self._dependants()
+        decisions += self._landings(run, capacity)
+        decisions += self._checks(run, capacity)
+        decisions += self._over_budget(run) if self.over_budget else self._starts(capacity)
+        return decisions
+
+    def next_timer(self) -> float | None:
+        """Awake time at which a retry becomes due, or None."""
+        return self.timers.next()
+
+    @property
+    def spent_usd(self) -> float:
+        """What the run's attempts reported so far; unpriced attempts do not count."""
+        return self._spent / 1e9
+
+    @property
+    def over_budget(self) -> bool:
+        """True when the attempts reported at least as much as the run may spend."""
+        budget = self.run.budget_usd if self.run else None
+        return budget is not None and self.spent_usd >= budget
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing more will happen in this run without a person."""
+        if self.live or self._under_way or self._book or self._doomed or self.timers.next() is not None:
+            return False
+        return all(self._waits(order) for order in self._open)
+
+    def situation(self, record: Record) -> tuple[State, str]:
+        """The exact state with the derived ones told apart, and what it waits for in words."""
+        if record.state is not State.READY:
+            return record.state, ""
+        needs = self.plan.waits_for(record.order.id)
+        if needs:
+            names = sorted(self.board.records[n].order.name if n in self.board.records else n for n in needs)
+            return State.WAITING, "waits for " + ", ".join(names)
+        if self.timers.is_asleep(record.order.id):
+            return State.WAITING, "waits before it is tried again"
+        holder = self.plan.held_by(record.order.id)
+        if holder is not None:
+            return State.WAITING, f"waits for a file that {self.board.records[holder].order.name} works on"
+        return State.READY, ""
+
+    # -- inside: after a fact ---------------------------------------------------------------------------------------
+
+    def _settle_decision(self, order: str, fact: str) -> None:
+        """Whatever was decided for an order is done once its fact is there."""
+        if fact in _ENDS_ALL or self._under_way.get(order) is _ENDS.get(fact, _NOTHING):
+            self._under_way.pop(order, None)
+            self.checking.discard(order)
+            self.landing.discard(order)
+
+    def _place(self, record: Record, run: Run, now: Now) -> None:
+        order = record.order.id
+        cost = round((record.cost_usd or 0.0) * 1e9)
+        self._spent += cost - self._cost.get(order, 0)
+        self._cost[order] = cost
+        (self._open.discard if at_rest(record, run) else self._open.add)(order)
+        (self.live.add if record.live else self.live.discard)(order)
+        self._promise(record)
+        if record.state is State.READY:
+            self._enlist(record, now)
+        else:
+            self._advance(record, run)
+
+    def _promise(self, record: Record) -> None:
+        """Tell those who wait for an order whether they still have to, and whether they ever will."""
+        order = record.order.id
+        if self._delivered(record):
+            self.plan.deliver(order)
+            return
+        self.plan.withdraw(order)
+        if record.state in _ENDED:
+            self._doomed.extend((follower, order) for follower in self.plan.behind(order))
+
+    def _enlist(self, record: Record, now: Now) -> None:
+        order = record.order.id
+        self._take_in(record)
+        if order in self._under_way:
+            return  # it is being started, or ended: its files stay taken
+        self.plan.free(order)
+        if record.stopping:
+            self.plan.unqueue(order)
+            self._book.append(order)
+            return
+        for need in self.plan.waits_for(order):
+            cause = self.board.records.get(need)
+            if cause is not None and cause.state in _ENDED:
+                self._doomed.append((order, need))
+        if self._sleeps(record, now):
+            self.plan.unqueue(order)
+        else:
+            self.plan.queue(order)
+
+    def _sleeps(self, record: Record, now: Now) -> bool:
+        if record.retry_at is None:
+            return False
+        delay = remaining(record.retry_delay_s, record.retry_at, now.wall)
+        cause = (record.retry_at, record.retry_delay_s, record.generation)
+        return self.timers.sleeps(record.order.id, cause, delay, now.awake)
+
+    def _advance(self, record: Record, run: Run) -> None:
+        order = record.order.id
+        self.timers.forget(order)
+        if record.state in FINAL:
+            self.plan.drop(order)
+            return
+        self._take_in(record)
+        self.plan.unqueue(order)
+        if at_rest(record, run):
+            self.plan.free(order)
+            return
+        self.plan.hold(order)
+        if not self._may_decide(record):
+            return
+        what = step(record, run, self.policy)
+        if isinstance(what, Verify):
+            heappush(self._verify, (self._key(record), order))
+        elif isinstance(what, Land):
+            heappush(self._land, (self._key(record), order))
+        elif what is not None:
+            self._book.append(order)
+
+    def _take_in(self, record: Record) -> None:
+        order = record.order
+        if order.id in self.plan:
+            return
+        for need in order.depends_on:
+            known = self.board.records.get(need)
+            if known is None or self._delivered(known):
+                self.plan.deliver(need)
+        self.plan.add(order.id, self._key(record), order.depends_on, order.files)
+
+    def _key(self, record: Record) -> Key:
+        order = record.order
+        key = self._keys.get(order.id)
+        if key is None:
+            below = self._depth.get(order.id, 0)
+            key = ageing_key(order.created_at, order.priority, below, len(self._keys))
+            self._keys[order.id] = key
+        return key
+
+    def _delivered(self, record: Record) -> bool:
+        if record.state is State.VERIFIED:
+            run = self.board.run_of(record)
+            return run is not None and run.land == "off"
+        return record.state is State.DONE
+
+    def _waits(self, order: str) -> bool:
+        """Only waits for orders that wait for a person."""
+        return self.board.records[order].state is State.READY and bool(self.plan.waits_for(order))
+
+    # -- inside: decisions ------------------------------------------------------------------------------------------
+
+    def _may_decide(self, record: Record) -> bool:
+        kind = self._under_way.get(record.order.id)
+        # A check takes long and changes nothing: a person's stop does not wait for it.
+        return kind is None or (kind is Verify and record.stopping)
+
+    def _bookkeeping(self, run: Run) -> list[Decision]:
+        found: list[Decision] = []
+        while self._book:
+            record = self.board.records[self._book.popleft()]
+            what = step(record, run, self.policy) if self._may_decide(record) else None
+            if what is not None and not isinstance(what, Verify | Land):
+                self._under_way[record.order.id] = type(what)
+                found.append(what)
+        return found
+
+    def _dependants(self) -> list[Decision]:
+        found: list[Decision] = []
+        while self._doomed:
+            order, need = self._doomed.popleft()
+            record, cause = self.board.records[order], self.board.records[need]
+            # Either may have been sent back by a person since.
+            if record.state is State.READY and cause.state in _ENDED and order not in self._under_way:
+                text = f"{cause.order.name!r} {_ENDED[cause.state]}, and this order needs it"
+                self._under_way[order] = Settle
+                found.append(Settle(order, State.FAILED, Reason.DEPENDENCY, text))
+        return found
+
+    def _checks(self, run: Run, capacity: Capacity) -> list[Decision]:
+        found: list[Decision] = []
+        while self._verify and len(found) < capacity.checks:
+            order = heappop(self._verify)[1]
+            if self._still(order, run, Verify):
+                self._under_way[order] = Verify
+                self.checking.add(order)
+                found.append(Verify(order))
+        return found
+
+    def _landings(self, run: Run, capacity: Capacity) -> list[Decision]:
+        batch: list[str] = []
+        while capacity.landing and self._land and len(batch) < self.policy.batch:
+            order = heappop(self._land)[1]
+            if self._still(order, run, Land):
+                self._under_way[order] = Land
+                self.landing.add(order)
+                batch.append(order)
+        return [Land(tuple(batch))] if batch else []
+
+    def _still(self, order: str, run: Run, kind: type[Verify | Land]) -> bool:
+        if order in self._under_way:
+            return False
+        return isinstance(step(self.board.records[order], run, self.policy), kind)
+
+    def _over_budget(self, run: Run) -> list[Decision]:
+        """End what runs and what could start."""
+        found: list[Decision] = []
+        for order in sorted(self.live - self._under_way.keys()):
+            self._under_way[order] = Stop
+            found.append(Stop(order, Reason.BUDGET))
+        text = f"the budget of {run.budget_usd:g} USD is spent ({self.spent_usd:.4g} USD)"
+        while (ready := self.plan.pop()) is not None:
+            self._under_way[ready] = Settle
+            found.append(Settle(ready, State.FAILED, Reason.BUDGET, text))
+        return found
+
+    def _starts(self, capacity: Capacity) -> list[Decision]:
+        found: list[Decision] = []
+        while len(found) < capacity.starts and not self.board.paused:
+            ready = self.plan.pop()
+            if ready is None:
+                break
+            self._under_way[ready] = Start
+            found.append(Start(ready, self.board.records[ready].generation + 1))
+        return found
+
+
+_ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}
+_NOTHING = object()
+_ENDS: dict[str, object] = {
+    E.ASSIGNED: Start,
+    E.AGENT_STOPPED: Stop,
+    E.VERIFY_VERDICT: Verify,
+    E.LANDING_LANDED: Land,
+    E.LANDING_REFUSED: Land,
+}
+"""The fact that a decision comes back as"""
+_ENDS_ALL = (E.RETRIED, E.SETTLED)

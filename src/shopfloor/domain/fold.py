@@ -1,0 +1,311 @@
+"""What one event means for the record of its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain import values
+from shopfloor.domain.events import OPEN_TO_ALL, E, Event, read_time
+from shopfloor.domain.order import FINAL, Attempt, Order, Reason, Record, State, reason_of
+
+OURS = frozenset(E)
+
+
+def counts(event: Event) -> bool:
+    """False for a line that claims what only a controller may say: it is a request at the most."""
+    if event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
+        return True
+    return event.sf is not None and event.sf.controller > 0
+
+
+def fold(record: Record | None, event: Event) -> Record | None:
+    """The record after one more event about its order; the same object, changed in place.
+
+    Events of an older generation, of unknown types, or without the right to say what they say change nothing.
+    """
+    if record is None:
+        return _created(event) if event.event_type == E.CREATED else None
+    change(record, event)
+    return record
+
+
+def change(record: Record, event: Event) -> bool:
+    """Fold one more event into a record; False when it changed nothing."""
+    handler = _HANDLERS.get(event.event_type)
+    if handler is None or not counts(event):
+        return False
+    data = event.data
+    if event.event_type != E.ASSIGNED and data.get("generation", record.generation) != record.generation:
+        return False
+    at = read_time(event.timestamp)
+    if not handler(record, data, at):
+        return False
+    record.updated_at = at
+    return True
+
+
+def _created(event: Event) -> Record | None:
+    data = event.data
+    extra = data.get("shopfloor")
+    extra = extra if isinstance(extra, dict) else {}
+    try:
+        order = msgspec.convert(
+            {
+                **extra,
+                "id": data["work_order_id"],
+                "name": extra.get("name") or data["work_order_id"],
+                "title": data.get("title") or "",
+                "instruction": data.get("description") or "",
+                "priority": data.get("priority", 2),
+                "issue_type": data.get("issue_type") or data.get("type") or "task",
+                "created_by": data.get("created_by") or event.actor,
+                "created_at": read_time(event.timestamp),
+                "run": event.correlation_id or "",
+            },
+            Order,
+        )
+    except (KeyError, msgspec.ValidationError):
+        return None
+    sequence = event.sf.sequence if event.sf else 0
+    return Record(order=order, created_seq=sequence, updated_at=order.created_at)
+
+
+def creation(order: Order) -> dict[str, Any]:
+    """The ``data`` of the event that creates this order: the six known fields, and ours under ``shopfloor``."""
+    extra = {
+        name: value
+        for name, value in msgspec.to_builtins(order).items()
+        if name not in _KNOWN and value != _DEFAULTS.get(name, ...)
+    }
+    return {
+        "work_order_id": order.id,
+        "title": order.title,
+        "description": order.instruction,
+        "issue_type": order.issue_type,
+        "priority": order.priority,
+        "created_by": order.created_by,
+        "shopfloor": extra,
+    }
+
+
+_KNOWN = frozenset({"id", "title", "instruction", "issue_type", "priority", "created_by", "created_at", "run"})
+_DEFAULTS: dict[str, Any] = msgspec.to_builtins(Order(id="", name="", title=""))
+
+
+# -- one function for each type of event: True when it changed the record ---------------------------------------
+
+
+def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
+    generation = values.count(d, "generation")
+    if generation <= r.generation:
+        return False
+    if r.live:
+        r.attempts[-1].outcome, r.attempts[-1].ended_at = Reason.LOST, at
+    r.generation, r.state, r.retry_at = generation, State.RUNNING, None
+    attempt = Attempt(
+        id=values.text(d, "attempt"),
+        generation=generation,
+        agent=values.text(d, "agent"),
+        claimed_at=at,
+        base=values.text(d, "base"),
+        branch=values.text(d, "branch"),
+    )
+    r.attempts.append(attempt)
+    return True
+
+
+def _workspace(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not r.live:
+        return False
+    r.attempts[-1].workspace = values.text(d, "path")
+    return True
+
+
+def _started(r: Record, d: dict[str, Any], at: float) -> bool:
+    if not r.live:
+        return False
+    a = r.attempts[-1]
+    a.started_at = at if a.started_at is None else a.started_at
+    handle = d.get("handle")
+    a.handle = handle if isinstance(handle, dict) else {}
+    return True
+
+
+def _usage(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not r.attempts:
+        return False
+    # Totals of the attempt: they never fall, and a report that leaves one out does not take it back.
+    a = r.attempts[-1]
+    cost = values.amount(d, "cost_usd")
+    if cost is not None:
+        a.cost_usd = max(cost, a.cost_usd or 0.0)
+    a.tokens_in = max(a.tokens_in, values.count(d, "tokens_in"))
+    a.tokens_out = max(a.tokens_out, values.count(d, "tokens_out"))
+    a.steps = max(a.steps, values.count(d, "steps"))
+    a.session = values.text(d, "session") or a.session
+    return True
+
+
+def _idle(r: Record, _d: dict[str, Any], at: float) -> bool:
+    if not r.live:
+        return False
+    r.attempts[-1].idle_since = at
+    return True
+
+
+def _working(r: Record, _d: dict[str, Any], _at: float) -> bool:
+    if not r.live:
+        return False
+    r.attempts[-1].idle_since = None
+    r.state, r.question = State.RUNNING, ""
+    return True
+
+
+def _asked(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not r.live:
+        return False
+    r.state, r.question = State.ASKING, values.text(d, "question")
+    return True
+
+
+def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
+    if not r.live:
+        return False
+    _usage(r, d, at)
+    a = r.attempts[-1]
+    a.outcome = values.text(d, "outcome") or Reason.ERROR
+    # Nobody saw a lost one end: what counts is when it was last heard of, not when the loss was noticed.
+    a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
+    a.idle_since = None
+    a.message = values.text(d, "message")
+    a.exit_code = values.whole(d, "exit_code")
+    a.commit, a.tree = values.text(d, "commit"), values.text(d, "tree")
+    a.base = values.text(d, "base") or a.base
+    a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
+    a.transient = d.get("transient") is True
+    r.state, r.question = State.RUNNING, ""
+    r.verdict, r.verifications = "", 0
+    return True
+
+
+def _to_be_checked(r: Record) -> bool:
+    return r.state in (State.RUNNING, State.CHECKING) and not r.live
+
+
+def _verify_started(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not _to_be_checked(r):
+        return False
+    r.state, r.verdict = State.CHECKING, ""
+    r.verifications = values.count(d, "run") or r.verifications + 1
+    return True
+
+
+def _verdict(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not _to_be_checked(r):
+        return False
+    word = values.text(d, "verdict")
+    r.verdict = word if word in ("PASS", "FAIL") else "UNSURE"
+    r.evidence = values.text(d, "evidence")
+    r.findings = values.text(d, "reasoning")
+    r.passed = values.texts(d, "passed")
+    r.state = State.CHECKING
+    if r.verdict == "PASS":
+        r.state = State.VERIFIED
+        r.commit, r.tree = values.text(d, "commit"), values.text(d, "tree")
+        r.base = values.text(d, "base")
+    return True
+
+
+def _landable(r: Record) -> bool:
+    return r.state in (State.VERIFIED, State.LANDING) and not r.merge
+
+
+def _landing(r: Record, _d: dict[str, Any], _at: float) -> bool:
+    if not _landable(r):
+        return False
+    r.state = State.LANDING
+    return True
+
+
+def _landing_refused(r: Record, d: dict[str, Any], _at: float) -> bool:
+    if not _landable(r):
+        return False
+    if d.get("again"):
+        # Nothing was wrong with this order: the target moved, or its batch was split. It goes back into the queue.
+        r.state = State.VERIFIED
+        return True
+    r.state = State.LANDING
+    r.reason = reason_of(d.get("reason")) or Reason.CONFLICT
+    r.findings = values.text(d, "message")
+    return True
+
+
+def _landed(r: Record, d: dict[str, Any], _at: float) -> bool:
+    merge = values.text(d, "commit") or values.text(d, "observed")
+    if not merge or not _landable(r):
+        return False
+    r.state, r.reason, r.merge = State.LANDING, None, merge
+    return True
+
+
+def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
+    kind = d.get("kind")
+    if r.live or (kind != "manual" and (r.state in FINAL or r.state is State.READY)):
+        return False
+    r.failures += kind == "transient"
+    r.reworks += kind == "rework"
+    r.lost += kind == "lost"
+    if kind == "manual":
+        r.failures = r.reworks = r.lost = 0
+        r.stopping = False
+    r.state, r.reason, r.message, r.settled_at, r.accepted = State.READY, None, "", None, False
+    r.verdict, r.commit, r.tree, r.merge, r.passed, r.verifications = "", "", "", "", (), 0
+    r.findings = values.text(d, "findings")
+    r.retry_at, r.retry_delay_s = at, values.amount(d, "delay_s") or 0.0
+    return True
+
+
+def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
+    outcome = d.get("outcome")
+    if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
+        return False
+    r.state, r.reason = State(outcome), reason_of(d.get("reason"))
+    r.message = values.text(d, "message")
+    r.settled_at = at
+    return True
+
+
+def _handled(r: Record, d: dict[str, Any], _at: float) -> bool:
+    verb = d.get("verb") if d.get("result") == "ok" else ""
+    if verb == "stop" and r.state not in FINAL:
+        r.stopping = True
+        return True
+    if verb == "accept" and r.state is State.VERIFIED:
+        r.accepted = True
+        return True
+    return False
+
+
+_OUTCOMES = ("done", "failed", "cancelled")
+
+_HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
+    E.ASSIGNED: _assigned,
+    E.WORKSPACE: _workspace,
+    E.AGENT_STARTED: _started,
+    E.AGENT_USAGE: _usage,
+    E.AGENT_IDLE: _idle,
+    E.AGENT_WORKING: _working,
+    E.AGENT_ASKED: _asked,
+    E.AGENT_STOPPED: _stopped,
+    E.VERIFY_STARTED: _verify_started,
+    E.VERIFY_VERDICT: _verdict,
+    E.LANDING_STARTED: _landing,
+    E.LANDING_REFUSED: _landing_refused,
+    E.LANDING_LANDED: _landed,
+    E.RETRIED: _retried,
+    E.SETTLED: _settled,
+    E.HANDLED: _handled,
+}

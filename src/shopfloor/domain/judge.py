@@ -1,0 +1,141 @@
+"""What follows for one order from what is known about it: the rule book, one function."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shopfloor.domain.board import Run, at_rest
+from shopfloor.domain.order import FINAL, Attempt, Deliverable, Reason, Record, State, reason_of
+from shopfloor.domain.policy import Policy, backoff
+
+
+class Start(NamedTuple):
+    """Claim the order for attempt ``generation`` and run it."""
+
+    order: str
+    generation: int
+
+
+class Stop(NamedTuple):
+    """End the running attempt; its work is kept."""
+
+    order: str
+    reason: Reason
+
+
+class Verify(NamedTuple):
+    """Run the checks on the newest attempt's commit."""
+
+    order: str
+
+
+class Land(NamedTuple):
+    """Merge these verified commits, in this order."""
+
+    orders: tuple[str, ...]
+
+
+class Retry(NamedTuple):
+    """Make it ready again after ``delay_s`` seconds. ``kind``: transient, rework, lost or stopped."""
+
+    order: str
+    kind: str
+    delay_s: float
+    why: str
+    findings: str
+
+
+class Settle(NamedTuple):
+    """It ends here: done, failed or cancelled."""
+
+    order: str
+    outcome: State
+    reason: Reason | None
+    message: str
+
+
+Decision = Start | Stop | Verify | Land | Retry | Settle
+
+
+def step(record: Record, run: Run, policy: Policy) -> Decision | None:
+    """The next thing to do about an order, or None while it is ready, at rest, or at work."""
+    order = record.order.id
+    if record.state in FINAL:
+        return None
+    if record.state is State.LANDING and (record.merge or record.reason is None):
+        # A landing that has begun is not stopped: whether the target moved decides.
+        return Settle(order, State.DONE, None, "") if record.merge else Land((order,))
+    if record.stopping:
+        if record.live:
+            return Stop(order, Reason.STOPPED)
+        return Settle(order, State.CANCELLED, Reason.STOPPED, _kept(record, "stopped by a person"))
+    attempt = record.attempt
+    if attempt is None or record.live:
+        return None
+    if record.state is State.RUNNING:
+        return _after_attempt(record, attempt, policy)
+    if record.state is State.CHECKING:
+        return _after_checks(record, policy)
+    if record.state is State.VERIFIED and not at_rest(record, run):
+        if _unchanged(attempt):
+            return Settle(order, State.DONE, None, "nothing had to be changed")
+        return Land((order,))
+    if record.state is State.LANDING:
+        return _after_refusal(record, policy)
+    return None
+
+
+def _unchanged(attempt: Attempt) -> bool:
+    return attempt.commit in ("", attempt.base)
+
+
+def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision:
+    order, outcome = record.order.id, attempt.outcome
+    if outcome == "completed":
+        if record.order.deliverable is Deliverable.ANSWER:
+            return Settle(order, State.DONE, None, attempt.message)
+        if _unchanged(attempt) and not record.order.allow_no_changes:
+            return Settle(order, State.FAILED, Reason.NO_CHANGES, "the agent ended well but changed nothing")
+        return Verify(order)
+    reason = reason_of(outcome) or Reason.ERROR
+    if reason is Reason.STOPPED:
+        return Retry(order, "stopped", 0.0, "the run was stopped", record.findings)
+    if reason is Reason.LOST:
+        if record.lost < policy.lost_retries:
+            return Retry(order, "lost", 0.0, attempt.message, record.findings)
+        text = f"lost {record.lost + 1} times: {attempt.message}"
+        return Settle(order, State.FAILED, reason, _kept(record, text))
+    if attempt.transient and record.failures < policy.retries:
+        delay = backoff(policy, order, record.failures + 1)
+        return Retry(order, "transient", delay, attempt.message, record.findings)
+    tries = f" ({record.failures + 1} tries)" if record.failures else ""
+    return Settle(order, State.FAILED, reason, _kept(record, attempt.message + tries))
+
+
+def _after_checks(record: Record, policy: Policy) -> Decision:
+    order = record.order.id
+    if not record.verdict or (record.verdict == "UNSURE" and record.verifications < policy.verifications):
+        return Verify(order)
+    if record.verdict == "FAIL" and record.reworks < policy.reworks:
+        return Retry(order, "rework", 0.0, first_line(record.findings), record.findings)
+    word = "the checks could not tell: " if record.verdict == "UNSURE" else ""
+    return Settle(order, State.FAILED, Reason.CHECKS, _kept(record, word + first_line(record.findings)))
+
+
+def _after_refusal(record: Record, policy: Policy) -> Decision:
+    if record.reworks < policy.reworks:
+        return Retry(record.order.id, "rework", 0.0, first_line(record.findings), record.findings)
+    return Settle(record.order.id, State.FAILED, record.reason, _kept(record, first_line(record.findings)))
+
+
+def first_line(text: str) -> str:
+    """The first two lines with something in them, as one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ": ".join(lines[:2])
+
+
+def _kept(record: Record, text: str) -> str:
+    attempt = record.attempt
+    if attempt is not None and attempt.commit and attempt.commit != attempt.base:
+        return f"{text}; its work is kept on {attempt.branch}"
+    return text

@@ -1,0 +1,65 @@
+"""Names that are valid wherever they go: ids, slugs, branches, attempt ids."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from zlib import crc32
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+ORDER_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+(\.[0-9]+)*")
+_PLAIN_PART = re.compile(r"[0-9]*[a-z][a-z0-9]*")
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def base36(raw: bytes, length: int) -> str:
+    """``length`` characters of base 36 taken from random bytes (the caller brings the randomness)."""
+    number = int.from_bytes(raw, "big")
+    digits = []
+    for _ in range(length):
+        number, rest = divmod(number, 36)
+        digits.append(_ALPHABET[rest])
+    return "".join(digits)
+
+
+def slug(text: str, limit: int = 40) -> str:
+    """A piece that is valid in a ref, a file name and a shell: ``[a-z0-9-]``, never empty, at most ``limit`` long."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    cut = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:limit].strip("-")
+    return cut or "order"
+
+
+def branch_name(name: str, order_id: str, generation: int) -> str:
+    """``shopfloor/<slug>-<id part>`` for the first attempt, ``…-<n>`` after it: unique because the id is.
+
+    An id part that could be read in two ways (dashes, only digits, signs that a ref cannot have) gets a digest.
+    """
+    part = order_id.removeprefix("wo-")
+    tail = re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")
+    if not _PLAIN_PART.fullmatch(part):
+        tail = f"{tail}-{crc32(order_id.encode()):08x}x".lstrip("-")
+    suffix = "" if generation <= 1 else f"-{generation}"
+    return f"shopfloor/{slug(name)}-{tail}{suffix}"
+
+
+def attempt_id(order_id: str, generation: int) -> str:
+    """``<order>.a<generation>``: the name of an attempt's folder and refs."""
+    return f"{order_id}.a{generation}"
+
+
+def printable(text: str, limit: int = 0) -> str:
+    """Text that cannot move a cursor or forge a line: control characters become ``�``; cut to ``limit`` when given."""
+    clean = "".join(_shown(c) for c in text)
+    if limit and len(clean) > limit:
+        return clean[: limit - 1] + "…"
+    return clean
+
+
+def _shown(char: str) -> str:
+    return "\ufffd" if unicodedata.category(char) in _UNPRINTABLE and char not in "\n\t" else char
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list, and a sign that there are more."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -1,0 +1,52 @@
+"""How often to try again, how long to wait, when silence is worth a word. Numbers only; nothing here waits."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import msgspec
+
+from shopfloor.domain.order import Reason
+
+TRANSIENT = frozenset({Reason.SPAWN, Reason.ERROR})
+"""Outcomes of an attempt that a new try may mend without anybody changing anything."""
+
+
+MOST_DOUBLINGS = 64
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a run. Durations in seconds."""
+
+    retries: int = 3
+    """tries after a transient failure (spawn, crash) beyond the first"""
+    reworks: int = 1
+    """times that an order goes back with findings (checks, conflict)"""
+    lost_retries: int = 5
+    """times that an order is taken up again after its controller or guard was killed under it"""
+    backoff_s: float = 1.0
+    backoff_cap_s: float = 300.0
+    jitter: float = 0.25
+    idle_s: float = 300.0
+    """silence after which an agent is reported as idle; nobody is ended for it"""
+    verifications: int = 2
+    """verifications of one commit when the checks cannot tell"""
+    batch: int = 8
+    """landings tested together at the most"""
+
+
+def backoff(policy: Policy, order: str, failures: int) -> float:
+    """Seconds before try ``failures + 1``: doubled each time, spread by ±jitter, never above the cap.
+
+    The spread comes from the order's id, so a replay gives the same number and a crowd that failed together
+    does not come back together.
+    """
+    highest = policy.backoff_cap_s / (1.0 + policy.jitter)
+    plain = min(highest, policy.backoff_s * 2.0 ** min(max(0, failures - 1), MOST_DOUBLINGS))
+    spread = crc32(f"{order}:{failures}".encode()) / 0xFFFFFFFF
+    return max(0.0, plain * (1.0 + policy.jitter * (2.0 * spread - 1.0)))
+
+
+def remaining(delay_s: float, since_wall: float, now_wall: float) -> float:
+    """What is left of a delay after a restart. A wall clock that jumped can shorten it to 0, never lengthen it."""
+    return min(delay_s, max(0.0, delay_s - max(0.0, now_wall - since_wall)))

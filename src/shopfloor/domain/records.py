@@ -1,0 +1,153 @@
+"""A work order as other programs read it: one object of ``work_orders.jsonl`` in the key order of the VerMAS contract.
+
+Our exact state stands under ``metadata.shopfloor``, with a ``seal``: a digest of the rest of the object. An object
+whose seal fits is an echo of something we published, whatever program wrote it back and however it spelled its times;
+one whose seal does not fit was edited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain.events import VERMAS_STATUS, read_time, stamp_time
+from shopfloor.domain.order import Record, State
+
+TITLE_LIMIT = 100
+"""Characters of a title that the contract allows; the whole title stands in the log."""
+
+OPERATIONS = "operations"
+"""Who a failed order is assigned to, so that no other program starts it again."""
+
+OWN_KEYS = frozenset(
+    {
+        *("id", "title", "description", "status", "priority", "issue_type", "created_at", "updated_at", "created_by"),
+        *("assignee", "dependencies"),
+    }
+)
+"""Keys whose value is ours; all others are kept as somebody wrote them."""
+
+_TIMES = ("created_at", "updated_at")
+_NOTHING: tuple[object, ...] = (None, [], {}, "")
+
+
+def work_order(record: Record, foreign: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The object for a record; ``foreign`` is the object that stood there, whose own keys are kept.
+
+    Keys come in the order id, title, description, status, priority, issue_type, created_at, updated_at, created_by,
+    [assignee], [dependencies], [labels], metadata, then unknown ones.
+    """
+    order = record.order
+    found = dict(foreign or {})
+    created_at = stamp_time(order.created_at)
+    line: dict[str, Any] = {
+        "id": order.id,
+        "title": order.title[:TITLE_LIMIT],
+        "description": order.instruction,
+        "status": VERMAS_STATUS[record.state],
+        "priority": max(0, min(4, order.priority)),
+        "issue_type": order.issue_type,
+        "created_at": created_at,
+        "updated_at": stamp_time(max(record.updated_at, order.created_at)),
+        "created_by": order.created_by,
+    }
+    assignee = _assignee(record)
+    if assignee:
+        line["assignee"] = assignee
+    if order.depends_on:
+        entry = {"type": "blocks", "created_at": created_at, "created_by": order.created_by}
+        line["dependencies"] = [{"depends_on_id": need, **entry} for need in order.depends_on]
+    if found.get("labels"):
+        line["labels"] = found["labels"]
+    metadata = found.get("metadata")
+    line["metadata"] = {**metadata} if isinstance(metadata, dict) else {}
+    line["metadata"]["shopfloor"] = _exact(record)
+    line.update({key: value for key, value in found.items() if key not in line and key not in OWN_KEYS})
+    line["metadata"]["shopfloor"]["seal"] = seal(line)
+    return line
+
+
+def sealed(line: Mapping[str, Any]) -> bool:
+    """True when this object is one that we published, at any time."""
+    metadata = line.get("metadata")
+    ours = metadata.get("shopfloor") if isinstance(metadata, dict) else None
+    return isinstance(ours, dict) and ours.get("seal") == seal(line)
+
+
+def seal(line: Mapping[str, Any]) -> str:
+    """Sixteen hex digits over everything but the seal itself; spelling of times and empty values do not matter."""
+    plain = _plain(line)
+    metadata = plain.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("shopfloor"), dict):
+        ours = {key: value for key, value in metadata["shopfloor"].items() if key != "seal"}
+        plain["metadata"] = {**metadata, "shopfloor": ours}
+    return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
+
+
+def echoes(line: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
+    """True when an object says nothing but what we published: a dropped key is not an edit, an added one is."""
+    ours = _plain(published)
+    return all(key in ours and ours[key] == value for key, value in _plain(line).items() if key != "metadata") and (
+        _contained(line.get("metadata"), published.get("metadata"))
+    )
+
+
+def _contained(part: Any, whole: Any) -> bool:
+    if part in _NOTHING:
+        return True
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and whole[key] == value for key, value in part.items())
+    return bool(part == whole)
+
+
+def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The object without empty values, its times as numbers."""
+    plain = {key: value for key, value in line.items() if value not in _NOTHING}
+    for key in _TIMES:
+        if key in plain:
+            plain[key] = _moment(plain[key])
+    needs = plain.get("dependencies")
+    if isinstance(needs, list):
+        plain["dependencies"] = [_dated(need) if isinstance(need, dict) else need for need in needs]
+    return plain
+
+
+def _dated(need: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _moment(value) if key == "created_at" else value for key, value in need.items()}
+
+
+def _moment(value: Any) -> Any:
+    """Milliseconds since the epoch, or the value itself when it is no time."""
+    at = read_time(value, -1.0)
+    return value if at < 0 else round(at * 1000)
+
+
+def _assignee(record: Record) -> str:
+    if record.state is State.FAILED:
+        return OPERATIONS
+    if record.state in (State.READY, State.WAITING) or record.attempt is None:
+        return ""
+    return record.attempt.agent
+
+
+def _exact(record: Record) -> dict[str, Any]:
+    """What the four statuses cannot say; empty values are left out."""
+    attempt = record.attempt
+    exact = {
+        "state": str(record.state),
+        "reason": str(record.reason or ""),
+        "message": record.message,
+        "name": record.order.name,
+        "run": record.order.run,
+        "generation": record.generation,
+        "attempt": attempt.id if attempt else "",
+        "branch": attempt.branch if attempt else "",
+        "commit": record.commit,
+        "merge": record.merge,
+        "cost_usd": record.cost_usd,
+        "question": record.question,
+    }
+    return {key: value for key, value in exact.items() if value not in (None, "")}

@@ -1,0 +1,136 @@
+"""What a run came to: every order in exactly one outcome, and figures that were measured."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shopfloor.domain.board import Board, Run, at_rest
+from shopfloor.domain.order import Attempt, Record, State
+
+OUTCOMES = ("landed", "verified", "answered", "unchanged", "failed", "cancelled", "waiting")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One order's end. Seconds and USD; ``cost_usd`` None means unpriced."""
+
+    order: str
+    name: str
+    title: str
+    outcome: str
+    reason: str
+    message: str
+    attempts: int
+    agent_s: float
+    cost_usd: float | None
+    branch: str
+    commit: str
+    merge: str
+    evidence: str
+    notes: tuple[str, ...]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. ``counts`` adds up to the number of orders."""
+
+    run: str
+    branch: str
+    target: str
+    """the ref that holds the result"""
+    tip: str
+    mirror: str
+    """where the user's branch stands; empty: never moved by us"""
+    mirror_why: str
+    """why it was not advanced, and what to type"""
+    counts: dict[str, int]
+    orders: tuple[Row, ...]
+    wall_s: float
+    agent_s: float
+    check_s: float
+    speed_up: float | None
+    """(agents' seconds + checks' seconds) / wall seconds; None when nothing ran"""
+    overhead_s: float
+    """wall seconds in which neither an agent nor a verification was at work"""
+    peak_parallel: int
+    max_parallel: int
+    cost_usd: float | None
+    unpriced_attempts: int
+    sessions: int
+    finished: bool
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing failed, was cancelled or still waits."""
+        return not any(self.counts[name] for name in ("failed", "cancelled", "waiting"))
+
+
+def outcome(record: Record, run: Run | None) -> str:
+    """The one outcome an order counts under; ``waiting`` while something is still to happen."""
+    if record.state is State.DONE:
+        if record.merge:
+            return "landed"
+        return "answered" if record.order.deliverable == "answer" else "unchanged"
+    if record.state is State.VERIFIED and at_rest(record, run):
+        return "verified"
+    if record.state in (State.FAILED, State.CANCELLED):
+        return record.state.value
+    return "waiting"
+
+
+def build(board: Board, run: Run) -> Report:
+    """The report of a run as things stand."""
+    records = [board.records[o] for o in run.orders]
+    rows = tuple(_row(r, run) for r in records)
+    counts = {name: sum(row.outcome == name for row in rows) for name in OUTCOMES}
+    attempts = [a for r in records for a in r.attempts]
+    agent_s = sum(row.agent_s for row in rows)
+    wall_s = run.earlier_s + max(0.0, run.last_at - run.session_at)
+    busy_s = run.busy_s + (max(0.0, run.last_at - run.busy_since) if run.busy else 0.0)
+    priced = [a.cost_usd for a in attempts if a.cost_usd is not None]
+    return Report(
+        run=run.id,
+        branch=run.branch,
+        target=run.ref,
+        tip=run.tip,
+        mirror=run.mirror,
+        mirror_why=run.mirror_why,
+        counts=counts,
+        orders=rows,
+        wall_s=wall_s,
+        agent_s=agent_s,
+        check_s=run.check_s,
+        speed_up=(agent_s + run.check_s) / wall_s if wall_s and attempts else None,
+        overhead_s=max(0.0, wall_s - busy_s),
+        peak_parallel=run.peak,
+        max_parallel=run.max_parallel,
+        cost_usd=sum(priced) if priced else None,
+        unpriced_attempts=len(attempts) - len(priced),
+        sessions=run.sessions,
+        finished=run.finished_at is not None,
+    )
+
+
+def _row(record: Record, run: Run) -> Row:
+    newest = record.attempt
+    return Row(
+        order=record.order.id,
+        name=record.order.name,
+        title=record.order.title,
+        outcome=outcome(record, run),
+        reason=record.reason.value if record.reason else "",
+        message=record.message,
+        attempts=len(record.attempts),
+        agent_s=sum(_seconds(a) for a in record.attempts),
+        cost_usd=record.cost_usd,
+        branch=newest.branch if newest else "",
+        commit=record.commit or (newest.commit if newest else ""),
+        merge=record.merge,
+        evidence=record.evidence,
+        notes=tuple(note for a in record.attempts for note in a.notes),
+    )
+
+
+def _seconds(attempt: Attempt) -> float:
+    """How long its agent was at work; a wall clock that was set back meanwhile makes it 0, never less."""
+    if attempt.started_at is None or attempt.ended_at is None:
+        return 0.0
+    return max(0.0, attempt.ended_at - attempt.started_at)

@@ -1,0 +1,230 @@
+"""Runs: what was asked for, where the target stands, and how busy the floor was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain import values
+from shopfloor.domain.events import E, Event, read_time
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """One run: what was asked for, fixed when it started. Durations in seconds, money in USD."""
+
+    id: str
+    branch: str = ""
+    ref: str = ""
+    base: str = ""
+    land: str = "auto"
+    """``auto``, ``review`` (a person accepts) or ``off``"""
+    checks: tuple[str, ...] = ()
+    passed_on_base: tuple[str, ...] = ()
+    base_checked: bool = False
+    agent: str = ""
+    max_parallel: int = 1
+    timeout_s: float | None = None
+    silence_s: float | None = None
+    budget_usd: float | None = None
+    setup: str = ""
+    orders: list[str] = msgspec.field(default_factory=list)
+    started_at: float = 0.0
+    finished_at: float | None = None
+    sessions: int = 1
+    """how many controllers worked on it"""
+    controller: int = 0
+    """generation of the newest of them"""
+    limit: int = 0
+    """orders admitted at once, as last changed; 0: never changed"""
+    mirror: str = ""
+    """where we last saw the user's branch"""
+    mirror_planned: str = ""
+    """a move of the user's branch that was begun and not yet seen to end"""
+    mirror_why: str = ""
+    """why the user's branch was left where it is"""
+    tip: str = ""
+    """where the target stood when we last saw it"""
+    planned: dict[str, Any] = msgspec.field(default_factory=dict)
+    """a landing that was begun: {merges, old, new, tree, ref, passed}"""
+    moved_by_others: list[str] = msgspec.field(default_factory=list)
+    session_at: float = 0.0
+    """when the newest controller took it up"""
+    last_at: float = 0.0
+    """when that controller last did something for it"""
+    earlier_s: float = 0.0
+    """wall time of earlier controllers' sessions"""
+    agents_at_work: list[str] = msgspec.field(default_factory=list)
+    """``order:generation`` of each agent at work now"""
+    checks_at_work: list[str] = msgspec.field(default_factory=list)
+    """the same for verifications"""
+    busy_since: float = 0.0
+    busy_s: float = 0.0
+    """wall time while at least one agent or verification was at work, up to when it last was idle"""
+    check_s: float = 0.0
+    """seconds that checks took, all added up"""
+    peak: int = 0
+    """the most agents at work at once"""
+    skipped_checks: bool = False
+    """started with --no-check"""
+
+    @property
+    def busy(self) -> bool:
+        """True while an agent or a verification is at work."""
+        return bool(self.agents_at_work or self.checks_at_work)
+
+
+_ON_RESUME = ("max_parallel", "budget_usd", "timeout_s", "silence_s", "land", "agent")
+"""What may be changed when a run is taken up again."""
+_AT_START = (
+    *_ON_RESUME,
+    *("branch", "ref", "base", "checks", "passed_on_base", "base_checked", "setup", "mirror", "tip"),
+    "skipped_checks",
+)
+
+
+def started(runs: dict[str, Run], event: Event) -> bool:
+    """Begin a run, or take a known one up again; False when the line is malformed and changed nothing."""
+    run_id, at = values.text(event.data, "run_id"), read_time(event.timestamp)
+    wanted = {name: event.data[name] for name in _AT_START if name in event.data}
+    try:
+        fresh = msgspec.convert({**wanted, "id": run_id}, Run)
+    except msgspec.ValidationError:
+        return False
+    if not run_id:
+        return False
+    run = runs.get(run_id)
+    if run is None:
+        run = runs[run_id] = fresh
+        run.started_at = at
+    else:
+        _end_session(run)
+        run.sessions += 1
+        run.finished_at = None
+        for name in _ON_RESUME:
+            if name in wanted:
+                setattr(run, name, getattr(fresh, name))
+    run.controller = event.sf.controller if event.sf else 0
+    run.session_at = run.last_at = at
+    return True
+
+
+def follow(run: Run, event: Event, *, changed: bool) -> None:
+    """Fold in an event of a controller; ``changed``: it changed the record of the order that it speaks of."""
+    at = read_time(event.timestamp)
+    if event.sf is not None and event.sf.controller == run.controller and run.finished_at is None:
+        run.last_at = max(run.last_at, at)
+    handler = _HANDLERS.get(event.event_type)
+    if handler is not None:
+        handler(run, event.data, at)
+    key = f"{event.order_id}:{values.count(event.data, 'generation')}"
+    if event.event_type in _BEGINS and (changed or not event.order_id):
+        _begin(run, _BEGINS[event.event_type](run), key, at)
+    elif event.event_type in _ENDS and key in _ENDS[event.event_type](run):
+        _end(run, _ENDS[event.event_type](run), key, at)
+        run.check_s += values.amount(event.data, "duration_s") or 0.0
+
+
+def _end_session(run: Run) -> None:
+    """Close the books of a session that was cut off: it lasted until its controller was last heard of."""
+    run.earlier_s += max(0.0, run.last_at - run.session_at)
+    if run.busy:
+        run.busy_s += max(0.0, run.last_at - run.busy_since)
+    run.agents_at_work.clear()
+    run.checks_at_work.clear()
+
+
+# -- who is at work ---------------------------------------------------------------------------------------------
+
+
+def _begin(run: Run, at_work: list[str], key: str, at: float) -> None:
+    if not run.busy:
+        run.busy_since = at
+    if key not in at_work:
+        at_work.append(key)
+    run.peak = max(run.peak, len(run.agents_at_work))
+
+
+def _end(run: Run, at_work: list[str], key: str, at: float) -> None:
+    at_work.remove(key)
+    if not run.busy:
+        run.busy_s += max(0.0, at - run.busy_since)
+
+
+def _agents(run: Run) -> list[str]:
+    return run.agents_at_work
+
+
+def _checks(run: Run) -> list[str]:
+    return run.checks_at_work
+
+
+_BEGINS: dict[str, Callable[[Run], list[str]]] = {E.AGENT_STARTED: _agents, E.VERIFY_STARTED: _checks}
+_ENDS: dict[str, Callable[[Run], list[str]]] = {E.AGENT_STOPPED: _agents, E.VERIFY_VERDICT: _checks}
+
+
+# -- one function for each type of event ------------------------------------------------------------------------
+
+
+def _finished(run: Run, _d: values.Data, at: float) -> None:
+    if run.busy:
+        run.busy_s += max(0.0, at - run.busy_since)
+    run.agents_at_work.clear()
+    run.checks_at_work.clear()
+    run.finished_at = at
+
+
+def _base_checked(run: Run, d: values.Data, _at: float) -> None:
+    run.passed_on_base = values.texts(d, "passed")
+    run.base_checked = True
+
+
+def _admission(run: Run, d: values.Data, _at: float) -> None:
+    run.limit = values.count(d, "limit")
+
+
+def _planned(run: Run, d: values.Data, _at: float) -> None:
+    run.planned = dict(d)
+
+
+def _landed(run: Run, d: values.Data, _at: float) -> None:
+    run.tip = values.text(d, "observed") or run.tip
+    if "passed" in d:
+        run.passed_on_base = values.texts(d, "passed")
+    run.planned = {}
+
+
+def _target_moved(run: Run, d: values.Data, _at: float) -> None:
+    run.tip = values.text(d, "to") or run.tip
+    run.planned = {}
+    if d.get("hold"):
+        # Red through no work of ours: nothing lands on it before a person has looked.
+        run.land, run.mirror_why = "review", values.text(d, "why")
+    if d.get("by") != "shopfloor":
+        run.moved_by_others.append(run.tip)
+
+
+def _mirror_planned(run: Run, d: values.Data, _at: float) -> None:
+    run.mirror_planned = values.text(d, "to")
+
+
+def _mirror_advanced(run: Run, d: values.Data, _at: float) -> None:
+    run.mirror, run.mirror_planned, run.mirror_why = values.text(d, "to") or run.mirror, "", ""
+
+
+def _mirror_held(run: Run, d: values.Data, _at: float) -> None:
+    run.mirror_planned, run.mirror_why = "", values.text(d, "why")
+
+
+_HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
+    E.RUN_FINISHED: _finished,
+    E.BASE_CHECKED: _base_checked,
+    E.ADMISSION: _admission,
+    E.LANDING_PLANNED: _planned,
+    E.LANDING_LANDED: _landed,
+    E.TARGET_MOVED: _target_moved,
+    E.MIRROR_PLANNED: _mirror_planned,
+    E.MIRROR_ADVANCED: _mirror_advanced,
+    E.MIRROR_HELD: _mirror_held,
+}

@@ -1,0 +1,43 @@
+"""The seams: what the engine asks for, and the small data that crosses.
+
+Agent, Workspaces, Store, Runner, Verifier and Lander have at most five methods each. Drivers live one to a file in
+``agents/``, ``workspaces/``, ``stores/``, ``runners/``, ``verifiers/`` and ``landers/``; ``shopfloor.testing`` has one
+conformance suite for each seam. Durations are seconds, times are wall seconds since the epoch, money is USD, paths are
+absolute.
+"""
+
+from shopfloor.ports.agents import Agent, Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.ports.clock import Clock
+from shopfloor.ports.landing import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
+from shopfloor.ports.runner import Fact, Job, Phase, Runner
+from shopfloor.ports.store import Query, Store
+from shopfloor.ports.workspaces import Claim, Orphan, Snapshot, Workspace, Workspaces
+
+__all__ = [
+    "Agent",
+    "CheckJob",
+    "Claim",
+    "Clock",
+    "Fact",
+    "Handle",
+    "Job",
+    "Kind",
+    "Landed",
+    "Lander",
+    "Launch",
+    "Mirrored",
+    "Orphan",
+    "Phase",
+    "Probe",
+    "Profile",
+    "Proposal",
+    "Query",
+    "Report",
+    "Runner",
+    "Snapshot",
+    "Store",
+    "Target",
+    "Verifier",
+    "Workspace",
+    "Workspaces",
+]

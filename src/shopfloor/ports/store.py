@@ -1,0 +1,52 @@
+"""The log, and what is derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from shopfloor.domain.events import Event
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to the store's index; conditions are joined by *and*, empty ones do not count."""
+
+    what: Literal["orders", "events", "runs", "meta"] = "orders"
+    order: str = ""
+    """id, name or unique beginning of an id"""
+    run: str = ""
+    state: str = ""
+    limit: int = 0
+
+
+class Store(Protocol):
+    """The log, and what is derived from it."""
+
+    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+        """Make one logical change durable: all of the events count, or none. Returns them as stamped.
+
+        ``expect`` maps an order's id to the generation it must have now; else Conflict, and nothing is written. A store
+        that leads refuses with Conflict once a newer controller has started. Raises Refused when the disk is full or
+        read-only (nothing counts then).
+        """
+        ...
+
+    def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """All events after a position (0: the beginning) up to now, oldest first, each with the position behind it.
+
+        Incomplete groups and malformed lines are left out and reported by ``query(what="meta")``.
+        """
+        ...
+
+    async def wait(self, after: int, timeout_s: float) -> bool:
+        """True as soon as the log is longer than ``after``; False when the time is over."""
+        ...
+
+    async def query(self, query: Query) -> list[dict[str, Any]]:
+        """Rows of the derived index, always as new as the log."""
+        ...
+
+    async def lead(self, info: Mapping[str, Any]) -> int:
+        """Become the one controller and return the new generation (1, 2, …). Raises Conflict when one is alive."""
+        ...
