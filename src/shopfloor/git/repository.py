@@ -1,0 +1,348 @@
+"""One repository: reading it, making objects, moving refs, adding worktrees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from shopfloor import spawn
+from shopfloor.domain.errors import Conflict, NotFound, ShopfloorError
+from shopfloor.git.files import open_lock, sync_folder, write_durably
+from shopfloor.git.text import EMAIL, NAME, author_env, is_ours, shown, split, with_trailers
+
+TIMEOUT_S = 900.0
+
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "core.safecrlf=false",
+    "core.fsync=committed,loose-object,reference,derived-metadata",
+    # One flush for all objects of a command; the refs that name them are synced one by one, after that.
+    "core.fsyncMethod=batch",
+    "commit.gpgSign=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "i18n.commitEncoding=UTF-8",
+    "protocol.version=2",
+    "advice.detachedHead=false",
+    "fetch.writeCommitGraph=false",
+)
+# An agent's `git config` in a linked worktree writes to the configuration that all worktrees share.
+_SLOT_SETTINGS = (
+    "core.bare=false",
+    "core.sparseCheckout=false",
+    "core.splitIndex=false",
+    "core.ignoreStat=false",
+    "core.trustctime=true",
+    "core.checkStat=default",
+    "status.showUntrackedFiles=all",
+)
+_UNDER_WAY = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+
+
+class GitError(ShopfloorError):
+    """A git command failed: ``code`` and what it said."""
+
+    def __init__(self, args: Sequence[str], code: int, stderr: bytes) -> None:
+        said = stderr.decode(errors="replace").strip()
+        super().__init__(f"git {' '.join(args[:3])!s} ended with {code}: {said[-2000:] or 'no message'}")
+        self.code = code
+        self.said = said
+
+
+class RefMoved(Conflict):
+    """A ref was not where it was expected; ``observed`` is where it stands (empty: there is none)."""
+
+    def __init__(self, ref: str, *, expected: str, observed: str) -> None:
+        super().__init__(
+            f"ref {ref!r} stands at {observed or 'nothing'!r}, not at {expected or 'nothing'!r}",
+            hint="somebody else moved it; look with: git log -g " + ref,
+        )
+        self.ref = ref
+        self.expected = expected
+        self.observed = observed
+
+
+class Worktree(msgspec.Struct, frozen=True):
+    """One entry of ``git worktree list``; ``branch`` is a full ref name, empty when detached."""
+
+    path: Path
+    head: str
+    branch: str
+
+
+class Merge(msgspec.Struct, frozen=True):
+    """What a merge of two commits gives: a tree, or the paths in conflict."""
+
+    tree: str
+    conflicts: tuple[str, ...] = ()
+    said: str = ""
+    """git's own words about the conflicts"""
+
+
+class Git:
+    """A repository as seen from ``root``, with ``git_dir`` given where what ``root/.git`` says cannot be trusted."""
+
+    def __init__(self, root: Path, *, base_env: Mapping[str, str], git_dir: Path | None = None) -> None:
+        self.root = root
+        self.git_dir = git_dir
+        self._env = {name: value for name, value in base_env.items() if not name.startswith("GIT_")}
+        self._env |= {
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_COMMITTER_NAME": NAME,
+            "GIT_COMMITTER_EMAIL": EMAIL,
+            "GIT_AUTHOR_NAME": NAME,
+            "GIT_AUTHOR_EMAIL": EMAIL,
+            "LC_ALL": "C",
+        }
+        settings = _SETTINGS if git_dir is None else _SETTINGS + _SLOT_SETTINGS
+        self._argv = ["git", "--no-pager", *(word for s in settings for word in ("-c", s))]
+        if git_dir is not None:
+            self._argv += [f"--git-dir={git_dir}", f"--work-tree={root}"]
+        self._common: Path | None = None
+
+    @property
+    def base_env(self) -> Mapping[str, str]:
+        """The environment of its calls, fit for another instance."""
+        return self._env
+
+    def at(self, root: Path, git_dir: Path) -> Self:
+        """The same environment for another checkout, whatever its own ``.git`` claims."""
+        view = type(self)(root, base_env=self._env, git_dir=git_dir)
+        if self._common is not None and git_dir.is_relative_to(self._common):
+            view._common = self._common
+        return view
+
+    def call(
+        self,
+        *args: str,
+        input: bytes | None = None,
+        ok: Sequence[int] = (0,),
+        index: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> spawn.Completed:
+        """Run one git command. Raises GitError unless it ends with a code in ``ok``."""
+        environment = self._env | dict(env or {})
+        if index is not None:
+            environment["GIT_INDEX_FILE"] = str(index)
+        done = start(self._argv + list(args), cwd=self.root, env=environment, input=input)
+        if done.code not in ok:
+            raise GitError(args, done.code, done.stderr)
+        return done
+
+    def text(self, *args: str, index: Path | None = None, input: bytes | None = None) -> str:
+        """What a command printed, without the newline at the end."""
+        return os.fsdecode(self.call(*args, index=index, input=input).stdout).rstrip("\n")
+
+    def names(self, *args: str, index: Path | None = None, ok: Sequence[int] = (0,)) -> list[str]:
+        """What a command printed with ``-z``, one by one."""
+        return split(self.call(*args, index=index, ok=ok).stdout)
+
+    @property
+    def common_dir(self) -> Path:
+        """Where refs and objects are: one for all worktrees."""
+        if self._common is None:
+            self._common = Path(self.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
+        return self._common
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def rev_parse(self, revision: str) -> str:
+        """The full hash of a commit. Raises NotFound when there is none of that name."""
+        done = self.call("rev-parse", "--verify", "-q", "--end-of-options", f"{revision}^{{commit}}", ok=(0, 1, 128))
+        if done.code:
+            raise NotFound(f"no commit {revision!r} in {str(self.root)!r}", hint="git log --oneline --all")
+        return done.stdout.decode().strip()
+
+    def tree_of(self, revision: str) -> str:
+        """The hash of a commit's tree."""
+        return self.text("rev-parse", "--verify", "-q", "--end-of-options", f"{revision}^{{tree}}")
+
+    def read_ref(self, ref: str) -> str:
+        """Where a ref stands, by its full name; empty when there is none."""
+        done = self.call("rev-parse", "--verify", "-q", "--end-of-options", ref, ok=(0, 1, 128))
+        return done.stdout.decode().strip() if done.code == 0 else ""
+
+    def refs(self, *patterns: str) -> dict[str, str]:
+        """All refs at or below the patterns, with where they stand."""
+        lines = self.text("for-each-ref", "--format=%(objectname) %(refname)", *patterns).splitlines()
+        return {name: value for value, _, name in (line.partition(" ") for line in lines)}
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """True also when both are the same."""
+        return older == newer or self.call("merge-base", "--is-ancestor", older, newer, ok=(0, 1)).code == 0
+
+    def changed(self, old: str, new: str, *filters: str) -> tuple[str, ...]:
+        """Paths that differ between two commits or trees; ``filters`` such as ``--diff-filter=A``."""
+        if old == new:
+            return ()
+        return tuple(self.names("diff-tree", "-r", "-z", "--name-only", "--no-renames", *filters, old, new))
+
+    def author_of(self, commit: str) -> str:
+        """``Name <email>`` of a commit's author."""
+        return self.text("show", "-s", "--no-show-signature", "--format=%an <%ae>", commit)
+
+    def modified(self) -> list[str]:
+        """Tracked paths that are modified or staged, without what is ours; intent-to-add does not count."""
+        lines = self.names(
+            "status",
+            "--porcelain=v2",
+            "-z",
+            "-uno",
+            "--no-renames",
+            "--ignore-submodules=dirty",
+            "--no-ahead-behind",
+        )
+        found = []
+        for line in lines:
+            kind, _, rest = line.partition(" ")
+            if kind in {"1", "u"} and not (kind == "1" and rest.startswith(".A")):
+                found.append(rest.split(" ", 7 if kind == "1" else 9)[-1])
+        return [path for path in found if not is_ours(path)]
+
+    def under_way(self) -> str:
+        """``merge``, ``rebase``, ``cherry-pick`` or ``revert`` when one was begun in this checkout; else empty."""
+        folder = self.git_dir or Path(self.text("rev-parse", "--absolute-git-dir"))
+        return next((word for name, word in _UNDER_WAY.items() if (folder / name).exists()), "")
+
+    # -- writing objects and refs -----------------------------------------------------------------------------------
+
+    def merge_tree(self, onto: str, commit: str) -> Merge:
+        """Merge two commits as objects only."""
+        done = self.call("merge-tree", "--write-tree", "-z", "--name-only", onto, commit, ok=(0, 1))
+        facts, _, messages = done.stdout.partition(b"\0\0")
+        tree, *conflicts = split(facts)
+        if done.code == 0:
+            return Merge(tree=tree)
+        # Each message: number of paths, the paths, a word for its kind, the text.
+        lines = [shown(word).strip() for word in split(messages) if word.endswith("\n")]
+        return Merge(tree="", conflicts=tuple(dict.fromkeys(conflicts)), said="\n".join(lines))
+
+    def commit_tree(
+        self,
+        tree: str,
+        parents: Sequence[str],
+        message: str,
+        *,
+        author: str = "",
+        trailers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Make a commit object; ``author`` is ``Name <email>`` or a name."""
+        words = [word for parent in parents for word in ("-p", parent)]
+        body = with_trailers(message, trailers or {}).encode(errors="replace")
+        done = self.call("commit-tree", *words, "-F", "-", tree, input=body, env=author_env(author))
+        return done.stdout.decode().strip()
+
+    def update_ref(self, ref: str, new: str, *, old: str | None = None, reason: str = "shopfloor") -> None:
+        """Move a ref durably. ``old``: it must stand there (empty: it must not exist), else RefMoved."""
+        self.update_refs({ref: (new, old)}, reason=reason)
+
+    def update_refs(self, moves: Mapping[str, tuple[str, str | None]], *, reason: str = "shopfloor") -> None:
+        """Move several refs, all or none; each value is ``(new, old)`` as for `update_ref`, an empty new deletes."""
+        lines = [_move(ref, new, old) for ref, (new, old) in moves.items()]
+        try:
+            self.call("update-ref", "-z", "-m", reason, "--stdin", input="".join(lines).encode())
+        except GitError as error:
+            for ref, (_, old) in moves.items():
+                observed = self.read_ref(ref)
+                if old is not None and observed != old:
+                    raise RefMoved(ref, expected=old, observed=observed) from error
+            raise
+        # Git syncs a ref's file before it renames it, but not the folders that now name it.
+        folders = {above: None for ref in moves for above in Path(ref).parents[:-1]}
+        for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+            if (self.common_dir / folder).is_dir():
+                sync_folder(self.common_dir / folder)
+
+    def fetch(self, source: Path, *refspecs: str) -> None:
+        """Copy objects and refs from another repository on this machine. Takes the repository's lock."""
+        with self.locked():
+            self.call("fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc",
+                      "--", str(source), *refspecs)  # fmt: skip
+
+    # -- worktrees --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the repository's lock, for what git cannot do side by side: adding worktrees, fetching, pruning."""
+        with open_lock(self.common_dir / "shopfloor.lock"):
+            yield
+
+    def worktrees(self) -> list[Worktree]:
+        """All worktrees, the main one first."""
+        found = []
+        for block in self.call("worktree", "list", "--porcelain", "-z").stdout.split(b"\0\0"):
+            fields = dict(os.fsdecode(line).partition(" ")[::2] for line in block.split(b"\0") if line)
+            if "worktree" in fields:
+                found.append(Worktree(Path(fields["worktree"]), fields.get("HEAD", ""), fields.get("branch", "")))
+        return found
+
+    def worktree_add(self, path: Path, commit: str) -> Path:
+        """Add a detached worktree without files in it; returns its own git folder."""
+        with self.locked():
+            words = ("-q", "--no-checkout", "--detach", "--lock", "--reason", "shopfloor")
+            self.call("worktree", "add", *words, str(path), commit)
+        return Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+
+    def worktree_remove(self, path: Path) -> None:
+        """Forget a worktree of ours whose folder is gone already."""
+        with self.locked():
+            self.call("worktree", "remove", "-f", "-f", str(path), ok=(0, 128))
+
+    def worktree_prune(self) -> None:
+        """Forget worktrees of ours whose folder is gone; a person's may lie on a disk that comes back."""
+        for block in self.call("worktree", "list", "--porcelain", "-z").stdout.split(b"\0\0"):
+            path = Path(os.fsdecode(block.partition(b"\0")[0].removeprefix(b"worktree ")))
+            if b"locked shopfloor" in block.split(b"\0") and not path.exists():
+                self.worktree_remove(path)
+
+    # -- housekeeping -----------------------------------------------------------------------------------------------
+
+    def exclude(self, patterns: Iterable[str]) -> None:
+        """Add lines to the repository's ``info/exclude`` unless they are there."""
+        path = self.common_dir / "info" / "exclude"
+        with self.locked():
+            before = path.read_bytes() if path.exists() else b""
+            missing = [p for p in map(os.fsencode, patterns) if p not in before.split(b"\n")]
+            if missing:
+                gap = b"\n" if before and not before.endswith(b"\n") else b""
+                path.parent.mkdir(exist_ok=True)
+                write_durably(path, before + gap + b"".join(p + b"\n" for p in missing))
+
+    def setting(self, name: str) -> str:
+        """A configured value as the user set it (not as we override it); empty when unset."""
+        argv = ["git", "config", "--get", name]
+        done = start(argv, cwd=self.root, env=self._env)
+        return os.fsdecode(done.stdout).rstrip("\n") if done.code == 0 else ""
+
+    def hooks(self) -> tuple[str, ...]:
+        """Names of the hooks that a person's own git would run here, and ours does not."""
+        folder = self.root / (self.setting("core.hooksPath") or self.common_dir / "hooks")
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(p.name for p in folder.iterdir() if p.suffix != ".sample" and os.access(p, os.X_OK)))
+
+
+def _move(ref: str, new: str, old: str | None) -> str:
+    if not new:
+        return f"delete {ref}\0{old or ''}\0"
+    return f"create {ref}\0{new}\0" if old == "" else f"update {ref}\0{new}\0{old or ''}\0"
+
+
+def start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], input: bytes | None = None) -> spawn.Completed:
+    """Run the program as it stands."""
+    return spawn.run(argv, cwd=cwd, env=env, input=input, timeout_s=TIMEOUT_S)

@@ -1,0 +1,36 @@
+"""The one door to operating-system processes.
+
+`run` is for short commands of ours (git, tmux) and blocks: call it in a thread. `Guard` is for everything
+that may run long or start things of its own: agents, checks, setup commands. What runs under a guard ends
+with the engine, also when the engine is killed; `shopfloor.guard` says how, and what is weaker elsewhere than
+on Linux.
+
+The environment of a command is always given, never inherited.
+"""
+
+from shopfloor.spawn.errors import CommandTimeout, Reason, SpawnError
+from shopfloor.spawn.facts import alive, descendants, identity, tree_bytes
+from shopfloor.spawn.foreign import end_process
+from shopfloor.spawn.guarded import Guard
+from shopfloor.spawn.process import DEFAULT_LADDER, Exit, Process, Step
+from shopfloor.spawn.short import Completed, run
+from shopfloor.spawn.streams import STREAM_LIMIT
+
+__all__ = [
+    "DEFAULT_LADDER",
+    "STREAM_LIMIT",
+    "CommandTimeout",
+    "Completed",
+    "Exit",
+    "Guard",
+    "Process",
+    "Reason",
+    "SpawnError",
+    "Step",
+    "alive",
+    "descendants",
+    "end_process",
+    "identity",
+    "run",
+    "tree_bytes",
+]

@@ -1,0 +1,60 @@
+"""Facts about processes, read from the system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shopfloor import guard
+
+
+def identity() -> tuple[int, int]:
+    """This process: its id and start time, as `alive` takes them."""
+    return os.getpid(), start_time_of(os.getpid())
+
+
+def start_time_of(pid: int) -> int:
+    """In clock ticks since boot; 0 when it is gone, and where there is no Linux."""
+    try:
+        return int(guard.stat(pid)[19]) if guard.LINUX else 0
+    except OSError:
+        return 0
+
+
+def alive(pid: int, start_time: int) -> bool:
+    """Whether the process with that `Process.start_time` still runs; a zombie does not."""
+    if not guard.LINUX:
+        import psutil
+
+        return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        fields = guard.stat(pid)
+    except OSError:
+        return False
+    return fields[0] not in {b"Z", b"X"} and int(fields[19]) == start_time
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, their children and so on, parents first; zombies included."""
+    if not guard.LINUX:
+        import psutil
+
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return guard.descendants(pid)
+
+
+def tree_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants, now; shared pages count for each process."""
+    return sum(map(resident_bytes, [pid, *descendants(pid)]))
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of one process; 0 when it is gone."""
+    if not guard.LINUX:
+        import psutil
+
+        return int(psutil.Process(pid).memory_info().rss)
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0  # it ended meanwhile
