@@ -1,0 +1,40 @@
+"""Agent drivers: one file for each kind of agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from shopfloor.agents._process import ProcessAgent
+from shopfloor.domain.errors import NotFound
+from shopfloor.spawn import Guard
+
+DRIVERS: dict[str, str] = {
+    "command": "shopfloor.agents.command:CommandAgent",
+    "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
+    "scripted": "shopfloor.agents.scripted:ScriptedAgent",
+}
+"""Driver names, and where each is."""
+
+
+def drivers(
+    guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None
+) -> dict[str, ProcessAgent]:
+    """Every driver by name; ``environment`` and ``root`` as for :func:`driver`."""
+    return {name: driver(name, guard, environment, root=root) for name in DRIVERS}
+
+
+def driver(
+    name: str, guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None
+) -> ProcessAgent:
+    """A driver by name. ``environment`` is where ``probe`` looks for programs, ``root`` where relative ones are.
+
+    Raises NotFound for a name that is not in ``DRIVERS``.
+    """
+    if name not in DRIVERS:
+        raise NotFound(f"there is no agent driver {name!r}", hint=f"choose one of {', '.join(DRIVERS)}")
+    module, _, attribute = DRIVERS[name].partition(":")
+    made = getattr(import_module(module), attribute)(guard, environment=environment, root=root)
+    assert isinstance(made, ProcessAgent)
+    return made

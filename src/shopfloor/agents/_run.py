@@ -1,0 +1,233 @@
+"""One running agent: its output on the way to the files, to the reader, and to whoever follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from shopfloor.agents._lines import BoundedFile, Line, Lines
+from shopfloor.masking import Masker
+from shopfloor.ports import Kind, Report
+from shopfloor.spawn import Exit, Process, Step
+
+CHUNK = 1 << 16
+KEPT_BYTES = 64 << 20
+"""of stdout.log, stderr.log and transcript.jsonl each"""
+AHEAD_BYTES = 8 << 20
+"""of reports that nobody has taken yet; then the agent has to wait"""
+LAST_WORDS_S = 1.0
+_NOTE = f"\n[shopfloor: output beyond {KEPT_BYTES >> 20} MiB is not kept]\n".encode()
+_REPORT_COSTS = 256  # bytes that a report takes beside its text, roughly
+
+
+class Reader(Protocol):
+    """Understands what one agent says, and judges its end."""
+
+    line_bytes: int
+    """longer lines are cut"""
+    masked: bool
+    """True: it is given masked lines; False: it masks what it makes of them"""
+
+    def started(self) -> Sequence[Report]:
+        """What is reported as soon as the process runs."""
+        ...
+
+    def heard(self, stream: str, line: Line) -> Sequence[Report]:
+        """What one line of ``stdout`` or ``stderr`` means."""
+        ...
+
+    def ended(self, code: int | None) -> Report:
+        """EXITED for an agent that ended by itself, with this exit code (None: by a signal)."""
+        ...
+
+
+class Mailbox:
+    """Reports on their way to one follower; bounded, so that a slow follower slows the agent and not the machine."""
+
+    def __init__(self) -> None:
+        self.bounded = True
+        self._reports: deque[tuple[Report, int]] = deque()
+        self._held = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        return self.bounded and self._held >= AHEAD_BYTES
+
+    def unbind(self) -> None:
+        """Take everything from now on: there is not much more to come."""
+        self.bounded = False
+        self._room.set()
+
+    async def put(self, report: Report, weight: int) -> None:
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+        self._reports.append((report, weight))
+        self._held += weight
+        self._arrived.set()
+
+    async def get(self) -> Report:
+        while not self._reports:
+            self._arrived.clear()
+            await self._arrived.wait()
+        report, weight = self._reports.popleft()
+        self._held -= weight
+        self._room.set()
+        return report
+
+
+class Files:
+    """The files of one attempt: raw streams and transcript, all masked and bounded."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError when one of them cannot be opened."""
+        with ExitStack() as opened:
+            self.logs: dict[str, BoundedFile] = {}
+            for name in ("stdout", "stderr"):
+                self.logs[name] = BoundedFile(folder / f"{name}.log", KEPT_BYTES, _NOTE)
+                opened.callback(self.logs[name].close)
+            self.transcript = BoundedFile(folder / "transcript.jsonl", KEPT_BYTES, _line(_FULL, None))
+            opened.callback(self.transcript.close)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class Run:
+    """An agent from its start to its EXITED."""
+
+    def __init__(
+        self, process: Process, reader: Reader, masker: Masker, files: Files, wall: Callable[[], float]
+    ) -> None:
+        """Takes the files over: they are closed at the end."""
+        self.process = process
+        self.mailbox = Mailbox()
+        self.followed = False
+        self.stopping = False
+        self.over = False
+        self._reader = reader
+        self._wall = wall
+        self._masker = masker
+        self._read_bytes = 0
+        self._files = files
+        self.task = asyncio.create_task(self._live())
+
+    async def stop(self, ladder: Sequence[Step]) -> None:
+        """End it; returns when nothing of it is left and everything it said is kept."""
+        self.stopping = self.stopping or not self.over
+        self.mailbox.unbind()
+        await self.process.stop(ladder)
+        await asyncio.wait({self.task})
+
+    # -- the life ---------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """Hear both streams to their end, then report EXITED, whatever happens in between."""
+        end = asyncio.create_task(self.process.wait())
+        streams = {"stdout": self.process.stdout, "stderr": self.process.stderr}
+        pumps: set[asyncio.Task[None]] = set()
+        exited = Exit(None, None, lost=True)
+        try:
+            for report in self._reader.started():
+                await self._tell(report)
+            pumps = {asyncio.create_task(self._pump(name, s)) for name, s in streams.items() if s is not None}
+            waiting: set[asyncio.Task[Any]] = {end, *pumps}
+            while not end.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if any(pump.exception() for pump in done & pumps):
+                    await self.process.stop()  # nobody would hear what it says, so it must not go on
+            exited = end.result()
+            self.over = True
+            await self._last_words(pumps)
+        finally:
+            for task in (end, *pumps):
+                task.cancel()
+            self.mailbox.unbind()
+            await self._tell(self._exited(exited), force=True)
+            self._files.close()
+        for pump in pumps:
+            if pump.done() and not pump.cancelled():
+                pump.result()
+
+    async def _last_words(self, pumps: set[asyncio.Task[None]]) -> None:
+        """Wait for the end of the streams; a stream that somebody outside holds open and that is silent is left."""
+        before = -1
+        waiting = set(pumps)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=LAST_WORDS_S)
+            if before == self._read_bytes and not self.mailbox.full:
+                return
+            before = self._read_bytes
+
+    async def _pump(self, name: str, stream: asyncio.StreamReader) -> None:
+        """One stream to its end: to its log masked, to the reader line by line."""
+        masked = self._masker.stream()
+        lines = Lines(self._reader.line_bytes)
+        while data := await stream.read(CHUNK):
+            self._read_bytes += len(data)
+            safe = masked.feed(data)
+            await self._keep(name, safe)
+            await self._hear(name, lines.feed(safe if self._reader.masked else data))
+        rest = masked.close()
+        await self._keep(name, rest)
+        await self._hear(name, lines.feed(rest if self._reader.masked else b""))
+        await self._hear(name, lines.close())
+
+    async def _keep(self, name: str, data: bytes) -> None:
+        if problem := self._files.logs[name].write(data):
+            await self._tell(Report(kind=Kind.LOG, status="warning", text=problem))
+
+    async def _hear(self, name: str, lines: Sequence[Line]) -> None:
+        for line in lines:
+            for report in self._reader.heard(name, line):
+                await self._tell(report)
+
+    async def _tell(self, report: Report, *, force: bool = False) -> None:
+        """Into the transcript, and to the follower."""
+        line = _line(report, self._wall())
+        if force:
+            self._files.transcript.force(line)
+        else:
+            self._files.transcript.write_whole(line)
+        await self.mailbox.put(report, len(line) + _REPORT_COSTS)
+
+    def _exited(self, end: Exit) -> Report:
+        report = self._reader.ended(end.code)
+        code = end.code if end.code is not None else -end.signal if end.signal is not None else None
+        status, text = report.status, report.text
+        if end.lost:
+            status, text = "lost", "its guard was killed, and it with it"
+        elif self.stopping:
+            status, text = "killed", "it was stopped"
+        elif end.signal is not None:
+            status, text = "error", f"ended by signal {end.signal}"
+        data: dict[str, Any] = {**report.data, "max_rss_bytes": end.max_rss_bytes, "cpu_s": round(end.cpu_s, 3)}
+        return msgspec.structs.replace(
+            report, status=status, text=text, exit_code=code, leftovers=end.leftovers, data=data
+        )
+
+
+def _line(report: Report, wall_s: float | None) -> bytes:
+    """``{time, kind, text, …}``: what is not the default, as one line."""
+    told: dict[str, Any] = {} if wall_s is None else {"time": round(wall_s, 3)}
+    told |= {"kind": report.kind, "text": report.text}
+    others = {field.name: getattr(report, field.name) for field in _OTHERS}
+    told |= {name: value for name, value in others.items() if value != _DEFAULTS[name]}
+    return msgspec.json.encode(told) + b"\n"
+
+
+_FULL = Report(
+    kind=Kind.LOG, status="warning", text=f"the transcript has {KEPT_BYTES >> 20} MiB; only the end is added"
+)
+_OTHERS = [field for field in msgspec.structs.fields(Report) if field.name not in ("kind", "text")]
+_PLAIN = Report(kind=Kind.LOG)
+_DEFAULTS = {field.name: getattr(_PLAIN, field.name) for field in _OTHERS}

@@ -1,0 +1,46 @@
+"""Any command as an agent: the prompt goes in, lines come out, the exit code decides."""
+
+from __future__ import annotations
+
+from shopfloor.agents._lines import Line
+from shopfloor.agents._process import ProcessAgent
+from shopfloor.agents._run import Reader
+from shopfloor.ports import Kind, Launch, Report
+
+LINE_BYTES = 1 << 20
+
+
+class CommandAgent(ProcessAgent):
+    """Runs the profile's command. What it spends cannot be seen."""
+
+    driver = "command"
+
+    def reader(self, launch: Launch) -> Reader:
+        """Every line is text."""
+        return PlainReader(launch.profile.name)
+
+
+class PlainReader:
+    """Takes every line for text; exit code 0 is success."""
+
+    line_bytes = LINE_BYTES
+    masked = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def started(self) -> list[Report]:
+        return [Report(kind=Kind.STARTED, text=self._name)]
+
+    def heard(self, stream: str, line: Line) -> list[Report]:
+        """One TEXT; ``data`` names the stream when it is stderr, and tells when the line was cut."""
+        data: dict[str, object] = {"stream": stream} if stream != "stdout" else {}
+        if line.cut:
+            data["cut"] = True
+        return [Report(kind=Kind.TEXT, text=line.data.decode(errors="replace"), data=data)]
+
+    def ended(self, code: int | None) -> Report:
+        """EXITED: completed for exit code 0."""
+        if code == 0:
+            return Report(kind=Kind.EXITED, status="completed")
+        return Report(kind=Kind.EXITED, status="error", text=f"exit {code}")

@@ -1,0 +1,205 @@
+"""Agents that report in JSON Lines: start, step, thought, log, finish, error, cost, and whatever else they say.
+
+The reader is tolerant: what is not a JSON object with a ``type`` is noise and never fatal, unknown types and fields are
+kept. It is strict about success: a ``finish`` that says so, as the last terminal event, and exit code 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from shopfloor.agents._lines import Line
+from shopfloor.agents._process import ProcessAgent
+from shopfloor.agents._run import Reader
+from shopfloor.masking import Masker
+from shopfloor.ports import Kind, Launch, Report
+
+LINE_BYTES = 16 << 20
+"""An event carries whole outputs: much more than a line of text may have."""
+TEXT_CHARS = 1 << 20
+DEPTH = 40
+MOST_USD = 1e9
+"""More is a mistake of the agent and not counted."""
+
+SUCCESS = frozenset({"success", "submitted", "completed"})
+LIMIT = frozenset({"limit", "limitsexceeded", "timeexceeded", "cost_limit", "step_limit"})
+
+
+class JsonLinesAgent(ProcessAgent):
+    """Runs the profile's command and reads its events."""
+
+    driver = "jsonlines"
+    reports_cost = True
+
+    def reader(self, launch: Launch) -> Reader:
+        """Events on stdout, noise on stderr."""
+        return EventReader(Masker(launch.secrets))
+
+
+class EventReader:
+    """Events as reports; pure, no I/O. Cost, tokens and steps are sums for the attempt and never fall."""
+
+    line_bytes = LINE_BYTES
+    masked = False
+
+    def __init__(self, masker: Masker | None = None) -> None:
+        self._masker = masker or Masker(())
+        self.cost_usd: float | None = None
+        self.tokens_in = self.tokens_out = self.steps = 0
+        self.terminal = ""
+        """success, limit, failed or error: the last terminal event; empty: there was none"""
+        self.result = ""
+        self._session = ""
+
+    def started(self) -> list[Report]:
+        return []
+
+    def heard(self, stream: str, line: Line) -> list[Report]:
+        """What one line means; nothing for a blank one."""
+        event = None if line.cut or stream != "stdout" else decode(line.data)
+        if event is not None:
+            return self.read(event)
+        # A cut line may end in the middle of a secret, which a stream holds back.
+        data = self._masker.stream().feed(line.data) if line.cut else self._masker.data(line.data)
+        text = data.decode(errors="replace")
+        if not text.strip():
+            return []
+        told: dict[str, Any] = {"stream": stream} if stream != "stdout" else {}
+        if line.cut or len(text) > TEXT_CHARS:
+            told["cut"] = True
+        return [Report(kind=Kind.NOISE, text=text[:TEXT_CHARS], data=told)]
+
+    def read(self, event: dict[str, Any]) -> list[Report]:
+        """What one event means."""
+        event = self._tidy(event)
+        kind = event["type"]
+        data = event.get("data")
+        data = data if isinstance(data, dict) else {}
+        match kind:
+            case "start":
+                self._session = _text(data, "session_id", "session") or _text(event, "session_id", "run_id")
+                return [Report(kind=Kind.STARTED, text=_text(data, "task"), session=self._session, data=event)]
+            case "step":
+                return self._step(data, event)
+            case "thought":
+                return [Report(kind=Kind.TEXT, text=_text(data, "content"), data=event)]
+            case "log":
+                text = _text(data, "content", "message")
+                return [Report(kind=Kind.LOG, text=text, status=_text(data, "level"), data=event)]
+            case "ask":
+                return [Report(kind=Kind.ASKED, text=_text(data, "question", "content"), data=event)]
+            case "finish":
+                return [self._finish(data, event)]
+            case "error":
+                self.terminal, self.result = "error", _text(data, "error")
+                return [Report(kind=Kind.ERROR, text=self.result, status=_text(data, "type"), data=event)]
+            case "cost":
+                self._spend(data.get("total"))
+                self.tokens_in = max(self.tokens_in, _count(data.get("tokens_in")))
+                self.tokens_out = max(self.tokens_out, _count(data.get("tokens_out")))
+                return [self._usage(event)]
+            case _:
+                return [Report(kind=Kind.LOG, text=str(kind), status="unknown", data=event)]
+
+    def ended(self, code: int | None) -> Report:
+        """EXITED: completed only when the agent said so and its exit code does not contradict."""
+        completed = self.terminal == "success" and code == 0
+        return Report(
+            kind=Kind.EXITED,
+            status="completed" if completed else "error",
+            text=self.result if completed else self._why(code),
+            session=self._session,
+            cost_usd=self.cost_usd,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            steps=self.steps,
+        )
+
+    def _why(self, code: int | None) -> str:
+        how = "ended by a signal" if code is None else f"exit {code}"
+        match self.terminal:
+            case "success":
+                return f"{how} although it reported success"
+            case "":
+                return f"{how} without reporting an end"
+            case "limit":
+                return f"{how}: it reached a limit of its own"
+            case _:
+                return f"{how}: {self.result[:500]}" if self.result else how
+
+    def _step(self, data: dict[str, Any], event: dict[str, Any]) -> list[Report]:
+        self.steps = max(self.steps + 1, _count(data.get("step")))
+        self.tokens_in += _count(data.get("tokens_in"))
+        self.tokens_out += _count(data.get("tokens_out"))
+        tool = Report(kind=Kind.TOOL, text=_text(data, "action"), steps=self.steps, data=event)
+        priced = self._spend(data.get("cost_so_far"))
+        return [tool, self._usage()] if priced or "tokens_in" in data or "tokens_out" in data else [tool]
+
+    def _finish(self, data: dict[str, Any], event: dict[str, Any]) -> Report:
+        said = _text(data, "status")
+        known = said.lower()
+        self.terminal = "success" if known in SUCCESS else "limit" if known in LIMIT else "failed"
+        self.result = _text(data, "result") or (f"finished as {said!r}" if self.terminal == "failed" else "")
+        return Report(kind=Kind.TURN_END, status=self.terminal, text=_text(data, "result"), data=event)
+
+    def _spend(self, usd: object) -> bool:
+        """Note a sum; True when it was one. A sum below an earlier one does not give anything back."""
+        if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < MOST_USD:
+            return False
+        self.cost_usd = max(self.cost_usd or 0.0, float(usd))
+        return True
+
+    def _usage(self, event: dict[str, Any] | None = None) -> Report:
+        return Report(
+            kind=Kind.USAGE,
+            data=event or {},
+            cost_usd=self.cost_usd,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            steps=self.steps,
+        )
+
+    def _tidy(self, value: Any, depth: int = 0) -> Any:
+        """The same, masked, and such that it can be written again: no lone surrogates, no NaN, no endless depth."""
+        if isinstance(value, str):
+            return self._masker.text(value[:TEXT_CHARS]).encode(errors="replace").decode()
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int | float):
+            return self._number(value)
+        if depth >= DEPTH:
+            return "…"
+        if isinstance(value, dict):
+            return {self._tidy(key): self._tidy(item, depth + 1) for key, item in value.items()}
+        return [self._tidy(item, depth + 1) for item in value]
+
+    def _number(self, value: float) -> float | str:
+        """The number, or text where it cannot be written as one, or is a secret."""
+        fits = -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
+        if not fits:
+            return hex(value) if isinstance(value, int) else repr(value)  # a huge one takes too long in decimal
+        told = repr(value)
+        return value if self._masker.text(told) == told else self._masker.text(told)
+
+
+def decode(line: bytes) -> dict[str, Any] | None:
+    """A line as an event, None for anything but a JSON object with a ``type`` that is text."""
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        found = json.loads(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("type"), str) else None
+
+
+def _text(data: dict[str, Any], *keys: str) -> str:
+    """The first of these fields that is text, or an empty string."""
+    return next((data[key] for key in keys if isinstance(data.get(key), str) and data[key]), "")
+
+
+def _count(value: object) -> int:
+    """A count that makes sense, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else 0

@@ -1,0 +1,324 @@
+# ruff: noqa: ASYNC240 - a case has its event loop to itself
+"""The conformance suite of the Agent port. Whoever writes a driver runs it against theirs.
+
+    SUBJECT = Subject(make=MyAgent, profile=Profile(name="mine", command=("my-agent",)), prompt=my_prompt)
+
+    @pytest.mark.parametrize("case", CASES)
+    async def test_my_agent(case, tmp_path):
+        await run_case(case, SUBJECT, tmp_path)
+
+A case tells the agent what to do by a prompt. ``Subject.prompt`` makes it from the name of a behaviour, and
+``BEHAVIOURS`` says what each is; the default is a script for the scripted agent, which any driver that passes stdin on
+can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from shopfloor import spawn
+from shopfloor.domain.errors import Refused
+from shopfloor.ports import Handle, Kind, Launch, Report
+from shopfloor.spawn import Guard
+from shopfloor.testing.behaviours import BEHAVIOURS, SCRIPTED, SECRET, Bench, Subject, scripted_prompt
+
+__all__ = ["BEHAVIOURS", "CASES", "SCRIPTED", "Bench", "Subject", "run_case", "scripted_prompt"]
+
+MOST_CHARS = 1 << 20
+
+
+def _told(reports: list[Report]) -> str:
+    return "\n".join(f"  {r.kind} {r.status} {r.text[:200]!r} {r.exit_code}" for r in reports[-8:])
+
+
+def check_end(reports: list[Report], status: str) -> Report:
+    """The one EXITED at the end, with this status."""
+    ends = [report for report in reports if report.kind is Kind.EXITED]
+    assert len(ends) == 1, f"EXITED came {len(ends)} times:\n{_told(reports)}"
+    assert reports[-1] is ends[0], f"something came after EXITED:\n{_told(reports)}"
+    assert ends[0].status == status, f"status is {ends[0].status!r}, not {status!r}:\n{_told(reports)}"
+    return ends[0]
+
+
+async def _rest(reports: AsyncIterator[Report]) -> list[Report]:
+    return [report async for report in reports]
+
+
+# -- the cases ----------------------------------------------------------------------------------------------------
+
+
+async def probe_finds_it(bench: Bench) -> None:
+    probe = await bench.agent.probe(bench.subject.profile)
+    assert probe.found, probe.problem
+    assert not probe.problem, "it was found, so there is no problem"
+
+
+async def probe_names_what_is_missing(bench: Bench) -> None:
+    profile = msgspec.structs.replace(bench.subject.profile, command=("no-such-agent-4711", "x"))
+    probe = await bench.agent.probe(profile)
+    assert not probe.found
+    assert "no-such-agent-4711" in probe.problem
+    assert probe.hint, "a hint says what to do"
+
+
+async def success_is_completed(bench: Bench) -> None:
+    end = check_end(await bench.run("works"), "completed")
+    assert end.exit_code == 0
+
+
+async def it_works_in_its_workspace(bench: Bench) -> None:
+    check_end(await bench.run("works"), "completed")
+    assert Path(bench.last.workspace, "hello.txt").read_text() == "hello\n"
+
+
+async def failure_is_an_error(bench: Bench) -> None:
+    end = check_end(await bench.run("fails"), "error")
+    assert end.exit_code == 1
+
+
+async def a_crash_is_an_error(bench: Bench) -> None:
+    end = check_end(await bench.run("crashes"), "error")
+    assert end.exit_code == 7  # noqa: PLR2004 - as the behaviour says
+    assert end.text, "the end says how it came"
+
+
+async def death_by_signal_is_an_error(bench: Bench) -> None:
+    end = check_end(await bench.run("dies"), "error")
+    assert end.exit_code != 0
+
+
+async def no_output_is_no_trouble(bench: Bench) -> None:
+    end = check_end(await bench.run("silent"), "error" if bench.subject.success_needs_words else "completed")
+    assert end.exit_code == 0
+
+
+async def the_prompt_arrives_whole(bench: Bench) -> None:
+    text = "first\r\nsecond\tthird \u00e4\u4e2d\U0001f527 \u202e {prompt} {workspace} $HOME `x` \"'\\\n"
+    prompt = text * (5_000_000 // len(text.encode())) + bench.subject.prompt("saves")
+    check_end(await bench.run(prompt=prompt), "completed")
+    assert Path(bench.last.workspace, "prompt.txt").read_bytes() == prompt.encode(), "the prompt was changed"
+
+
+async def the_prompt_is_kept(bench: Bench) -> None:
+    await bench.run("works")
+    kept = Path(bench.last.directory, "prompt.md")
+    assert kept.read_text(encoding="utf-8") == bench.last.prompt
+    assert kept.stat().st_mode & 0o077 == 0, "others may read it"
+
+
+async def the_environment_is_exactly_the_given(bench: Bench) -> None:
+    handle, reports = await bench.until_it_hangs("hangs")
+    environ = Path(f"/proc/{handle.pid}/environ")
+    if environ.exists():  # Linux
+        pairs = (item.partition("=") for item in environ.read_bytes().decode().split("\0") if item)
+        assert {name: value for name, _, value in pairs} == bench.last.env
+    await bench.agent.stop(handle)
+    check_end(await _rest(reports), "killed")
+
+
+async def bytes_that_are_no_text(bench: Bench) -> None:
+    reports = await bench.run("binary")
+    check_end(reports, "completed")
+    assert any("\ufffd\ufffd" in report.text for report in reports), "the bytes were not reported"
+    assert b"\xff\xfe\x00" in Path(bench.last.directory, "stdout.log").read_bytes(), "the bytes were not kept"
+
+
+async def a_long_line_is_bounded(bench: Bench) -> None:
+    reports = await bench.run("long line")
+    check_end(reports, "completed")
+    longest = max(len(report.text) for report in reports)
+    assert 0 < longest <= MOST_CHARS, f"a text has {longest} characters"
+
+
+async def every_line_in_order(bench: Bench) -> None:
+    reports = await bench.run("many lines")
+    check_end(reports, "completed")
+    numbers = [int(line) for report in reports for line in report.text.split("\n") if line.isdigit()]
+    assert numbers == list(range(1, 20_001)), f"{len(numbers)} of 20000 lines were heard"
+
+
+async def a_secret_is_kept_nowhere(bench: Bench) -> None:
+    reports = await bench.run("tells")
+    check_end(reports, "completed")
+    assert not [report for report in reports if SECRET in repr(report)], "it is in a report"
+    folder = Path(bench.last.directory)
+    kept = [path.name for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not kept, f"it is in {kept}"
+    assert Path(folder, "stdout.log").stat().st_size, "what it said was not kept at all"
+
+
+async def the_transcript_is_what_was_reported(bench: Bench) -> None:
+    reports = await bench.run("works")
+    lines = Path(bench.last.directory, "transcript.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = [json.loads(line) for line in lines]
+    assert [(line["kind"], line["text"]) for line in kept] == [(str(r.kind), r.text) for r in reports]
+    assert all(line["time"] > 0 for line in kept)
+
+
+async def cost_is_told_or_unknown(bench: Bench) -> None:
+    probe = await bench.agent.probe(bench.subject.profile)
+    end = check_end(await bench.run("works"), "completed")
+    assert end.cost_usd == (0.01 if probe.reports_cost else None)
+
+
+async def stop_ends_it(bench: Bench) -> None:
+    handle, reports = await bench.until_it_hangs("hangs")
+    await bench.agent.stop(handle)
+    assert not spawn.alive(handle.pid, handle.start_time), "it still runs"
+    check_end(await _rest(reports), "killed")
+
+
+async def stop_ends_a_stubborn_one_and_its_family(bench: Bench) -> None:
+    handle, reports = await bench.until_it_hangs("stubborn")
+    family = spawn.descendants(handle.pid)
+    assert family, "the behaviour has a child"
+    await bench.agent.stop(handle)
+    assert not [pid for pid in (handle.pid, *family) if _exists(pid)], "something still runs"
+    check_end(await _rest(reports), "killed")
+
+
+async def stop_without_a_follower(bench: Bench) -> None:
+    handle = await bench.agent.start(bench.launch("hangs"))
+    await bench.agent.stop(handle)
+    assert not spawn.alive(handle.pid, handle.start_time), "it still runs"
+    check_end(await _rest(bench.agent.follow(handle)), "killed")
+
+
+async def stop_is_harmless_afterwards(bench: Bench) -> None:
+    handle = await bench.agent.start(bench.launch("works"))
+    reports = await _rest(bench.agent.follow(handle))
+    await bench.agent.stop(handle)
+    await bench.agent.stop(handle)
+    check_end(reports, "completed")
+
+
+async def what_it_leaves_behind_is_ended(bench: Bench) -> None:
+    end = check_end(await bench.run("orphans"), "completed")
+    orphan = int(Path(bench.last.workspace, "orphan.pid").read_text())
+    assert not _exists(orphan), "it still runs"
+    assert end.leftovers >= 1
+
+
+async def a_killed_guard_is_a_lost_agent(bench: Bench) -> None:
+    handle, reports = await bench.until_it_hangs("hangs")
+    os.kill(bench.guard.pid, signal.SIGKILL)
+    check_end(await _rest(reports), "lost")
+    assert not spawn.alive(handle.pid, handle.start_time), "it still runs"
+
+
+async def an_unknown_handle_is_lost(bench: Bench) -> None:
+    handle = Handle(driver="x", attempt="wo-of-another-life.a1", pid=1, start_time=1)
+    await bench.agent.stop(handle)
+    check_end(await _rest(bench.agent.follow(handle)), "lost")
+
+
+async def a_handle_is_data(bench: Bench) -> None:
+    handle = await bench.agent.start(bench.launch("works"))
+    again = msgspec.json.decode(msgspec.json.encode(handle), type=Handle)
+    assert again == handle
+    check_end(await _rest(bench.agent.follow(again)), "completed")
+
+
+async def send_is_refused_or_heard(bench: Bench) -> None:
+    handle, reports = await bench.until_it_hangs("hangs")
+    try:
+        await bench.agent.send(handle, "hello")
+    except Refused as refused:
+        assert refused.hint, "a hint says what to do instead"  # noqa: PT017 - the suite does not need pytest
+    await bench.agent.stop(handle)
+    check_end(await _rest(reports), "killed")
+
+
+async def a_missing_program_is_refused_by_name(bench: Bench) -> None:
+    profile = msgspec.structs.replace(bench.subject.profile, command=("no-such-agent-4711",))
+    refused = await _refusal(bench, bench.launch("works", profile=profile))
+    assert "no-such-agent-4711" in refused.message
+    assert refused.hint
+
+
+async def a_missing_workspace_is_refused_by_name(bench: Bench) -> None:
+    refused = await _refusal(bench, bench.launch("works", workspace=str(bench.folder / "nowhere")))
+    assert "nowhere" in refused.message
+
+
+async def an_attempt_starts_once(bench: Bench) -> None:
+    launch = bench.launch("works")
+    handle = await bench.agent.start(launch)
+    await _refusal(bench, launch)
+    check_end(await _rest(bench.agent.follow(handle)), "completed")
+
+
+async def many_at_once(bench: Bench) -> None:
+    runs = await asyncio.gather(*(bench.run("works") for _ in range(8)))
+    for reports in runs:
+        check_end(reports, "completed")
+    assert all(Path(launch.workspace, "hello.txt").exists() for launch in bench.launches)
+
+
+async def _refusal(bench: Bench, launch: Launch) -> Refused:
+    try:
+        await bench.agent.start(launch)
+    except Refused as refused:
+        return refused
+    raise AssertionError("it was not refused")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+Case = Callable[[Bench], Awaitable[None]]
+
+CASES: dict[str, Case] = {
+    case.__name__: case
+    for case in (
+        probe_finds_it,
+        probe_names_what_is_missing,
+        success_is_completed,
+        it_works_in_its_workspace,
+        failure_is_an_error,
+        a_crash_is_an_error,
+        death_by_signal_is_an_error,
+        no_output_is_no_trouble,
+        the_prompt_arrives_whole,
+        the_prompt_is_kept,
+        the_environment_is_exactly_the_given,
+        bytes_that_are_no_text,
+        a_long_line_is_bounded,
+        every_line_in_order,
+        a_secret_is_kept_nowhere,
+        the_transcript_is_what_was_reported,
+        cost_is_told_or_unknown,
+        stop_ends_it,
+        stop_ends_a_stubborn_one_and_its_family,
+        stop_without_a_follower,
+        stop_is_harmless_afterwards,
+        what_it_leaves_behind_is_ended,
+        a_killed_guard_is_a_lost_agent,
+        an_unknown_handle_is_lost,
+        a_handle_is_data,
+        send_is_refused_or_heard,
+        a_missing_program_is_refused_by_name,
+        a_missing_workspace_is_refused_by_name,
+        an_attempt_starts_once,
+        many_at_once,
+    )
+}
+"""Every case by name."""
+
+
+async def run_case(name: str, subject: Subject, folder: Path) -> None:
+    """Run one case in an empty folder. Raises AssertionError that says what the driver did wrong."""
+    async with Guard() as guard:
+        await CASES[name](Bench(subject, guard, subject.make(guard), folder))

@@ -1,0 +1,120 @@
+"""What an agent is told to do in the conformance suite of the Agent port, and the bench it does it on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shopfloor.domain.order import Order
+from shopfloor.ports import Agent, Handle, Launch, Profile, Report
+from shopfloor.spawn import Guard
+
+SECRET = "sk-conformance-4711"
+SECRET_NAME = "CONFORMANCE_API_KEY"
+LAST = "hangs until it is stopped"
+"""What a hanging agent says last, in a report's text or somewhere in its data."""
+SCRIPTED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_agent.py")))
+
+BEHAVIOURS = {
+    "works": "writes hello.txt ('hello\\n') into its workspace, spends 0.01 USD, and succeeds",
+    "fails": "ends properly, with exit code 1",
+    "crashes": "exits with code 7 at once, without last words",
+    "dies": "is ended by SIGKILL",
+    "silent": "says nothing at all and ends with exit code 0",
+    "hangs": f"says {LAST!r} and then nothing",
+    "stubborn": f"ignores SIGINT and SIGTERM, has a child in a session of its own that does too, and says {LAST!r}",
+    "orphans": "starts a process in a session of its own, writes its id to orphan.pid, and succeeds",
+    "binary": "prints the bytes FF FE 00 on stdout, and succeeds",
+    "long line": "prints one line of 3,000,000 characters on stdout, and succeeds",
+    "many lines": "prints the numbers 1 to 20000 on stdout, and succeeds",
+    "tells": f"prints the value of {SECRET_NAME} on stdout and on stderr, and succeeds",
+    "saves": "writes the prompt as it came to prompt.txt, and succeeds",
+}
+_SCRIPTS = {
+    "works": '[[do]]\nwrite = "hello.txt"\ncontent = "hello\\n"\n[[do]]\ncost = 0.01\n',
+    "fails": "[[do]]\nexit = 1\n",
+    "crashes": "[[do]]\ncrash = 7\n",
+    "dies": '[[do]]\ncrash = "SIGKILL"\n',
+    "silent": "silent = true\n[[do]]\nnothing = true\n",
+    "hangs": "[[do]]\nhang = true\n",
+    "stubborn": "[[do]]\nhang = true\nstubborn = true\ngrandchild = true\n",
+    "orphans": '[[do]]\nrun = "setsid sleep 86400 >/dev/null 2>&1 & echo $! > orphan.pid"\n',
+    "binary": "[[do]]\nrun = 'printf \"\\377\\376\\000\\n\"'\nraw = true\n",
+    "long line": "[[do]]\nrun = \"head -c 3000000 /dev/zero | tr '\\\\0' x; echo\"\nraw = true\n",
+    "many lines": '[[do]]\nrun = "seq 1 20000"\nraw = true\n',
+    "tells": f'[[do]]\nrun = "echo ${SECRET_NAME}; echo ${SECRET_NAME} >&2"\nraw = true\n'
+    f'[[do]]\nrun = "printf %s ${SECRET_NAME}"\n',
+    "saves": '[[do]]\nsave_prompt = "prompt.txt"\n',
+}
+
+
+def scripted_prompt(behaviour: str) -> str:
+    """The behaviour as a prompt for the scripted agent."""
+    return f"# {behaviour}\n\n```script\n{_SCRIPTS[behaviour]}```\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The driver to be held to the port."""
+
+    make: Callable[[Guard], Agent]
+    profile: Profile
+    prompt: Callable[[str], str] = scripted_prompt
+    success_needs_words: bool = False
+    """True: an agent that says nothing has not succeeded, whatever its exit code"""
+
+
+@dataclass
+class Bench:
+    """One case at work: a driver, a guard, a folder."""
+
+    subject: Subject
+    guard: Guard
+    agent: Agent
+    folder: Path
+    count: int = 0
+    launches: list[Launch] = field(default_factory=list)
+
+    def launch(self, behaviour: str = "", *, prompt: str = "", **changes: Any) -> Launch:
+        """Everything for one more attempt in a workspace of its own."""
+        self.count += 1
+        workspace = self.folder / f"workspace{self.count}"
+        workspace.mkdir(parents=True)
+        order = Order(id=f"wo-case.{self.count}", name="case", title="a case")
+        env = {"PATH": os.defpath, "HOME": str(self.folder), SECRET_NAME: SECRET, "PWD": str(workspace)}
+        values: dict[str, Any] = {
+            "order": order,
+            "attempt": f"{order.id}.a1",
+            "profile": self.subject.profile,
+            "prompt": prompt or self.subject.prompt(behaviour),
+            "workspace": str(workspace),
+            "branch": "shopfloor/case",
+            "directory": str(self.folder / "attempts" / f"{order.id}.a1"),
+            "env": env,
+            "secrets": (SECRET,),
+        }
+        made = Launch(**{**values, **changes})
+        self.launches.append(made)
+        return made
+
+    async def run(self, behaviour: str = "", **changes: Any) -> list[Report]:
+        """One attempt from start to end."""
+        handle = await self.agent.start(self.launch(behaviour, **changes))
+        return [report async for report in self.agent.follow(handle)]
+
+    async def until_it_hangs(self, behaviour: str) -> tuple[Handle, AsyncIterator[Report]]:
+        """An attempt that has said its last; what follows can be taken from the iterator."""
+        handle = await self.agent.start(self.launch(behaviour))
+        reports = self.agent.follow(handle)
+        async for report in reports:
+            if LAST in report.text or LAST in repr(report.data):
+                return handle, reports
+        raise AssertionError(f"{behaviour!r} ended without saying {LAST!r}")
+
+    @property
+    def last(self) -> Launch:
+        return self.launches[-1]

@@ -1,0 +1,100 @@
+"""Cases: the answers of the derived index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shopfloor.domain.events import SCHEMA, E
+from shopfloor.ports import Query, Store
+from shopfloor.testing.store.bench import Bench, Case, everything
+
+
+async def rows(store: Store, **conditions: Any) -> list[str]:
+    """The ids of the orders that a query finds."""
+    return [row["id"] for row in await store.query(Query(**conditions))]
+
+
+async def an_order_is_found_by_what_people_type(bench: Bench) -> None:
+    store = bench.open()
+    for order, name in (("wo-abc1", "parser"), ("wo-abd2", "lexer"), ("wo-x3", "parser")):
+        await store.append([bench.created(order, name=name)])
+    assert await rows(store) == ["wo-abc1", "wo-abd2", "wo-x3"]
+    assert await rows(store, order="wo-abd2") == ["wo-abd2"]
+    assert await rows(store, order="parser") == ["wo-x3"], "the newest of that name"
+    assert await rows(store, order="wo-ab") == ["wo-abc1", "wo-abd2"]
+    assert await rows(store, order="lex") == ["wo-abd2"]
+    assert await rows(store, order="nothing") == []
+
+
+async def one_order_comes_with_its_record(bench: Bench) -> None:
+    store = await bench.leader()
+    await store.append([bench.created("wo-a1", name="one", run="run-1"), bench.claim("wo-a1", 1)])
+    [row] = await store.query(Query(order="wo-a1"))
+    record = row.pop("record")
+    assert record["order"]["title"] == row["title"] == "title of wo-a1"
+    assert record["attempts"][0]["id"] == "wo-a1.a1"
+    assert [row] == await store.query(Query()), "without it where many are asked for"
+    expected = {"name": "one", "run": "run-1", "state": "running", "agent": "robot", "generation": 1, "attempts": 1}
+    assert {key: row[key] for key in expected} == expected
+    assert (row["cost_usd"], row["reason"], row["commit"], row["merge"]) == (None, "", "", "")
+
+
+async def orders_of_a_state_come_by_priority_and_age(bench: Bench) -> None:
+    store = await bench.leader()
+    await store.append([bench.created(f"wo-p{p}x{n}", priority=p) for n in range(3) for p in (3, 0, 2)])
+    await store.append([bench.claim("wo-p0x1", 1)])
+    ready = await rows(store, state="ready")
+    assert ready == ["wo-p0x0", "wo-p0x2", *(f"wo-p{p}x{n}" for p in (2, 3) for n in range(3))]
+    assert await rows(store, state="ready", limit=3) == ready[:3]
+    assert await rows(store, state="running") == ["wo-p0x1"]
+
+
+async def runs_count_their_orders(bench: Bench) -> None:
+    store = await bench.leader()
+    for run in ("run-1", "run-2"):
+        await store.append([bench.event(E.RUN_STARTED, run, run_id=run, branch="main")])
+        await store.append([bench.created(f"wo-{run}x{n}", run=run) for n in range(3)])
+    await store.append([bench.claim("wo-run-1x0", 1)])
+    await store.append([bench.event(E.RUN_FINISHED, "run-1")])
+    found = {row["id"]: (row["state"], row["orders"]) for row in await store.query(Query(what="runs"))}
+    assert found == {"run-1": ("finished", {"ready": 2, "running": 1}), "run-2": ("running", {"ready": 3})}
+    assert [row["id"] for row in await store.query(Query(what="runs", limit=1))] == ["run-2"]
+    assert await rows(store, run="run-2", limit=2) == ["wo-run-2x0", "wo-run-2x1"]
+
+
+async def the_history_of_an_order(bench: Bench) -> None:
+    store = await bench.leader()
+    await store.append([bench.created("wo-a1", name="one"), bench.created("wo-b2"), bench.claim("wo-a1", 1)])
+    history = await store.query(Query(what="events", order="one"))
+    assert [row["event_type"] for row in history] == [E.CREATED, E.ASSIGNED]
+    assert [(p, e.data) for p, e in await everything(store)][::2] == [(r["position"], r["data"]) for r in history]
+    newest = await store.query(Query(what="events", limit=2))
+    assert [row["data"]["work_order_id"] for row in newest] == ["wo-b2", "wo-a1"]
+
+
+async def answers_are_as_new_as_the_log(bench: Bench) -> None:
+    store, other = await bench.leader(), bench.open()
+    for n in range(1, 30):
+        await (store if n % 2 else other).append([bench.created(f"wo-{n}a")])
+        assert [len(await rows(one)) for one in (store, other)] == [n, n]
+
+
+async def the_log_speaks_of_itself(bench: Bench) -> None:
+    store = await bench.leader()
+    await store.append([bench.created("wo-a1"), bench.created("wo-b2")])
+    [meta] = await bench.open().query(Query(what="meta"))
+    assert (meta["schema"], meta["controller"], meta["events"], meta["orders"]) == (SCHEMA, 1, 4, {"ready": 2})
+    assert meta["position"] == (await everything(store))[-1][0]
+    assert meta["problems"] == []
+    assert meta["alive"]["pid"] > 0
+
+
+CASES: tuple[Case, ...] = (
+    an_order_is_found_by_what_people_type,
+    one_order_comes_with_its_record,
+    orders_of_a_state_come_by_priority_and_age,
+    runs_count_their_orders,
+    the_history_of_an_order,
+    answers_are_as_new_as_the_log,
+    the_log_speaks_of_itself,
+)

@@ -1,0 +1,38 @@
+"""Every agent driver is held to the port's public suite."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from shopfloor.agents.command import CommandAgent
+from shopfloor.agents.jsonlines import JsonLinesAgent
+from shopfloor.agents.scripted import ScriptedAgent
+from shopfloor.ports import Profile
+from shopfloor.spawn import Step
+from shopfloor.testing.agent import CASES, SCRIPTED, Subject, run_case
+
+LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
+
+SUBJECTS = {
+    "command": Subject(
+        make=lambda guard: CommandAgent(guard, ladder=LADDER),
+        profile=Profile(name="command", command=SCRIPTED),
+    ),
+    "jsonlines": Subject(
+        make=lambda guard: JsonLinesAgent(guard, ladder=LADDER),
+        profile=Profile(name="jsonlines", driver="jsonlines", command=SCRIPTED),
+        success_needs_words=True,
+    ),
+    "scripted": Subject(
+        make=lambda guard: ScriptedAgent(guard, ladder=LADDER),
+        profile=Profile(name="scripted", driver="scripted"),
+        success_needs_words=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("driver", SUBJECTS)
+async def test_driver(driver: str, case: str, tmp_path: Path) -> None:
+    await run_case(case, SUBJECTS[driver], tmp_path)
