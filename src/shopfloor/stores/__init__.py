@@ -1,0 +1,1 @@
+"""Where the log lives: in memory, or in the ``.work`` folder."""

@@ -1,0 +1,281 @@
+"""The ``.work`` folder as one thread sees it: log, index and views kept in step. Everything here blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain.errors import Refused, ShopfloorError
+from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
+from shopfloor.ports import Clock, Query
+from shopfloor.stores.changes import check_generation, own_event, stamp, superseded
+from shopfloor.stores.codec import decode, encode
+from shopfloor.stores.files import refusal
+from shopfloor.stores.follow import Follower
+from shopfloor.stores.index import Index
+from shopfloor.stores.lead import Lead, controller_alive
+from shopfloor.stores.log import Log, Written
+from shopfloor.stores.rows import claimed_generation, event_row
+from shopfloor.stores.scan import Scanner
+from shopfloor.stores.views import Edit, Views
+
+PATIENCE_S = 5.0
+"""How long a program that does not lead waits for a peer that is writing a view."""
+
+
+class Change(msgspec.Struct):
+    """One call of append on its way, and what became of it."""
+
+    events: Sequence[Event]
+    expect: Mapping[str, int] = msgspec.field(default_factory=dict)
+    stamped: list[Event] = msgspec.field(default_factory=list)
+    error: ShopfloorError | None = None
+
+
+class Books:
+    """Everything that a workdir store knows and writes."""
+
+    def __init__(self, folder: Path, *, clock: Clock, random: Callable[[int], bytes]) -> None:
+        self.folder = folder
+        self.generation = 0
+        """own generation as a controller; 0: it does not lead"""
+        self.log = Log(folder)
+        self.follower = Follower(self.log)
+        self._clock = clock
+        self._random = random
+        self._lead = Lead(folder)
+        self._views = Views(folder)
+        self._unpublished = False
+        self._broken: ShopfloorError | None = None
+
+    # -- appending --------------------------------------------------------------------------------------------------
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Append all changes with one write; each gets its ``stamped`` events or its ``error``."""
+        try:
+            self._append(changes)
+        except ShopfloorError as problem:
+            for change in changes:
+                change.error = change.error or problem
+            return
+        if self._unpublished and not self.generation and controller_alive(self.folder) is None:
+            self._publish_patiently()
+
+    def _append(self, changes: Sequence[Change]) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self.log.create()
+        self.follow()  # most of it before the lock, which others wait for
+        with self.log.lock.held():
+            self.follow(alone=True)
+            self.log.create()  # a log that somebody replaced was let go of
+            lines, ends = self._lines(changes)
+            if not ends:
+                return
+            written = self._write(lines)
+        for change, end in ends:
+            if end > written.size:
+                assert written.problem is not None
+                change.error = refusal(f"append {len(change.events)} events to", self.log.path, written.problem)
+        self.follow()
+        self._views.feed(lines[: max((end for _, end in ends if end <= written.size), default=0)].lstrip(b"\x18\n"))
+
+    def _write(self, lines: bytes) -> Written:
+        try:
+            return self.log.write(lines)
+        except Refused as problem:
+            # Nobody can say what is on the disk now. Going on would build on events that may be gone tomorrow.
+            self._broken = problem
+            raise
+
+    def _lines(self, changes: Sequence[Change]) -> tuple[bytes, list[tuple[Change, int]]]:
+        """What to write, and where in it each change that is allowed ends."""
+        mark = self.follower.mark
+        lines = bytearray(self.log.closing(self.follower.scanner))
+        sequence = mark.sequence
+        if not self.follower.scanner.seen:
+            sequence += 1
+            opening = self._own(E.LOG_OPENED, {"schema": SCHEMA})
+            lines += encode(msgspec.structs.replace(opening, sf=Stamp(0, sequence)))
+        ends = []
+        claims: dict[str, int] = {}
+        for change in changes:
+            try:
+                self._check(change.expect, claims)
+                stamped = stamp(change.events, self.generation, sequence + 1)
+                text = b"".join([encode(event) for event in stamped])
+            except ShopfloorError as problem:
+                change.error = problem
+                continue
+            for event in stamped:
+                order = event.order_id
+                claims[order] = max(claims.get(order, 0), claimed_generation(event, mark.controller))
+            sequence += 1
+            change.stamped = stamped
+            lines += text
+            ends.append((change, len(lines)))
+        return bytes(lines), ends
+
+    def _check(self, expect: Mapping[str, int], claims: Mapping[str, int]) -> None:
+        mark = self.follower.mark
+        if mark.schema > SCHEMA:
+            raise Refused(
+                f"{str(self.log.path)!r} has schema {mark.schema}, this version writes schema {SCHEMA}",
+                hint="type: pip install --upgrade shopfloor",
+            )
+        if self.generation and mark.controller > self.generation:
+            raise superseded(self.generation, mark.controller)
+        for order, generation in expect.items():
+            check_generation(order, generation, max(claims.get(order, 0), self.follower.generation(order)))
+
+    # -- leading ----------------------------------------------------------------------------------------------------
+
+    def lead(self, info: Mapping[str, Any]) -> int:
+        """Become the controller; calling it again changes nothing. Raises Conflict when another one is alive."""
+        if self.generation:
+            return self.generation
+        self.log.create()
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": stamp_time(self._clock.wall()), **info}
+        self._lead.take(who)
+        try:
+            self._announce(who)
+        except ShopfloorError:
+            self.generation = 0
+            self._lead.drop()
+            raise
+        self._unpublished = True
+        return self.generation
+
+    def _announce(self, who: Mapping[str, Any]) -> None:
+        self.follow()
+        with self.log.lock.held():
+            self._views.mend_feed(self.log)
+        self.generation = self.follower.mark.controller + 1
+        change = Change([self._own(E.CONTROLLER_STARTED, {**who, "generation": self.generation})])
+        self.commit([change])
+        if change.error is not None:
+            raise change.error
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    def follow(self, *, alone: bool = False) -> None:
+        """Take in what anybody appended. ``alone``: we hold the lock, so an unfinished group will stay unfinished."""
+        before = self.follower.mark.offset
+        self.follower.follow(alone=alone, may_restart=not self.generation)
+        self._unpublished |= self.follower.mark.offset != before
+
+    @property
+    def behind(self) -> bool:
+        """True when :meth:`tidy` has something to do."""
+        leads = self.generation > 0
+        return self.follower.behind or (leads and (self._unpublished or self._views.touched()))
+
+    def look(self) -> tuple[int, int]:
+        """Follow the log; the position behind its newest event, and how many bytes were looked at."""
+        self.follow()
+        if self.follower.scanner.undecided:
+            with self.log.lock.held():  # whoever writes it has finished then
+                self.follow(alone=True)
+        return self.follower.mark.last, self.follower.scanner.seen
+
+    def tidy(self) -> None:
+        """Bring the index up to date, and the views when this store leads."""
+        self.follower.flush()
+        if self.generation and self.behind:
+            self._publish()
+
+    def tidy_quietly(self) -> None:
+        """The same in the background: what is wrong comes up again in the next call that somebody waits for."""
+        with contextlib.suppress(ShopfloorError):
+            self.tidy()
+
+    def _publish(self) -> bool:
+        self._unpublished = False
+        done = self.follower.ask(lambda index: self._views.publish(index, self._report))
+        self._unpublished |= not done
+        return done
+
+    def _publish_patiently(self) -> None:
+        limit = time.monotonic() + PATIENCE_S
+        while not self._publish() and time.monotonic() < limit:
+            time.sleep(0.02)
+
+    def _report(self, edit: Edit) -> None:
+        change = Change([self._own(E.VIEW_EDITED, edit._asdict())])
+        try:
+            self._append([change])
+        except ShopfloorError as problem:
+            change.error = problem
+        if change.error is not None:
+            self._views.note(edit.path, f"was edited, see {edit.kept!r}: {change.error.message}")
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def query(self, query: Query) -> list[dict[str, Any]]:
+        """Rows, as new as the log."""
+        self.look()
+        return self.follower.ask(lambda index: self._rows(index, query))
+
+    def _rows(self, index: Index, query: Query) -> list[dict[str, Any]]:
+        if query.what == "orders":
+            return index.orders(query)
+        if query.what == "runs":
+            return index.runs(query)
+        if query.what == "events":
+            return [self._event_row(start, size) for start, size in index.events(query)]
+        return [self._meta(index)]
+
+    def _event_row(self, start: int, size: int) -> dict[str, Any]:
+        return event_row(start + size, decode(self.log.read(start, size)))
+
+    def _meta(self, index: Index) -> dict[str, Any]:
+        mark = self.follower.mark
+        name = self.log.path.name
+        problems = [{"file": name, **p._asdict()} for p in index.problems()]
+        if self.follower.scanner.torn:
+            offset, line = self.follower.scanner.offset, self.follower.scanner.line + 1
+            what = "has no newline at its end; it counts or is closed when the next event is written"
+            problems.append({"file": name, "offset": offset, "line": line, "what": what, "piece": ""})
+        problems += [{"offset": 0, "line": 0, "piece": "", **note._asdict()} for note in self._views.notes]
+        return {
+            "schema": mark.schema,
+            "position": mark.last,
+            "events": mark.events,
+            "sequence": mark.sequence,
+            "controller": mark.controller,
+            "alive": controller_alive(self.folder),
+            "orders": index.count(),
+            "problems": problems,
+        }
+
+    # -- end --------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Bring everything up to date and let go."""
+        try:
+            # What cannot be brought up to date now is so at the next start: nothing of it is truth.
+            with contextlib.suppress(ShopfloorError):
+                self.follow()
+                self.tidy()
+                if self.generation and self._unpublished:
+                    self._publish_patiently()
+        finally:
+            self.follower.close()
+            self.log.close()
+            self._views.close()
+            self._lead.drop()
+
+    def scanner(self, after: int) -> tuple[Scanner, int]:
+        """A scanner for what comes after a position, and where the log ends now."""
+        until = self.log.size()
+        return self.log.scanner_at(after), until
+
+    def _own(self, event_type: E, data: dict[str, Any]) -> Event:
+        return own_event(event_type, data, clock=self._clock, random=self._random)

@@ -1,0 +1,161 @@
+"""Files of the store: private, durable, and refused by name when the disk does not play along."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from shopfloor.domain.errors import Refused
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+LOCK_TIMEOUT_S = 30.0
+_PAUSE_S = (0.0005, 0.005)
+
+_RESUME = "then type: shopfloor run --resume"
+_HINTS = {
+    errno.ENOSPC: f"free space on that disk, {_RESUME}",
+    errno.EDQUOT: f"free space within your quota, {_RESUME}",
+    errno.EFBIG: f"raise the file size limit (ulimit -f), {_RESUME}",
+    errno.EROFS: f"mount it writable, {_RESUME}",
+    errno.EACCES: f"make it writable for you (chmod u+rwX), {_RESUME}",
+    errno.EPERM: f"make it writable for you (lsattr shows flags that forbid it), {_RESUME}",
+    errno.EIO: f"the disk reports errors: look at the kernel's messages, copy the folder away, {_RESUME}",
+}
+
+
+def refusal(doing: str, path: Path, problem: OSError) -> Refused:
+    """The error for people: what was tried with which file, what the system said, what to do."""
+    number = problem.errno or 0
+    why = os.strerror(number).lower() if number else str(problem)
+    return Refused(f"cannot {doing} {str(path)!r}: {why}", hint=_HINTS.get(number, f"look at that path, {_RESUME}"))
+
+
+def make_folder(folder: Path) -> None:
+    """Create a private folder whose parent exists, durably. Raises Refused naming what is in the way."""
+    try:
+        folder.mkdir(mode=FOLDER_MODE)
+    except FileExistsError:
+        if folder.is_dir():
+            return
+        raise not_a_folder(folder) from None
+    except FileNotFoundError:
+        missing = folder.parent
+        raise Refused(
+            f"cannot create {str(folder)!r}: {str(missing)!r} is not there", hint=f"type: mkdir -p {missing}"
+        ) from None
+    except OSError as problem:
+        raise refusal("create", folder, problem) from problem
+    sync_folder(folder.parent)
+
+
+def not_a_folder(path: Path) -> Refused:
+    """The error for a file that stands where the folder belongs."""
+    return Refused(f"{str(path)!r} is a file, the log needs a folder there", hint=f"type: mv {path} {path}.old")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        raise refusal("make durable what is in", folder, problem) from problem
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file as a whole: a reader sees the old content or the new one, never a part. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def append_line(path: Path, lines: bytes) -> None:
+    """Append whole lines with one write, on a line of their own whatever the file ends with. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        if os.write(descriptor, lines) != len(lines):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+class Lock:
+    """An advisory lock on a file beside what it protects; the kernel frees it when the process ends, however."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it for a moment. Raises Refused when somebody else does not let go for half a minute."""
+        limit = time.monotonic() + LOCK_TIMEOUT_S
+        pause_s = _PAUSE_S[0]
+        while not self._try():
+            if time.monotonic() > limit:
+                raise Refused(
+                    f"another process has held {str(self.path)!r} for {LOCK_TIMEOUT_S:.0f} s",
+                    hint=f"a stopped program? type: fuser -v {self.path}",
+                )
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S[1])
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _try(self) -> bool:
+        if self._descriptor < 0:
+            self._descriptor = self._open()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # A lock on a file that somebody deleted locks nobody out.
+        if _same_file(self._descriptor, self.path):
+            return True
+        self.close()
+        return False
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        except OSError as problem:
+            raise refusal("lock", self.path, problem) from problem
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,388 @@
+"""``index.sqlite``: what the log says, ready to be asked. Derived; delete it at any time.
+
+Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=ro``):
+
+``meta(key, value)``
+    ``layout``    number of this layout; anything else means: do not read on. ``shape``: fields of the records in here
+    ``offset``    bytes of ``events.jsonl`` that are in here. Equal to the file's size: the index is as new as the log
+    ``line``      lines before ``offset``
+    ``identity``  digest of how the log begins and of the 4096 bytes before ``offset``
+    ``events``    events that count; ``last`` is the position behind the newest of them
+    ``sequence``  greatest sequence of a logical change; ``controller`` greatest generation of a controller;
+                  ``schema`` greatest schema that a ``log.opened`` names
+    ``floor``     JSON: ``paused``, ``uncounted``, ``controller_info``, ``requests`` (those that wait for an answer)
+    ``view``      offset that ``work_orders.jsonl`` was last published at; ``view_digest`` of its bytes then,
+                  ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
+``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,
+commit_id, merge, created_seq, changed, blob)``
+    one row for each order; ``reason`` and other texts are empty when there is none; ``rowid`` orders them by
+    creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON
+``generations(id, generation)``
+    the greatest generation claimed for an order, also for orders whose creation is not in the log
+``events(start, size, event_type, order_id, run, timestamp)``
+    where each event that counts lies in the log, newline included
+``runs(id, seq, blob)``
+    one row for each run in the order of their first start; ``blob`` is the run as JSON, without its list of orders
+``problems(offset, line, what, piece)``
+    lines that do not count
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shopfloor._version import __version__
+from shopfloor.domain.board import Board, Request, Run
+from shopfloor.domain.order import Attempt, Order, Record
+from shopfloor.ports import Query
+from shopfloor.stores.files import FILE_MODE
+from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
+from shopfloor.stores.scan import Found, Problem
+
+LAYOUT = 1
+FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
+CACHE = 2000
+"""Records kept decoded between two batches."""
+
+_ORDER = [
+    *("id", "name", "title", "state", "reason", "message", "priority", "run", "agent", "generation", "attempts"),
+    *("cost_usd", "updated_at"),
+]
+_COLUMNS = ", ".join([*_ORDER, "commit_id", "merge"])
+_NAMES = [*_ORDER, "commit", "merge"]
+
+_ALL = (*_COLUMNS.split(", "), "created_seq", "changed", "blob")
+# An update in place keeps the rowid, which is the order of creation.
+_UPSERT = (
+    f"INSERT INTO orders VALUES ({', '.join('?' * len(_ALL))}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
+    f"{', '.join(f'{name} = excluded.{name}' for name in _ALL[1:])}"
+)
+
+# Another version may fold other fields out of the same log: its index is made anew.
+_SHAPE = "|".join([__version__, *(",".join(kind.__struct_fields__) for kind in (Order, Attempt, Record, Run))])
+
+_TABLES = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT, priority INTEGER,
+    run TEXT, agent TEXT, generation INTEGER, attempts INTEGER, cost_usd REAL, updated_at REAL, commit_id TEXT,
+    merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB);
+CREATE INDEX orders_state ON orders(state, priority);
+CREATE INDEX orders_run ON orders(run, state);
+CREATE INDEX orders_name ON orders(name);
+CREATE INDEX orders_changed ON orders(changed);
+CREATE TABLE generations(id TEXT PRIMARY KEY, generation INTEGER) WITHOUT ROWID;
+CREATE TABLE events(start INTEGER PRIMARY KEY, size INTEGER, event_type TEXT, order_id TEXT, run TEXT, timestamp TEXT);
+CREATE INDEX events_order ON events(order_id, start) WHERE order_id <> '';
+CREATE INDEX events_run ON events(run, start) WHERE run <> '';
+CREATE TABLE runs(id TEXT PRIMARY KEY, seq INTEGER, blob BLOB);
+CREATE TABLE problems(offset INTEGER PRIMARY KEY, line INTEGER, what TEXT, piece TEXT);
+"""
+
+_record_decoder = msgspec.json.Decoder(Record)
+_run_decoder = msgspec.json.Decoder(Run)
+_encode = msgspec.json.encode
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a log was taken in: bytes and lines, and the numbers that the next change needs."""
+
+    offset: int = 0
+    line: int = 0
+    sequence: int = 0
+    controller: int = 0
+    events: int = 0
+    last: int = 0
+    """position behind the newest event that counts"""
+    schema: int = 0
+
+
+class News:
+    """What a reader of the log found and the index does not have yet, from the offset ``begin`` on."""
+
+    def __init__(self, begin: int = 0) -> None:
+        self.begin = begin
+        self.found: list[Found] = []
+        self.problems: list[Problem] = []
+        self.claims: dict[str, int] = {}
+        """order -> greatest generation claimed for it"""
+
+    def __bool__(self) -> bool:
+        """False: nothing."""
+        return bool(self.found or self.problems)
+
+
+class Index:
+    """The index of one log. Every method blocks; one thread uses it. Methods raise sqlite3.Error when it is damaged."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._db = _connect(path)
+        self._board = Board()
+        self._at = -1
+        """offset that the records in ``_board`` stand for"""
+        try:
+            with self.transaction():
+                if (self.get("layout"), self.get("shape")) != (LAYOUT, _SHAPE):
+                    self.clear()
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile."""
+        self._db.execute("BEGIN IMMEDIATE")
+        done = False
+        try:
+            yield
+            self._db.execute("COMMIT")
+            done = True
+        finally:
+            if not done:
+                self._at = -1  # the records in memory are ahead of what was kept
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def lost(self) -> bool:
+        """True when the file was deleted under us."""
+        return self.path is not None and not self.path.exists()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def clear(self) -> None:
+        """Start again with nothing; part of a transaction."""
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        for (name,) in self._db.execute(tables).fetchall():
+            self._db.execute(f'DROP TABLE "{name}"')
+        for statement in _TABLES.split(";\n"):
+            self._db.execute(statement)
+        self.put(layout=LAYOUT, shape=_SHAPE)
+        self._at = -1
+
+    # -- meta -------------------------------------------------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value of meta; ``default`` also when there are no tables yet."""
+        try:
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError:
+            return default
+        return default if row is None else row[0]
+
+    def put(self, **values: Any) -> None:
+        """Set values of meta."""
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def mark(self) -> Mark:
+        """How far the index is."""
+        rows = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        return Mark(**{name: rows.get(name, 0) for name in Mark.__struct_fields__})
+
+    # -- taking in --------------------------------------------------------------------------------------------------
+
+    def advance(self, news: News, to: Mark, identity: str) -> None:
+        """Fold in what lies between the index and ``to``; part of a transaction. Older news are skipped."""
+        at = self.mark().offset
+        if at != self._at:
+            self._load_board()
+        changed: dict[str, int] = {}
+        runs: set[str] = set()
+        rows = []
+        for start, end, event in news.found:
+            if start < at:
+                continue
+            order, run = event.order_id, run_of_event(event)
+            if order:
+                self._fetch(order)
+            touched = self._board.apply(event)
+            if touched:
+                changed[touched] = end
+            runs.update((event.correlation_id or "", run))
+            rows.append((start, end - start, event.event_type, order, run, event.timestamp))
+        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+        new = [problem for problem in news.problems if problem.offset >= at]
+        self._db.executemany("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?)", new)
+        self._write_orders(changed)
+        self._write_generations(news.claims)
+        self._write_runs(runs)
+        self.put(floor=self._floor(), identity=identity, **msgspec.structs.asdict(to))
+        self._at = to.offset
+        if len(self._board.records) > CACHE:
+            self._board.records.clear()
+
+    def _fetch(self, order: str) -> None:
+        if order not in self._board.records:
+            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
+            if row is not None:
+                self._board.records[order] = _record_decoder.decode(row[0])
+
+    def _load_board(self) -> None:
+        board = self._board = Board()
+        floor = msgspec.json.decode(self.get("floor") or b"{}")
+        board.paused = floor.get("paused", False)
+        board.uncounted = floor.get("uncounted", 0)
+        board.controller = floor.get("controller", 0)
+        board.controller_info = floor.get("controller_info", {})
+        for request in msgspec.convert(floor.get("requests", []), list[Request]):
+            board.requests[request.event_id] = request
+        for (blob,) in self._db.execute("SELECT blob FROM runs ORDER BY seq"):
+            run = _run_decoder.decode(blob)
+            board.runs[run.id] = run
+
+    def _floor(self) -> str:
+        board = self._board
+        known = {
+            "paused": board.paused,
+            "uncounted": board.uncounted,
+            "controller": board.controller,
+            "controller_info": board.controller_info,
+            "requests": list(board.requests.values()),
+        }
+        return _encode(known).decode()
+
+    def _write_orders(self, changed: dict[str, int]) -> None:
+        rows = []
+        for order, end in changed.items():
+            record = self._board.records[order]
+            rows.append((*order_row(record).values(), bounded(record.created_seq), end, _encode(record)))
+        self._db.executemany(_UPSERT, rows)
+
+    def _write_generations(self, generations: dict[str, int]) -> None:
+        self._db.executemany(
+            "INSERT INTO generations VALUES (?, ?) "
+            "ON CONFLICT(id) DO UPDATE SET generation = max(generation, excluded.generation)",
+            generations.items(),
+        )
+
+    def _write_runs(self, runs: Iterable[str]) -> None:
+        known = list(self._board.runs)
+        for run_id in runs:
+            run = self._board.runs.get(run_id)
+            if run is not None:
+                run.orders.clear()  # the orders table knows them
+                blob = _encode(run)
+                self._db.execute(
+                    "INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob",
+                    (run_id, known.index(run_id), blob),
+                )
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def generation(self, order: str) -> int:
+        """The greatest generation claimed for an order, 0 when there is none."""
+        row = self._db.execute("SELECT generation FROM generations WHERE id = ?", (order,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def changed_after(self, position: int) -> list[str]:
+        """Ids of the orders that changed after a position, in the order of their creation."""
+        rows = self._db.execute("SELECT id FROM orders WHERE changed > ? ORDER BY rowid", (position,))
+        return [row[0] for row in rows]
+
+    def records(self, ids: Sequence[str]) -> Iterator[Record]:
+        """The records of these orders, in this order."""
+        for order in ids:
+            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
+            if row is not None:
+                yield _record_decoder.decode(row[0])
+
+    def orders(self, query: Query) -> list[dict[str, Any]]:
+        """Rows of orders: by priority and age where a state is asked for, else by age."""
+        where, values = self._conditions(query)
+        by = "priority, rowid" if query.state else "rowid"
+        columns = _COLUMNS + (", blob" if query.order else "")
+        sql = f"SELECT {columns} FROM orders{where} ORDER BY {by}{_limit(query)}"  # noqa: S608 - values are bound
+        rows = [dict(zip([*_NAMES, "record"], row, strict=False)) for row in self._db.execute(sql, values)]
+        for row in rows:
+            if "record" in row:
+                row["record"] = msgspec.json.decode(row["record"])
+        return rows
+
+    def events(self, query: Query) -> list[tuple[int, int]]:
+        """Start and size of events in the log, oldest first; ``limit`` keeps the newest."""
+        conditions, values = [], []
+        if query.order:
+            ids = self._resolve(query.order)
+            conditions.append(f"order_id IN ({', '.join('?' * len(ids))})")
+            values += ids
+        if query.run:
+            conditions.append("run = ?")
+            values.append(query.run)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = f"SELECT start, size FROM events{where} ORDER BY start DESC{_limit(query)}"  # noqa: S608 - values are bound
+        return self._db.execute(sql, values).fetchall()[::-1]
+
+    def runs(self, query: Query) -> list[dict[str, Any]]:
+        """Rows of runs, oldest first; ``limit`` keeps the newest."""
+        rows = []
+        for (blob,) in self._db.execute("SELECT blob FROM runs ORDER BY seq DESC"):
+            run = _run_decoder.decode(blob)
+            if query.run in ("", run.id):
+                states = self._db.execute("SELECT state, count(*) FROM orders WHERE run = ? GROUP BY state", (run.id,))
+                row = run_row(run, dict(states.fetchall()))
+                if query.state in ("", row["state"]):
+                    rows.append(row)
+        return rows[: query.limit or None][::-1]
+
+    def problems(self) -> list[Problem]:
+        """Lines that do not count, in the order of the log."""
+        return [Problem(*row) for row in self._db.execute("SELECT * FROM problems ORDER BY offset")]
+
+    def count(self) -> dict[str, int]:
+        """Orders in each state."""
+        return dict(self._db.execute("SELECT state, count(*) FROM orders GROUP BY state").fetchall())
+
+    def _conditions(self, query: Query) -> tuple[str, list[str]]:
+        conditions, values = [], []
+        if query.order:
+            ids = self._resolve(query.order)
+            conditions.append(f"id IN ({', '.join('?' * len(ids))})")
+            values += ids
+        for column, value in (("run", query.run), ("state", query.state)):
+            if value:
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
+
+    def _resolve(self, name: str) -> list[str]:
+        """Ids of the order with this id, else the newest of this name, else of all whose id or name begins so."""
+        found = self._db.execute("SELECT id FROM orders WHERE id = ?", (name,)).fetchall()
+        if not found:
+            newest = "SELECT id FROM orders WHERE name = ? ORDER BY rowid DESC LIMIT 1"
+            found = self._db.execute(newest, (name,)).fetchall()
+        if not found:
+            ends = (name, name + "\U0010ffff") * 2
+            begins = "SELECT id FROM orders WHERE id BETWEEN ? AND ? OR name BETWEEN ? AND ? LIMIT 1000"
+            found = self._db.execute(begins, ends).fetchall()
+        return [row[0] for row in found]
+
+
+def remove(folder: Path) -> None:
+    """Delete the index of a folder."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=10.0, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        db.close()
+        raise
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.chmod(FILE_MODE)
+    return db
+
+
+def _limit(query: Query) -> str:
+    return f" LIMIT {int(query.limit)}" if query.limit > 0 else ""

@@ -1,0 +1,173 @@
+"""The store in a ``.work`` folder: files that survive everything and that programs in any language may read and write.
+
+``events.jsonl`` is the log; ``feed.jsonl`` and ``work_orders.jsonl`` are views of it; ``index.sqlite`` is derived. All
+blocking work runs on one thread of the store. Calls of ``append`` that come together share one write and one sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from shopfloor.domain.errors import Refused
+from shopfloor.domain.events import Event
+from shopfloor.ports import Clock, Query
+from shopfloor.stores.books import Books, Change
+from shopfloor.stores.lead import controller_alive
+from shopfloor.stores.scan import Found
+
+POLL_S = 0.1
+"""How often a waiting store looks whether another process appended."""
+
+LAG_S = 0.25
+"""How far index and views may be behind the log while nobody asks."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WorkdirStore:
+    """A :class:`shopfloor.ports.Store` in the folder ``.work``; ``folder`` is created by the first append."""
+
+    def __init__(self, folder: Path, *, clock: Clock, random: Callable[[int], bytes] = os.urandom) -> None:
+        self.folder = folder
+        self._books = Books(folder, clock=clock, random=random)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shopfloor-store")
+        self._changes: deque[Change] = deque()
+        self._waiting: set[asyncio.Event] = set()
+        self._tidying: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+        """Make one logical change durable: all of the events count, or none. Returns them as stamped.
+
+        Raises Conflict for an ``expect`` that does not hold or when a newer controller has started; Refused when the
+        disk is full or read-only. When the call is cancelled the change may still have been made.
+        """
+        if not events:
+            return []
+        change = Change(list(events), dict(expect or {}))
+        self._changes.append(change)
+        await self._run(self._commit)
+        self._wake()
+        if change.error is not None:
+            raise change.error.with_traceback(None)
+        return change.stamped
+
+    async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """Events behind the byte position ``after``, up to now, each with the position behind it."""
+        scanner, until = await self._run(self._books.scanner, after)
+        pieces = self._books.log.scan(scanner, until)
+        nothing: list[Found] = []
+        while (found := await self._run(next, pieces, nothing)) is not nothing:
+            for _start, end, event in found:
+                if end > after:
+                    yield end, event
+
+    async def wait(self, after: int, timeout_s: float) -> bool:
+        """True as soon as there is an event behind ``after``: at once for own ones, within ``POLL_S`` for others."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + timeout_s
+        woken = asyncio.Event()
+        self._waiting.add(woken)
+        seen = -1
+        try:
+            while True:
+                woken.clear()
+                if self._size() != seen:
+                    last, seen = await self._run(self._books.look)
+                    if last > after:
+                        return True
+                self._tidy_later()
+                left = limit - loop.time()
+                if left <= 0:
+                    return False
+                try:
+                    await asyncio.wait_for(woken.wait(), min(POLL_S, left))
+                except TimeoutError:
+                    continue
+        finally:
+            self._waiting.discard(woken)
+
+    async def query(self, query: Query) -> list[dict[str, Any]]:
+        """Rows of the index, as new as the log; ``stores/rows.py`` says what is in them.
+
+        ``orders`` come by age, or by priority and age where a state is asked for; ``limit`` keeps the first. One order
+        (``order=``) has its whole ``record``. ``events`` and ``runs`` come oldest first; ``limit`` keeps the newest.
+        ``meta`` is one row.
+        """
+        return await self._run(self._books.query, query)
+
+    async def lead(self, info: Mapping[str, Any]) -> int:
+        """Become the controller until :meth:`close` or the end of the process; the same number when it already is.
+
+        ``info`` goes into the log and the lock file. Raises Conflict naming the controller that is alive.
+        """
+        generation = await self._run(self._books.lead, dict(info))
+        self._wake()
+        return generation
+
+    async def close(self) -> None:
+        """Bring index and views up to date and let go of everything; harmless when repeated."""
+        if self._closed:
+            return
+        if self._tidying is not None:
+            self._tidying.cancel()
+        try:
+            await self._run(self._books.close)
+        finally:
+            self._closed = True
+            self._thread.shutdown(wait=True)
+
+    async def __aenter__(self) -> Self:
+        """For ``async with``: closed at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    async def _run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:
+            raise Refused(f"the store in {str(self.folder)!r} is closed", hint="open it anew")
+        job = self._thread.submit(work, *args, **kwargs)
+        # What has begun is finished also when the caller is cancelled: others share the write.
+        return await asyncio.shield(asyncio.wrap_future(job))
+
+    def _commit(self) -> None:
+        changes = []
+        while self._changes:
+            changes.append(self._changes.popleft())
+        if changes:
+            self._books.commit(changes)
+
+    def _wake(self) -> None:
+        for woken in self._waiting:
+            woken.set()
+        self._tidy_later()
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None and self._books.behind and not self._closed:
+            self._tidying = asyncio.get_running_loop().call_later(LAG_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        if not self._closed:
+            self._thread.submit(self._books.tidy_quietly)
+
+    def _size(self) -> int:
+        try:
+            return (self.folder / "events.jsonl").stat().st_size
+        except OSError:
+            return 0
+
+
+__all__ = ["WorkdirStore", "controller_alive"]

@@ -1,0 +1,312 @@
+"""`work_orders.jsonl`: what other programs read there, and what happens to what they write there."""
+
+import asyncio
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shopfloor.domain.events import E
+from shopfloor.ports import Query
+from shopfloor.stores.views import ORDERS
+from shopfloor.stores.workdir import WorkdirStore
+
+from .workdir import claimed, created, event, finish, open_store, running, start
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / ".work"
+
+
+def view(folder: Path) -> list[dict[str, Any]]:
+    content = (folder / ORDERS).read_text(encoding="utf-8")
+    assert content.endswith("\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def rewrite(folder: Path, lines: list[dict[str, Any]]) -> bytes:
+    """As a peer does it: truncate and write. Dated back, so that the file counts as left alone."""
+    path = folder / ORDERS
+    content = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+    path.write_bytes(content)
+    past = path.stat().st_mtime - 10
+    os.utime(path, (past, past))
+    return content
+
+
+async def edits(store: WorkdirStore) -> list[dict[str, Any]]:
+    return [found.data async for _, found in store.read() if found.event_type == E.VIEW_EDITED]
+
+
+async def wait_for_view(store: WorkdirStore, folder: Path, states: list[str]) -> None:
+    async with asyncio.timeout(20):
+        while (
+            not (folder / ORDERS).exists() or [one["metadata"]["shopfloor"]["state"] for one in view(folder)] != states
+        ):
+            await store.wait(1 << 40, 0.05)
+
+
+async def test_without_a_controller_it_is_there_at_once(folder: Path) -> None:
+    async with open_store(folder) as store:
+        for number in range(3):
+            await store.append([created(f"wo-n{number}")])
+            assert [line["id"] for line in view(folder)] == [f"wo-n{n}" for n in range(number + 1)]
+        assert view(folder)[0]["title"] == "a title"
+
+
+async def test_with_a_controller_it_follows_soon(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1"), created("wo-b2")])
+        await wait_for_view(store, folder, ["ready", "ready"])
+        await store.append([claimed("wo-a1")])
+        await wait_for_view(store, folder, ["running", "ready"])
+        assert view(folder)[0]["assignee"] == "robot"
+
+
+async def test_a_program_beside_a_controller_leaves_it_alone(folder: Path) -> None:
+    script = """
+    async def main():
+        async with store:
+            await store.lead({})
+            say("leads")
+            await asyncio.Event().wait()
+    asyncio.run(main())
+    """
+    with running(script, folder):
+        async with open_store(folder) as store:
+            await store.append([created("wo-a1")])
+        assert not (folder / ORDERS).exists(), "the controller never looked"
+
+
+async def test_closing_leaves_it_up_to_date(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1"), claimed("wo-a1")])
+    assert [line["status"] for line in view(folder)] == ["in_progress"]
+
+
+async def test_what_a_killed_controller_left_is_brought_up_to_date(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1"), created("wo-b2")])
+    before = (folder / ORDERS).read_bytes()
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([claimed("wo-b2")])
+    (folder / ORDERS).write_bytes(before)  # as if it had been killed before it got that far
+    async with open_store(folder) as store:
+        await store.lead({})
+        await wait_for_view(store, folder, ["ready", "running"])
+        assert await edits(store) == [], "an echo is no edit"
+
+
+async def test_lines_keep_their_order_and_untouched_ones_their_bytes(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created(f"wo-n{number}") for number in range(5)])
+        await wait_for_view(store, folder, ["ready"] * 5)
+        before = (folder / ORDERS).read_bytes().splitlines()
+        await store.append([claimed("wo-n2")])
+        await wait_for_view(store, folder, ["ready", "ready", "running", "ready", "ready"])
+        after = (folder / ORDERS).read_bytes().splitlines()
+    assert [n for n in range(5) if before[n] != after[n]] == [2]
+
+
+async def test_foreign_keys_and_lines_stay(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1"), created("wo-b2")])
+    lines = view(folder)
+    lines[0]["x_team"] = "infra"
+    lines[0]["labels"] = ["urgent"]
+    lines[0]["metadata"]["their"] = {"deep": [1]}
+    stranger = {"id": "wo-theirs", "title": "theirs", "status": "hooked", "zzz": None}
+    rewrite(folder, [stranger, *lines])
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([claimed("wo-a1")])
+    theirs, first, _second = view(folder)
+    assert theirs == stranger
+    assert (first["status"], first["x_team"], first["labels"]) == ("in_progress", "infra", ["urgent"])
+    assert first["metadata"]["their"] == {"deep": [1]}
+
+
+async def test_an_edit_is_reported_once_and_kept(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1"), created("wo-b2"), created("wo-c3")])
+    lines = view(folder)
+    lines[1]["status"] = "closed"
+    foreign = rewrite(folder, [*lines, {"id": "wo-new", "title": "new"}])
+    async with open_store(folder) as store:
+        await store.lead({})
+        async with asyncio.timeout(20):
+            while not await edits(store):
+                await store.wait(1 << 40, 0.05)
+        [edit] = await edits(store)
+        assert (edit["path"], edit["ids"]) == (ORDERS, ["wo-b2", "wo-new"])
+        assert (folder / edit["kept"]).read_bytes() == foreign
+        assert (folder / edit["kept"]).stat().st_mode & 0o777 == 0o600
+        await wait_for_view_line(store, folder, 1, "open")
+        await store.append([claimed("wo-a1")])
+    assert [line["id"] for line in view(folder)] == ["wo-a1", "wo-b2", "wo-c3", "wo-new"]
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([claimed("wo-c3")])
+    async with open_store(folder) as store:
+        assert len(await edits(store)) == 1
+
+
+async def wait_for_view_line(store: WorkdirStore, folder: Path, line: int, status: str) -> None:
+    async with asyncio.timeout(20):
+        while view(folder)[line]["status"] != status:
+            await store.wait(1 << 40, 0.05)
+
+
+async def test_an_edit_while_the_controller_runs_is_noticed(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1")])
+        await wait_for_view(store, folder, ["ready"])
+        lines = view(folder)
+        lines[0]["priority"] = 0
+        foreign = rewrite(folder, lines)
+        async with asyncio.timeout(20):
+            while not await edits(store):
+                await store.wait(1 << 40, 0.05)
+        [edit] = await edits(store)
+        assert edit["ids"] == ["wo-a1"]
+        assert (folder / edit["kept"]).read_bytes() == foreign
+
+
+async def test_an_echo_is_no_edit(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1"), created("wo-b2")])
+        old = view(folder)
+        await store.append([created("wo-c3")])
+    (folder / "index.sqlite").unlink()
+    go = [{key: line[key] for key in list(line)[:9]} for line in old]
+    go[0]["created_at"] = go[0]["created_at"].replace(".000Z", "Z")
+    for foreign in (old, list(reversed(old)), go, []):
+        rewrite(folder, foreign)
+        async with open_store(folder) as store:
+            await store.append([event()])
+            assert await edits(store) == []
+        assert {line["id"] for line in view(folder)} == {"wo-a1", "wo-b2", "wo-c3"}, "a missing id is no deletion"
+        assert all("metadata" in line for line in view(folder))
+
+
+async def test_damaged_lines_stay_and_are_kept(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1")])
+    path = folder / ORDERS
+    foreign = b'{"id":"wo-a1","sta\xff\n[]\n' + path.read_bytes()
+    path.write_bytes(foreign)
+    os.utime(path, (1, 1))
+    async with open_store(folder) as store:
+        await store.append([created("wo-b2")])
+        [edit] = await edits(store)
+    assert (folder / edit["kept"]).read_bytes() == foreign
+    assert (folder / ORDERS).read_bytes().startswith(b'{"id":"wo-a1","sta\xff\n[]\n')
+    assert b'"wo-b2"' in (folder / ORDERS).read_bytes()
+
+
+async def test_two_lines_for_one_order_become_one(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1"), created("wo-b2")])
+    first, second = view(folder)
+    rewrite(folder, [first, second, first, {**second, "status": "closed"}])
+    async with open_store(folder) as store:
+        await store.append([created("wo-c3")])
+        [edit] = await edits(store)
+    assert edit["ids"] == ["wo-b2"]
+    assert [line["id"] for line in view(folder)] == ["wo-a1", "wo-b2", "wo-c3"]
+
+
+async def test_a_peer_in_the_middle_of_writing_is_waited_for(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1")])
+        await wait_for_view(store, folder, ["ready"])
+        lines = view(folder)
+        lines[0]["priority"] = 1
+        whole = "".join(json.dumps(line) + "\n" for line in [*lines, {"id": "wo-theirs", "title": "t"}])
+        path = folder / ORDERS
+        with path.open("w", encoding="utf-8") as file:
+            file.write(whole[:50])
+            file.flush()
+            await store.append([claimed("wo-a1")])
+            assert not await store.wait(1 << 40, 0.6), "time enough for a hasty rewrite"
+            assert path.read_text(encoding="utf-8") == whole[:50]
+            file.write(whole[50:])
+        async with asyncio.timeout(20):
+            while not await edits(store):
+                await store.wait(1 << 40, 0.05)
+        [edit] = await edits(store)
+        assert edit["ids"] == ["wo-a1", "wo-theirs"]
+        assert (folder / edit["kept"]).read_text(encoding="utf-8") == whole
+
+
+async def test_peers_that_append_all_the_time_lose_nothing(folder: Path) -> None:
+    stop = threading.Event()
+    names: list[str] = []
+
+    def peer() -> None:
+        while not stop.is_set():
+            name = f"wo-peer{len(names)}"
+            descriptor = os.open(folder / ORDERS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, json.dumps({"id": name, "title": "t"}).encode() + b"\n")
+            os.close(descriptor)
+            names.append(name)
+            stop.wait(0.15)
+
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1")])
+        await wait_for_view(store, folder, ["ready"])
+        thread = threading.Thread(target=peer)
+        thread.start()
+        try:
+            for number in range(12):
+                await store.append([created(f"wo-n{number}")])
+                await store.wait(1 << 40, 0.1)
+        finally:
+            stop.set()
+            thread.join()
+    found = [line["id"] for line in view(folder)]
+    assert sorted(found) == sorted(["wo-a1", *names, *(f"wo-n{number}" for number in range(12))])
+
+
+async def test_a_view_that_cannot_be_written_is_only_reported(folder: Path) -> None:
+    folder.mkdir()
+    (folder / ORDERS).mkdir()
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1")])
+        assert [row["id"] for row in await store.query(Query())] == ["wo-a1"]
+        [meta] = await store.query(Query(what="meta"))
+    [problem] = meta["problems"]
+    assert problem["file"] == ORDERS
+
+
+SEVERAL = """
+async def main():
+    from shopfloor.domain.board import creation
+    from shopfloor.domain.order import Order
+    async with store:
+        for number in range(25):
+            order = f"wo-p{sys.argv[2]}n{number}"
+            await store.append([Event(order, "work_order.created", "2026-01-06T12:00:00.000Z", "human", None,
+                                      creation(Order(id=order, name=order, title="t")))])
+            assert f'"{order}"' in (folder / "work_orders.jsonl").read_text(), "there at once"
+asyncio.run(main())
+"""
+
+
+async def test_several_programs_without_a_controller(folder: Path) -> None:
+    for process in [start(SEVERAL, folder, str(number)) for number in range(4)]:
+        finish(process)
+    assert len({line["id"] for line in view(folder)}) == len(view(folder)) == 100
+    async with open_store(folder) as store:
+        assert await edits(store) == []
