@@ -1,0 +1,1 @@
+"""Ways of making verified work part of the target."""

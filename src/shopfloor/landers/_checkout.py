@@ -1,0 +1,148 @@
+"""Advancing the branch that a person may have checked out: all or nothing, also when cut off half-way.
+
+While the working tree is moved, git's own ``index.lock`` is ours, and its content is the journal: which branch was to
+be moved, from where to where. The next call finds it there and finishes or undoes the move (``_repair``); until then
+git refuses to touch the index.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from shopfloor.git import Git, GitError, RefMoved, open_lock, shown, sync_folder
+from shopfloor.landers._repair import INDEX, Held, Journal, finish_interrupted
+from shopfloor.ports import Mirrored, Target
+from shopfloor.spawn import SpawnError
+
+
+def advance(git: Git, target: Target, old: str, new: str) -> Mirrored:
+    """See the port: ``Lander.mirror``."""
+    ref = f"refs/heads/{target.branch}"
+    with open_lock(git.common_dir / "shopfloor-mirror.lock"):
+        try:
+            finished = finish_interrupted(git)
+            if finished is not None and (finished.ref, finished.old) == (ref, old):
+                old = finished.new
+            _advance(git, ref, old, new)
+        except Held as held:
+            why = f"{held}; take the result with: git merge --ff-only {target.ref}"
+            return Mirrored(moved=False, head=git.read_ref(ref), why=why)
+    return Mirrored(moved=True, head=git.read_ref(ref))
+
+
+def _advance(git: Git, ref: str, old: str, new: str) -> None:
+    standing = git.read_ref(ref)
+    if standing == new:
+        return
+    name = ref.removeprefix("refs/heads/")
+    if not standing:
+        raise Held(f"branch {name!r} does not exist any more")
+    if standing != old:
+        raise Held(f"branch {name!r} stands at {standing[:12]}, not at {old[:12]} where it was last seen")
+    if not git.is_ancestor(old, new):
+        raise Held(f"{new[:12]} does not descend from branch {name!r}")
+    trees = git.worktrees()
+    for tree in trees:
+        if ref in _rebased(git, tree.path):
+            raise Held(f"a rebase of branch {name!r} is under way in {str(tree.path)!r}")
+    holders = [tree.path for tree in trees if tree.branch == ref]
+    elsewhere = [path for path in holders if path != trees[0].path]
+    if elsewhere:
+        raise Held(f"branch {name!r} is checked out in {str(elsewhere[0])!r}")
+    if holders:
+        _advance_checkout(git, Journal(ref=ref, old=old, new=new))
+    else:
+        _move(git, ref, old, new)
+
+
+def _move(git: Git, ref: str, old: str, new: str) -> None:
+    try:
+        git.update_ref(ref, new, old=old, reason="shopfloor: fast-forward")
+    except RefMoved as moved:
+        raise Held(f"branch {ref.removeprefix('refs/heads/')!r} was moved meanwhile") from moved
+
+
+def _rebased(git: Git, path: Path) -> list[str]:
+    """The branches that a rebase in this worktree will move when it ends."""
+    try:
+        folder = Path(Git(path, base_env=git.base_env).text("rev-parse", "--absolute-git-dir"))
+    except (GitError, SpawnError):
+        return []
+    heads = [folder / kind / "head-name" for kind in ("rebase-merge", "rebase-apply")]
+    return [head.read_text().strip() for head in heads if head.exists()]
+
+
+def _advance_checkout(git: Git, journal: Journal) -> None:
+    under_way = git.under_way()
+    if under_way:
+        raise Held(f"a {under_way} is under way")
+    modified = git.modified()
+    if modified:
+        raise Held(f"{len(modified)} tracked files are modified or staged, e.g. {shown(modified[0])!r}")
+    in_the_way = _in_the_way(git, journal)
+    if in_the_way:
+        raise Held(f"untracked {shown(in_the_way)!r} is in the way of what was landed")
+    folder = Path(git.text("rev-parse", "--absolute-git-dir"))
+    lock = folder / "index.lock"
+    _take(lock, journal)
+    try:
+        _move_checkout(git, folder, journal)
+    except Held:
+        lock.unlink()
+        raise
+    lock.unlink()
+
+
+def _move_checkout(git: Git, folder: Path, journal: Journal) -> None:
+    scratch = folder / INDEX
+    shutil.copy2(folder / "index", scratch)
+    try:
+        git.call("read-tree", "-m", "-u", journal.old, journal.new, index=scratch)
+    except GitError as error:
+        # It looks at everything before it writes anything, so nothing has been moved.
+        raise Held(f"git would not move the checkout: {error.said}") from error
+    try:
+        _move(git, journal.ref, journal.old, journal.new)
+    except Held:
+        git.call("read-tree", "-m", "-u", journal.new, journal.old, index=scratch)
+        raise
+    scratch.replace(folder / "index")
+    sync_folder(folder)
+
+
+def _take(lock: Path, journal: Journal) -> None:
+    """Create the lock with its content in it, as one step."""
+    beside = lock.with_name("shopfloor-mirror.json")
+    with beside.open("wb") as file:
+        file.write(journal.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(beside, lock)
+    except FileExistsError:
+        raise Held(f"another git command is at work: {str(lock)!r} exists; remove it if there is none") from None
+    finally:
+        beside.unlink()
+    sync_folder(lock.parent)
+
+
+def _in_the_way(git: Git, journal: Journal) -> str:
+    """An untracked or ignored path where a new file has to go; git itself would overwrite ignored ones."""
+    tracked = set(git.names("ls-files", "-z"))
+    for path in git.changed(journal.old, journal.new, "--diff-filter=A"):
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            above = "/".join(parts[:end])
+            place = git.root / above
+            if (place.is_symlink() or (place.exists() and not place.is_dir())) and above not in tracked:
+                return above
+        place = git.root / path
+        if place.is_dir() and not place.is_symlink():
+            below = [p.relative_to(git.root) for p in place.rglob("*") if p.is_symlink() or not p.is_dir()]
+            if any(str(p) not in tracked for p in below):
+                return path
+        elif os.path.lexists(place) and path not in tracked:
+            return path
+    return ""

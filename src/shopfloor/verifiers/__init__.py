@@ -1,0 +1,1 @@
+"""Finding out whether a commit is good."""

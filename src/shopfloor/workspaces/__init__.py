@@ -1,0 +1,1 @@
+"""Isolated checkouts: pools of linked worktrees (``worktree``) or of independent clones (``clone``)."""
