@@ -1,0 +1,126 @@
+"""What is in order here and what is not: facts, each with what to type."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import msgspec
+
+from shopfloor import git
+from shopfloor.app.wiring import Place, agents
+from shopfloor.domain.board import Board
+from shopfloor.domain.errors import ShopfloorError
+from shopfloor.ports import Query, Store
+from shopfloor.spawn import Guard
+from shopfloor.stores.workdir import controller_alive
+
+LOW_DISK_BYTES = 1 << 30
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at."""
+
+    level: Literal["ok", "warn", "bad"]
+    what: str
+    hint: str = ""
+
+
+async def examine(place: Place, store: Store) -> list[Finding]:
+    """Look at everything; never raises for what it finds, and changes nothing."""
+    found = [finding async for finding in _all(place, store)]
+    order = {"bad": 0, "warn": 1, "ok": 2}
+    return sorted(found, key=lambda f: order[f.level])
+
+
+async def _all(place: Place, store: Store) -> AsyncIterator[Finding]:
+    for finding in (*_machine(place), *_repository(place), *_settings(place)):
+        yield finding
+    async for finding in _agents(place):
+        yield finding
+    async for finding in _log(place, store):
+        yield finding
+
+
+def _machine(place: Place) -> list[Finding]:
+    version = ".".join(map(str, place.repository.version))
+    found = [Finding(level="ok", what=f"git {version}, Python {sys.version.split()[0]} on {sys.platform}")]
+    if sys.platform != "linux":
+        text = "agents' processes are ended by group and by parent here; only Linux can end every one of them for sure"
+        found.append(Finding(level="warn", what=text))
+    free = shutil.disk_usage(place.repository.root).free
+    if free < LOW_DISK_BYTES:
+        found.append(Finding(level="bad", what=f"only {free >> 20} MiB of disk are free", hint="shopfloor gc"))
+    return found
+
+
+def _repository(place: Place) -> list[Finding]:
+    work = place.git()
+    found = []
+    try:
+        place.repository.ensure_ready()
+        found.append(Finding(level="ok", what=f"{place.repository.root}: branch {place.repository.branch}"))
+    except ShopfloorError as problem:
+        found.append(Finding(level="bad", what=problem.message, hint=problem.hint))
+    modified = work.modified()
+    if modified:
+        first = git.shown(modified[0])
+        text = f"{len(modified)} tracked files are modified, e.g. {first}: your branch will not be advanced"
+        found.append(Finding(level="warn", what=text, hint="git commit, or git stash"))
+    hooks = work.hooks()
+    if hooks:
+        text = f"hooks ({', '.join(hooks)}) do not run for commits that Shopfloor makes; let a check do their work"
+        found.append(Finding(level="ok", what=text))
+    if work.setting("commit.gpgSign") == "true":
+        text = "commits that Shopfloor makes are not signed, although commit.gpgSign is on"
+        found.append(Finding(level="warn", what=text))
+    if work.text("ls-files", ".work"):
+        text = ".work/ is tracked here; it is kept out of agents' commits"
+        found.append(Finding(level="warn", what=text))
+    return found
+
+
+def _settings(place: Place) -> list[Finding]:
+    settings = place.settings
+    set_by = [f"{key} ({source})" for key, source in settings.sources().items() if source != "default"]
+    found = [Finding(level="ok", what="settings: " + (", ".join(set_by) or "all are defaults"))]
+    if not settings.checks:
+        hint = "shopfloor init proposes one; or give --check 'COMMAND'"
+        found.append(Finding(level="warn", what="there is no check: orders need checks of their own", hint=hint))
+    return found
+
+
+async def _agents(place: Place) -> AsyncIterator[Finding]:
+    async with Guard() as guard:
+        known = agents(place, guard)
+        for profile in place.settings.agents.values():
+            seen = await known[profile.driver].probe(profile)
+            if seen.found:
+                cost = "reports its cost" if seen.reports_cost else "its cost cannot be seen"
+                yield Finding(level="ok", what=f"agent {profile.name} ({profile.driver}): found, {cost}")
+            else:
+                yield Finding(level="bad", what=f"agent {profile.name}: {seen.problem}", hint=seen.hint)
+
+
+async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
+    alive = controller_alive(place.work)
+    if alive:
+        yield Finding(level="ok", what=f"a controller is alive: pid {alive.get('pid')}", hint="shopfloor watch")
+    if not (place.work / "events.jsonl").exists():
+        yield Finding(level="ok", what="no run here yet", hint="shopfloor run prompts/*.md")
+        return
+    board = Board()
+    async for _, event in store.read():
+        board.apply(event)
+    run = board.unfinished()
+    if run is not None and not alive:
+        text = f"run {run.id} is not finished: {len(board.open_orders(run))} orders are open"
+        yield Finding(level="warn", what=text, hint="shopfloor run --resume")
+    for row in await store.query(Query(what="meta")):
+        for problem in row.get("problems", ()):
+            yield Finding(level="bad", what=f"log: {problem}", hint="the line is left out; everything else counts")
+    if board.uncounted:
+        text = f"{board.uncounted} lines of the log claim what only the controller may say; they do not count"
+        yield Finding(level="warn", what=text)

@@ -1,0 +1,274 @@
+"""The façade: one repository's floor, for programs and for the command line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from shopfloor import git
+from shopfloor._version import __version__
+from shopfloor.app import doctor as doctor_module
+from shopfloor.app import housekeeping, intake
+from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, options, policy, prepare
+from shopfloor.config import environment as whole_environment
+from shopfloor.config.load import load as load_settings
+from shopfloor.config.settings import Settings
+from shopfloor.domain import names, report
+from shopfloor.domain.board import Board
+from shopfloor.domain.errors import NotFound, Refused, UsageError
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.floor import Floor
+from shopfloor.domain.order import Order
+from shopfloor.domain.report import Report
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.engine.requests import CANCEL
+from shopfloor.engine.session import Session, Start
+from shopfloor.ports import Clock, Target
+from shopfloor.prompts import PromptOrder
+from shopfloor.spawn import Guard
+from shopfloor.stores.workdir import controller_alive
+
+REPLY_S = 10.0
+NO_RUN = "start one with `shopfloor run prompts/*.md`"
+
+
+class Shopfloor:
+    """``async with Shopfloor.open(repo) as floor: report = await floor.run(orders)``.
+
+    Reading (``board``, ``plan``, ``report``) and asking (``ask``) work beside a running controller; ``run`` and
+    ``resume`` become the controller and raise Conflict when another one is alive.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.repository = place.repository
+        self.settings = place.settings
+        self.environment = place.environment
+        self.root: Path = place.repository.root
+        self.work = place.work
+        self.clock: Clock = place.clock
+        self.observers: list[Callable[[Event], None]] = []
+        """called with every event that this process makes or sees while it is the controller"""
+        self.say: Callable[[str], None] = lambda _text: None
+        """told what goes on before there are events, e.g. that the base is being checked"""
+        self.store = open_store(place)
+        self.floor: Floor | None = None
+        """the live state while this process is the controller"""
+        self._session: Session | None = None
+        self._stop = ""
+
+    @classmethod
+    def open(
+        cls,
+        repo: str | Path = ".",
+        *,
+        settings: Settings | None = None,
+        flags: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
+
+        Raises NotFound for a folder without a repository, Refused for a bare one or a git that is too old, and UsageError
+        for settings that are off.
+        """
+        env = whole_environment() if environment is None else environment
+        repository = git.discover(Path(repo), env, ready=False)
+        found = settings or load_settings(repository.root, flags=flags, environment=env)
+        return cls(Place(repository=repository, settings=found, environment=dict(env), clock=SystemClock()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.store.close()
+
+    # -- reading and asking -----------------------------------------------------------------------------------------
+
+    async def board(self) -> Board:
+        """The state as the log has it now."""
+        board = Board()
+        if (self.work / "events.jsonl").exists():
+            async for _, event in self.store.read():
+                board.apply(event)
+        return board
+
+    async def report(self, run: str = "") -> Report:
+        """The report of a run, by default of the newest. Raises NotFound."""
+        board = await self.board()
+        found = board.runs.get(run) if run else next(reversed(board.runs.values()), None)
+        if found is None:
+            raise NotFound(f"there is no run {run!r}" if run else "there has been no run here yet", hint=NO_RUN)
+        return report.build(board, found)
+
+    def controller(self) -> dict[str, Any] | None:
+        """The living controller, or None: told by its lock, not by the log."""
+        return controller_alive(self.work)
+
+    def wishes(self, what: Sequence[intake.Wish]) -> list[PromptOrder]:
+        """Prompt files and texts, read. Raises UsageError that lists everything that is off."""
+        return intake.read(what)
+
+    async def plan(self, wishes: Sequence[intake.Wish]) -> intake.PlanView:
+        """What a run of these would look like; starts and writes nothing."""
+        wanted = self.wishes(wishes)
+        orders = intake.make_orders(wanted, run="", now=0.0, ids=[f"wo-{n}" for n in range(len(wanted))])
+        return intake.plan_view(orders, self.settings, await self._problems(orders))
+
+    async def ask(self, verb: str, order: str = "", text: str = "") -> str:
+        """Ask the controller for something (the verbs of ``engine.requests``) and return its answer.
+
+        Without a living controller this process becomes it for as long as that takes; nothing new is started then.
+        Raises Refused with the reason, or when no answer comes within 10 s.
+        """
+        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
+        if self.controller() is None:
+            return await self._by_hand(draft)
+        (request,) = await self.store.append([Journal(self.store, Floor(), self.clock, new_event_id).event(draft, None)])
+        position, deadline = 0, self.clock.awake() + REPLY_S
+        while (left := deadline - self.clock.awake()) > 0:
+            async for after, event in self.store.read(position):
+                position = after
+                if event.event_type == E.HANDLED and event.caused_by == request.event_id:
+                    return answer_of(event)
+            await self.store.wait(position, left)
+        raise Refused(
+            f"the controller did not answer within {REPLY_S:g} s", hint="it will; look with `shopfloor status`"
+        )
+
+    async def _by_hand(self, draft: Draft) -> str:
+        verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
+        if verb in ("pause", "resume", "answer") or (verb == "stop" and not order and text != CANCEL):
+            raise Refused("no run is going on here", hint=NO_RUN)
+        async with self._leading(hands_only=True) as session:
+            board = session.journal.floor.board
+            run = board.run_of(board.records[order]) if order in board.records else None
+            run = run or board.unfinished() or next(reversed(board.runs.values()), None)
+            if run is None:
+                raise NotFound("there has been no run here yet", hint=NO_RUN)
+            answers: list[Event] = []
+            session.journal.observers.append(lambda e: answers.append(e) if e.event_type == E.HANDLED else None)
+            (request,) = await session.journal.commit(draft, run=run.id)
+            await session.resume(run, {})
+            return answer_of(next(e for e in answers if e.caused_by == request.event_id))
+
+    # -- being the controller ---------------------------------------------------------------------------------------
+
+    async def run(self, wishes: Sequence[intake.Wish]) -> Report:
+        """Perform these orders: work, verify, land. Returns when nothing is left to do, or after ``stop``.
+
+        Raises UsageError, Refused or Conflict before anything is started; afterwards every order ends in one outcome.
+        """
+        self.repository.ensure_ready()
+        wanted = self.wishes(wishes)
+        if not wanted:
+            raise UsageError("there is nothing to do: no orders were given", hint="shopfloor run prompts/*.md")
+        run_id = f"run-{random_name(5)}"
+        ids = [f"wo-{random_name(5)}" for _ in wanted]
+        orders = intake.make_orders(wanted, run=run_id, now=self.clock.wall(), ids=ids)
+        await self._refuse(orders)
+        branch = self.settings.target or self.repository.branch
+        target = Target(branch=branch, ref=f"refs/shopfloor/target/{branch}")
+        head = self.place.git().rev_parse(f"refs/heads/{branch}")
+        start = Start(
+            run=run_id, target=target, head=head, orders=orders, options=options(self.settings),
+            allow_red=self.settings.allow_red_base,
+        )  # fmt: skip
+        async with self._leading() as session:
+            return await session.begin(start)
+
+    async def resume(self) -> Report:
+        """Go on with the unfinished run. What is finished is not done again. Raises NotFound when there is none."""
+        async with self._leading() as session:
+            run = session.journal.floor.board.unfinished()
+            if run is not None:
+                await self._refuse([r.order for r in session.journal.floor.board.open_orders(run)])
+            return await session.resume(run, options(self.settings, again=True))
+
+    def stop(self, why: str = "") -> None:
+        """Let ``run`` or ``resume`` end early: agents are stopped, their work is kept, ``resume`` goes on later."""
+        self._stop = why or "stopped"
+        if self._session is not None:
+            self._session.stop(self._stop)
+
+    @asynccontextmanager
+    async def _leading(self, *, hands_only: bool = False) -> AsyncIterator[Session]:
+        prepare(self.place)
+        floor = Floor(policy(self.settings))
+        journal = Journal(self.store, floor, self.clock, new_event_id)
+        journal.observers.extend(self.observers)
+        async with Guard() as guard:
+            tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
+            session = Session(journal, tools, settings)
+            if self._stop:
+                session.stop(self._stop)
+            info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
+            await session.lead(info)
+            self._session, self.floor = session, floor
+            try:
+                yield session
+            finally:
+                self._session = None
+                await tools.runner.close()
+            await journal.commit(Draft(E.CONTROLLER_STOPPED, {"generation": journal.generation}))
+
+    def _tell(self, text: str) -> None:
+        self.say(text)
+
+    async def _problems(self, orders: Sequence[Order]) -> list[Any]:
+        async with Guard() as guard:
+            return await intake.problems(orders, self.settings, agents(self.place, guard))
+
+    async def _refuse(self, orders: Sequence[Order]) -> None:
+        found = await self._problems(orders)
+        if found:
+            raise found[0]
+
+    # -- housekeeping -----------------------------------------------------------------------------------------------
+
+    async def doctor(self) -> list[doctor_module.Finding]:
+        """What is in order here and what is not, with what to type."""
+        return await doctor_module.examine(self.place, self.store)
+
+    async def gc(self, *, apply: bool) -> list[housekeeping.Dropped]:
+        """What is not needed any more; dropped only with ``apply``. Raises Conflict while a controller is alive."""
+        return await housekeeping.collect(self.place, await self.board(), apply=apply)
+
+    async def diff(self, order: str) -> str:
+        """The newest work of an order against what it started from, as a patch. Raises NotFound when there is none."""
+        record = (await self.board()).records[order]
+        attempt = record.attempt
+        if attempt is None or not attempt.commit:
+            raise NotFound(f"{record.order.name!r} has no work yet", hint=f"shopfloor show {record.order.name}")
+        return self.place.git().text("diff", "--no-ext-diff", "--no-textconv", attempt.base, attempt.commit)
+
+
+def answer_of(event: Event) -> str:
+    """The words of an answer. Raises Refused when the request was refused."""
+    text = str(event.data.get("text", ""))
+    if event.data.get("result") != "ok":
+        raise Refused(text or "refused")
+    return text
+
+
+def random_name(length: int) -> str:
+    """Random base 36."""
+    return names.base36(secrets.token_bytes(16), length)
+
+
+def new_event_id() -> str:
+    """``evt-`` and twelve random characters."""
+    return f"evt-{random_name(12)}"
+
+
+def person() -> str:
+    """Who asks, for the log."""
+    try:
+        return f"human:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "human"

@@ -1,0 +1,77 @@
+"""What is not needed any more: only what can be found again elsewhere is ever dropped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from shopfloor.app.wiring import Place, workspaces
+from shopfloor.domain.board import Board, at_rest
+from shopfloor.domain.errors import Conflict
+from shopfloor.git import Git
+from shopfloor.spawn import Guard
+from shopfloor.stores.workdir import controller_alive
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is (or would be) dropped, and why nothing is lost by it."""
+
+    what: str
+    where: str
+    why: str
+    size_bytes: int = 0
+
+
+async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
+    """Branches and refs whose commits the target holds, and free workspaces. Raises Conflict beside a controller."""
+    alive = controller_alive(place.work)
+    if alive:
+        raise Conflict(
+            f"a controller is alive (pid {alive.get('pid')})", hint="wait for it, or stop it with `shopfloor stop`"
+        )
+    work = place.git()
+    refs = list(_merged_refs(work, board))
+    slots = list(_slots(place, board))
+    if apply:
+        work.update_refs({ref: ("", commit) for ref, commit, _ in refs}, reason="shopfloor gc: merged")
+        if slots:
+            async with Guard() as guard:
+                await workspaces(place, guard).recover()
+            for slot in slots:
+                await _drop_slot(work, Path(slot.where))
+    return [*(found for _, _, found in refs), *slots]
+
+
+def _merged_refs(work: Git, board: Board) -> Iterator[tuple[str, str, Dropped]]:
+    """Attempts' branches and refs that are ancestors of a user's branch: their commits stay reachable through it."""
+    branches = {run.branch for run in board.runs.values() if run.branch}
+    heads = [tip for branch in branches if (tip := work.read_ref(f"refs/heads/{branch}"))]
+    busy = {a.branch for r in board.records.values() if not at_rest(r, board.run_of(r)) for a in r.attempts}
+    for ref, commit in work.refs("refs/heads/shopfloor/", "refs/shopfloor/attempts/").items():
+        if ref.removeprefix("refs/heads/") in busy:
+            continue
+        if any(work.is_ancestor(commit, head) for head in heads):
+            what = "branch" if ref.startswith("refs/heads/") else "ref"
+            yield ref, commit, Dropped(what=what, where=ref, why="its commits are part of your branch")
+
+
+def _slots(place: Place, board: Board) -> Iterator[Dropped]:
+    folder = place.repository.root / place.settings.worktrees
+    if board.unfinished() is not None or not folder.is_dir():
+        return
+    for slot in sorted(folder.iterdir()):
+        if slot.is_dir() and not slot.name.startswith("."):
+            why = "free; a new one is made when it is needed"
+            yield Dropped(what="workspace", where=str(slot), why=why, size_bytes=_size(slot))
+
+
+async def _drop_slot(work: Git, slot: Path) -> None:
+    shutil.rmtree(slot)
+    work.worktree_prune()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())

@@ -1,0 +1,140 @@
+"""From wishes to orders: names become ids, what cannot work is refused before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from shopfloor.app.wiring import default_agent
+from shopfloor.config.settings import Settings
+from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
+from shopfloor.domain.graph import check_acyclic, collisions, critical_path, depth_below, waves
+from shopfloor.domain.names import few
+from shopfloor.domain.order import Order
+from shopfloor.domain.plan import ageing_key
+from shopfloor.ports import Agent, Probe, Profile
+from shopfloor.prompts import PromptOrder, order_from_text, read_prompts
+
+Wish = PromptOrder | Path | str
+"""A prompt file that was read, the path of one, or the text itself."""
+
+
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """A dry run: everything by order name."""
+
+    waves: list[list[str]]
+    """what could start together at the earliest"""
+    collisions: list[tuple[str, str, list[str]]]
+    """pairs that will not run side by side, and the declared paths they share"""
+    critical_path: list[str]
+    start_order: list[str]
+    max_parallel: int
+    agents: dict[str, str]
+    checks: dict[str, list[str]]
+    depends_on: dict[str, list[str]]
+    problems: list[str]
+    """why a run of these would be refused"""
+
+
+def read(wishes: Sequence[Wish]) -> list[PromptOrder]:
+    """All wishes in the order given. Raises UsageError that lists everything that is off in any of them."""
+    files = read_prompts([w for w in wishes if isinstance(w, Path)])
+    by_file = iter(files)
+    found = []
+    for wish in wishes:
+        if isinstance(wish, Path):
+            found.append(next(by_file))
+        else:
+            found.append(order_from_text(wish) if isinstance(wish, str) else wish)
+    return found
+
+
+def make_orders(wanted: Sequence[PromptOrder], *, run: str, now: float, ids: Sequence[str]) -> tuple[Order, ...]:
+    """Orders with ids; dependencies by name become dependencies by id. Raises UsageError for doubles and circles."""
+    by_name: dict[str, str] = {}
+    for wish, order_id in zip(wanted, ids, strict=False):
+        if wish.name in by_name:
+            raise UsageError(f"two orders are named {wish.name!r}", hint="rename one of the files")
+        by_name[wish.name] = order_id
+    orders = tuple(_order(wish, by_name, run, now) for wish in wanted)
+    check_acyclic({o.id: o.depends_on for o in orders}, {o.id: o.name for o in orders})
+    return orders
+
+
+def _order(wish: PromptOrder, by_name: Mapping[str, str], run: str, now: float) -> Order:
+    missing = [need for need in wish.depends_on if need not in by_name]
+    if missing:
+        raise UsageError(
+            f"{wish.name!r} depends on {missing[0]!r}, which is not among these orders",
+            hint=f"give that prompt file too, or take it out of depends_on (there are: {', '.join(sorted(by_name))})",
+        )
+    fields = {f: getattr(wish, f) for f in PromptOrder.__struct_fields__ if f in Order.__struct_fields__}
+    return Order(
+        **{**fields, "id": by_name[wish.name], "depends_on": tuple(by_name[n] for n in wish.depends_on)},
+        run=run, created_at=now,
+    )  # fmt: skip
+
+
+async def probe(
+    orders: Sequence[Order], settings: Settings, agents: Mapping[str, Agent]
+) -> dict[str, tuple[Profile, Probe]]:
+    """A look at every agent that these orders need, by profile name. Raises for an unknown profile."""
+    found: dict[str, tuple[Profile, Probe]] = {}
+    for name in dict.fromkeys(order.agent for order in orders):
+        profile = settings.profile(name)
+        if profile.name not in found:
+            found[profile.name] = (profile, await agents[profile.driver].probe(profile))
+    return found
+
+
+async def problems(orders: Sequence[Order], settings: Settings, agents: Mapping[str, Agent]) -> list[ShopfloorError]:
+    """Everything for which a run of these orders would be refused, worst first."""
+    found: list[ShopfloorError] = []
+    try:
+        for profile, seen in (await probe(orders, settings, agents)).values():
+            if not seen.found:
+                found.append(NotFound(seen.problem or f"agent {profile.name!r} cannot be used here", hint=seen.hint))
+            elif settings.budget_usd is not None and not seen.reports_cost:
+                found.append(_unseen_cost(profile, settings.budget_usd))
+    except ShopfloorError as problem:
+        found.append(problem)
+    bare = [o.name for o in orders if not o.checks and o.deliverable == "change"]
+    if bare and not settings.checks and not settings.no_check:
+        found.append(
+            Refused(
+                f"there is no check, so nothing would show whether the work is good: {few(bare)}",
+                hint="give one with --check 'COMMAND', write it into .shopfloor.toml, or say --no-check",
+            )
+        )
+    return found
+
+
+def _unseen_cost(profile: Profile, budget: float) -> Refused:
+    return Refused(
+        f"a budget of {budget:g} USD cannot be kept: what agent {profile.name!r} spends cannot be seen",
+        hint="leave --budget out, or use an agent that reports its cost (--driver jsonlines)",
+    )
+
+
+def plan_view(orders: Sequence[Order], settings: Settings, refused: Sequence[ShopfloorError]) -> PlanView:
+    """The dry run of these orders."""
+    names = {o.id: o.name for o in orders}
+    edges = {o.id: o.depends_on for o in orders}
+    below = depth_below(edges)
+    position = {o.id: n for n, o in enumerate(orders)}
+    key = {o.id: ageing_key(0.0, o.priority, below[o.id], position[o.id]) for o in orders}
+    layers = [sorted(layer, key=key.__getitem__) for layer in waves(edges)]
+    return PlanView(
+        waves=[[names[i] for i in layer] for layer in layers],
+        collisions=collisions(orders),
+        critical_path=[names[i] for i in critical_path(edges)],
+        start_order=[names[i] for layer in layers for i in layer],
+        max_parallel=settings.max_parallel,
+        agents={o.name: o.agent or default_agent(settings) for o in orders},
+        checks={o.name: [*o.checks, *(c for c in settings.checks if c not in o.checks)] for o in orders},
+        depends_on={o.name: [names[i] for i in o.depends_on] for o in orders},
+        problems=[f"{p.message} ({p.hint})" if p.hint else p.message for p in refused],
+    )
+

@@ -1,0 +1,198 @@
+"""Concrete drivers, put together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from shopfloor.agents import DRIVERS, driver
+from shopfloor.config import secrets_in, worker_environment
+from shopfloor.config.settings import Settings
+from shopfloor.domain.admission import Limits, Load
+from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.order import Attempt
+from shopfloor.domain.policy import Policy
+from shopfloor.engine import attempt as one_attempt
+from shopfloor.engine.controller import Settings as ControllerSettings
+from shopfloor.engine.session import Tools
+from shopfloor.git import Git, Repository
+from shopfloor.landers.merge import MergeLander
+from shopfloor.ports import Agent, Job, Launch, Workspace, Workspaces
+from shopfloor.runners.local import LocalRunner
+from shopfloor.spawn import Guard, alive, end_process, tree_bytes
+from shopfloor.stores.workdir import WorkdirStore
+from shopfloor.verifiers.commands import CommandVerifier
+from shopfloor.workspaces.clone import CloneWorkspaces
+from shopfloor.workspaces.worktree import WorktreeWorkspaces
+
+
+class SystemClock:
+    """The machine's clocks. On Linux ``time.monotonic`` stands still while the machine is suspended."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def awake(self) -> float:
+        """Seconds that the machine was awake, from an arbitrary start."""
+        return time.monotonic()
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a floor is: the repository, its settings, the environment it was started in."""
+
+    repository: Repository
+    settings: Settings
+    environment: dict[str, str]
+    clock: Any
+
+    @property
+    def work(self) -> Path:
+        """The folder of the log and everything derived from it."""
+        return self.repository.root / ".work"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that are masked in everything that is kept."""
+        return secrets_in(self.environment, *(p.env for p in self.settings.agents.values()))
+
+    def git(self) -> Git:
+        """Git in the main working tree."""
+        return Git(self.repository.root, base_env=self.environment)
+
+    def command_environment(self) -> dict[str, str]:
+        """What setup commands and checks see: as a worker, without anybody's identity."""
+        found = worker_environment(self.environment, workspace=str(self.repository.root))
+        return {k: v for k, v in found.items() if k not in ("PWD", "SHOPFLOOR_WORKSPACE")}
+
+
+def open_store(place: Place) -> WorkdirStore:
+    """The log of this place; nothing is written before the first append."""
+    return WorkdirStore(place.work, clock=place.clock)
+
+
+def prepare(place: Place) -> None:
+    """What must be so before this process may become the controller. Raises Refused."""
+    place.repository.ensure_ready()
+    place.git().exclude(["/.work/", f"/{place.settings.worktrees.strip('/')}/"])
+
+
+def agents(place: Place, guard: Guard) -> Mapping[str, Agent]:
+    """Every driver by name."""
+    root = place.repository.root
+    return {name: driver(name, guard, environment=place.environment, root=root) for name in DRIVERS}
+
+
+def workspaces(place: Place, guard: Guard) -> Workspaces:
+    """The pool that the settings ask for."""
+    settings = place.settings
+    kind = CloneWorkspaces if settings.workspace == "clone" else WorktreeWorkspaces
+    return kind(
+        place.git(), guard, folder=place.repository.root / settings.worktrees, setup=settings.setup,
+        copies=settings.copies, caches=settings.caches, env=place.command_environment(),
+    )  # fmt: skip
+
+
+def build(
+    place: Place, guard: Guard, *, say: Callable[[str], None], hands_only: bool
+) -> tuple[Tools, ControllerSettings]:
+    """The ports of one controller session."""
+    settings, env = place.settings, place.command_environment()
+    pool = workspaces(place, guard)
+    tools = one_attempt.Tools(
+        agents=agents(place, guard), workspaces=pool, clock=place.clock, launch=partial(launch, place),
+        memory=lambda handle: tree_bytes(handle.pid), setup_log=lambda job: str(folder(place, job) / "setup.log"),
+    )  # fmt: skip
+
+    async def execute(job: Job, control: Any, emit: one_attempt.Emit) -> None:
+        await one_attempt.execute(job, control, emit, tools)
+
+    evidence = place.work / "evidence"
+    session = Tools(
+        runner=LocalRunner(execute, one_attempt.Control),
+        verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
+        lander=MergeLander(place.git()),
+        workspaces=pool,
+        end_process=end_attempt,
+        load=sample,
+        say=say,
+    )
+    limits = Limits(
+        memory_high=1.0 - settings.memory_free, memory_low=max(0.0, 1.0 - settings.memory_free - 0.07),
+        cpu_high=settings.load_per_core, cpu_low=settings.load_per_core * 0.75,
+    )  # fmt: skip
+    return session, ControllerSettings(
+        profiles=settings.agents, evidence=str(evidence), max_checks=settings.max_checks, limits=limits,
+        hands_only=hands_only,
+    )  # fmt: skip
+
+
+def folder(place: Place, job: Job) -> Path:
+    """Where an attempt's transcript lies."""
+    path = place.work / "attempts" / job.attempt
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def launch(place: Place, job: Job, workspace: Workspace) -> Launch:
+    """Everything a driver needs to start this attempt's agent."""
+    directory = folder(place, job)
+    profile = job.profile
+    env = worker_environment(
+        place.environment, workspace=workspace.path, pass_env=profile.pass_env, env=profile.env, order=job.order.id,
+        attempt=job.attempt, generation=job.generation, directory=str(directory),
+        agent=f"shopfloor/workers/{job.order.name}",
+    )  # fmt: skip
+    return Launch(
+        order=job.order, attempt=job.attempt, profile=profile, prompt=job.prompt, workspace=workspace.path,
+        branch=job.branch, directory=str(directory), env=env, secrets=place.secrets, session=job.session,
+    )  # fmt: skip
+
+
+async def end_attempt(attempt: Attempt) -> bool:
+    """End an agent that outlived its controller; True when there was one."""
+    pid, start_time = attempt.handle.get("pid"), attempt.handle.get("start_time")
+    if not isinstance(pid, int) or not isinstance(start_time, int) or not alive(pid, start_time):
+        return False
+    return await end_process(pid, start_time)
+
+
+def sample() -> Load:
+    """How busy the machine is now."""
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Load(memory_used=memory.percent / 100.0, cpu_per_core=os.getloadavg()[0] / cores)
+
+
+def policy(settings: Settings) -> Policy:
+    """The limits of a run."""
+    return Policy(retries=settings.retries, reworks=settings.rework)
+
+
+def default_agent(settings: Settings) -> str:
+    """The profile for orders that name none; empty when none was chosen and there is not exactly one."""
+    try:
+        return settings.profile().name
+    except ShopfloorError:
+        return ""
+
+
+def options(settings: Settings, *, again: bool = False) -> dict[str, Any]:
+    """The settings that a run keeps in the log; ``again``: only those that were changed for a resumed run."""
+    found: dict[str, Any] = {
+        "land": settings.land, "agent": default_agent(settings),
+        "max_parallel": settings.max_parallel, "timeout_s": settings.timeout_s, "silence_s": settings.silence_s,
+        "budget_usd": settings.budget_usd,
+    }  # fmt: skip
+    if again:
+        keys = {"timeout_s": "timeout", "silence_s": "silence", "budget_usd": "budget"}
+        given = {k for k, source in settings.sources().items() if source.startswith("--")}
+        return {k: v for k, v in found.items() if keys.get(k, k) in given}
+    return {**found, "checks": list(settings.checks), "setup": settings.setup, "skipped_checks": settings.no_check}

@@ -1,0 +1,312 @@
+"""The loop: facts in, decisions out, until nothing is left to do or somebody says stop.
+
+There is one loop and one state. Everything slow (attempts, verifications, the landing lane) runs in tasks of its own
+and comes back through the journal; the loop wakes when something has changed, never by polling for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain import names
+from shopfloor.domain.admission import Limits, Load, admit
+from shopfloor.domain.board import Run
+from shopfloor.domain.errors import Conflict, NotFound
+from shopfloor.domain.events import E
+from shopfloor.domain.floor import Capacity, Floor
+from shopfloor.domain.judge import Decision, Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.order import Reason, Record, State
+from shopfloor.domain.prompt import render
+from shopfloor.domain.verdict import Verdict, required_checks
+from shopfloor.engine.facts import drafts, settlement, status_change
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.engine.landing import LandingLane
+from shopfloor.engine.requests import Desk
+from shopfloor.ports import CheckJob, Job, Lander, Profile, Proposal, Runner, Verifier
+
+ADMISSION_EVERY_S = 2.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loop needs to know beside the run."""
+
+    profiles: dict[str, Profile]
+    evidence: str
+    """folder for checks' logs and verdicts"""
+    max_checks: int = 1
+    limits: Limits = Limits()
+    hands_only: bool = False
+    """True: start nothing new; only finish, land and answer requests"""
+
+
+class Controller:
+    """Performs one run."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        runner: Runner,
+        verifier: Verifier,
+        lander: Lander,
+        settings: Settings,
+        load: Callable[[], Load],
+    ) -> None:
+        self.journal = journal
+        self.floor: Floor = journal.floor
+        self.runner = runner
+        self.verifier = verifier
+        self.lander = lander
+        self.settings = settings
+        self._load = load
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._stopping = ""
+        self._sampled = float("-inf")
+        self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
+        self.desk = Desk(journal, runner=runner, stop=self.stop)
+
+    @property
+    def run(self) -> Run:
+        """The run it performs."""
+        run = self.floor.run
+        if run is None:
+            raise NotFound("no run is open", hint="start one with `shopfloor run`")
+        return run
+
+    def stop(self, why: str) -> None:
+        """End the session: start nothing more, stop the agents, keep their work. ``run --resume`` goes on later."""
+        self._stopping = self._stopping or why or "stopped"
+        self._wake.set()
+
+    async def perform(self) -> str:
+        """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
+        self.journal.observers.append(lambda _event: self._wake.set())
+        pumps = [self._spawn(self._take_facts()), self._spawn(self.desk.attend())]
+        try:
+            while not self._failure and not self._stopping:
+                self._wake.clear()
+                await self._admission()
+                decisions = self.floor.decide(self.journal.now(), self._capacity())
+                for decision in decisions:
+                    await self._do(decision)
+                if not decisions and self._idle():
+                    break
+                if not self._wake.is_set():
+                    await self._sleep()
+            await self._wind_down(pumps)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+        if not self._stopping and self.floor.finished:
+            await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
+        return self._stopping
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        busy = bool(self.floor.live or self.floor.checking or self.floor.landing)
+        if self.settings.hands_only:
+            return not busy and not self.floor.board.requests
+        return self.floor.finished
+
+    async def _sleep(self) -> None:
+        due = self.floor.next_timer()
+        timeout = None if due is None else max(0.0, due - self.journal.clock.awake())
+        if self.floor.board.runs and self._wants_room():
+            timeout = min(timeout, ADMISSION_EVERY_S) if timeout is not None else ADMISSION_EVERY_S
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout)
+        except TimeoutError:
+            return
+
+    def _wants_room(self) -> bool:
+        return bool(self.floor.live) or len(self.floor.plan) > 0
+
+    def _capacity(self) -> Capacity:
+        run = self.run
+        limit = min(run.limit or run.max_parallel, run.max_parallel)
+        return Capacity(
+            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live)),
+            checks=max(0, self.settings.max_checks - len(self.floor.checking)),
+            landing=not self.floor.landing,
+        )
+
+    async def _admission(self) -> None:
+        now, run = self.journal.clock.awake(), self.run
+        if now - self._sampled < ADMISSION_EVERY_S or self.settings.hands_only:
+            return
+        self._sampled = now
+        old = run.limit or run.max_parallel
+        new, why = admit(min(old, run.max_parallel), run.max_parallel, self._load(), self.settings.limits)
+        if why:
+            await self.journal.commit(Draft(E.ADMISSION, {"limit": new, "from": old, "why": why}))
+
+    # -- performing -------------------------------------------------------------------------------------------------
+
+    async def _do(self, decision: Decision) -> None:
+        match decision:
+            case Start():
+                await self._start(decision)
+            case Stop(order, reason):
+                attempt = self._record(order).attempt
+                if attempt is not None:
+                    await self.runner.cancel(attempt.id, reason)
+            case Verify(order):
+                self._spawn(self._verify(order))
+            case Land(orders):
+                self._spawn(self.lane.land(orders))
+            case Retry():
+                await self._retry(decision)
+            case Settle(order, outcome, reason, message):
+                record = self._record(order)
+                await self.journal.commit(*settlement(record, outcome, reason or "", message))
+
+    def _record(self, order: str) -> Record:
+        return self.floor.board.records[order]
+
+    async def _start(self, decision: Start) -> None:
+        record, run = self._record(decision.order), self.run
+        order = record.order
+        profile = self.settings.profiles.get(order.agent or run.agent)
+        if profile is None:
+            text = f"there is no agent named {order.agent or run.agent!r}"
+            await self.journal.commit(*settlement(record, State.FAILED, Reason.SPAWN, text))
+            return
+        base = await self._base(record)
+        if not base:
+            return
+        attempt = names.attempt_id(order.id, decision.generation)
+        branch = names.branch_name(order.name, order.id, decision.generation)
+        claim = {
+            "work_order_id": order.id, "agent": f"shopfloor/workers/{order.name}", "assignment_path": "",
+            "generation": decision.generation, "attempt": attempt, "base": base, "branch": branch,
+            "profile": profile.name,
+        }  # fmt: skip
+        prompt = render(record)
+        try:
+            await self.journal.commit(
+                Draft(E.ASSIGNED, claim),
+                *status_change(record, "open" if record.generation == 0 else "in_progress", "assigned"),
+                expect={order.id: record.generation},
+            )
+        except Conflict as problem:
+            if "controller" in problem.message:
+                raise
+            return  # somebody else claimed it first: it is theirs
+        await self.runner.submit(
+            Job(
+                order=order, attempt=attempt, generation=decision.generation, profile=profile, prompt=prompt, base=base,
+                branch=branch, timeout_s=order.timeout_s if order.timeout_s is not None else run.timeout_s,
+                silence_s=run.silence_s, idle_s=self.floor.policy.idle_s,
+            )
+        )  # fmt: skip
+
+    async def _base(self, record: Record) -> str:
+        """What an attempt starts from: the target as it is now; without landing, the merge of what it waited for."""
+        run = self.run
+        if run.land != "off":
+            return await self.lander.tip(self.lane.target()) or run.base
+        onto = run.base
+        for need in record.order.depends_on:
+            delivered = self.floor.board.records.get(need)
+            if delivered is None or not delivered.commit:
+                continue
+            merged: Proposal = await self.lander.propose(
+                onto, delivered.commit, message=f"base for {record.order.name}", trailers={}
+            )
+            if merged.conflicts:
+                text = f"what it waits for does not merge: {', '.join(merged.conflicts)}"
+                await self.journal.commit(*settlement(record, State.FAILED, Reason.CONFLICT, text))
+                return ""
+            onto = merged.commit
+        return onto
+
+    async def _retry(self, decision: Retry) -> None:
+        record = self._record(decision.order)
+        data = {
+            "work_order_id": decision.order, "generation": record.generation, "kind": decision.kind,
+            "delay_s": decision.delay_s, "why": decision.why, "findings": decision.findings,
+        }  # fmt: skip
+        await self.journal.commit(Draft(E.RETRIED, data))
+
+    async def _verify(self, order: str) -> None:
+        record, run = self._record(order), self.run
+        attempt = record.attempt
+        if attempt is None:
+            return
+        number = record.verifications + 1
+        data = {"work_order_id": order, "generation": record.generation, "process_id": None}
+        await self.journal.commit(Draft(E.VERIFY_STARTED, {**data, "commit": attempt.commit, "run": number}))
+        folder = Path(self.settings.evidence, order, "runs", f"{record.generation}.{number}")
+        verdict = await self.verifier.check(
+            CheckJob(
+                key=f"{order}.v{record.generation}.{number}", commit=attempt.commit, tree=attempt.tree,
+                base=attempt.base, evidence=str(folder),
+                checks=required_checks(record.order.checks, run.checks, frozenset(run.passed_on_base)),
+            )
+        )  # fmt: skip
+        await self.journal.commit(*verdict_drafts(data, verdict, str(folder)))
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _take_facts(self) -> None:
+        async for fact in self.runner.outcomes():
+            record = self._record(fact.order)
+            if record.generation == fact.generation and record.live:
+                await self.journal.commit(*drafts(fact, record), expect={fact.order: fact.generation})
+            self._wake.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = self._failure or task.exception()
+        self._wake.set()
+
+    async def _wind_down(self, pumps: list[asyncio.Task[None]]) -> None:
+        """Stop what still runs and take its last facts in. What was not finished stays to be resumed."""
+        facts, desk = pumps
+        desk.cancel()
+        await self.lane.rest()
+        for task in self._tasks - set(pumps):
+            task.cancel()
+        await self.runner.close()
+        await asyncio.gather(facts, return_exceptions=True)
+        for decision in self.floor.decide(self.journal.now(), Capacity()):
+            if isinstance(decision, Retry | Settle) and not self._failure:
+                await self._do(decision)
+
+
+def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[Draft]:
+    """The evidence of one verification as one group of events."""
+    tests = [
+        Draft(E.VERIFY_TEST, {
+            **data, "criterion": r.command, "passed": r.passed, "required": r.required, "exit_code": r.exit_code,
+            "duration_ms": round(r.duration_s * 1000), "log": r.log, "digest": r.digest, "base_passed": r.base_passed,
+        })
+        for r in verdict.results
+    ]  # fmt: skip
+    counted = [r for r in verdict.results if r.required]
+    summary = {
+        **data, "verdict": verdict.decision.value.upper(), "criteria_passed": sum(r.passed for r in counted),
+        "criteria_failed": sum(not r.passed for r in counted), "reasoning": verdict.findings, "commit": verdict.commit,
+        "tree": verdict.tree, "base": verdict.base, "evidence": folder,
+        "passed": [r.command for r in verdict.results if r.passed],
+        "duration_s": round(sum(r.duration_s for r in verdict.results), 3),
+    }  # fmt: skip
+    return [*tests, Draft(E.VERIFY_VERDICT, summary)]

@@ -1,0 +1,82 @@
+"""From an attempt's facts to events of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from shopfloor.domain.events import VERMAS_STATUS, E
+from shopfloor.domain.order import Record, State
+from shopfloor.engine.journal import Draft
+from shopfloor.ports import Fact, Phase
+
+
+def drafts(fact: Fact, record: Record) -> list[Draft]:
+    """The events that one fact amounts to: one logical change."""
+    actor = agent_id(record)
+    data: dict[str, Any] = {"work_order_id": fact.order, "generation": fact.generation, "agent": actor}
+    if fact.phase is Phase.WORKSPACE and fact.workspace is not None:
+        where = {"path": fact.workspace.path, "branch": fact.workspace.branch, "base": fact.workspace.commit}
+        return [Draft(E.WORKSPACE, {**data, **where})]
+    if fact.phase is Phase.STARTED and fact.handle is not None and fact.workspace is not None:
+        handle = {
+            "driver": fact.handle.driver, "pid": fact.handle.pid, "start_time": fact.handle.start_time,
+            "attempt": fact.handle.attempt, "detail": fact.handle.detail,
+        }  # fmt: skip
+        started = {
+            **data, "session_name": "", "worktree": fact.workspace.path, "profile": record.order.agent,
+            "assigned_work_order": fact.order, "handle": handle,
+        }  # fmt: skip
+        return [Draft(E.AGENT_STARTED, started, actor), *status_change(record, "assigned", "in_progress")]
+    if fact.phase is Phase.USAGE:
+        return [Draft(E.AGENT_USAGE, {**data, **_usage(fact)}, actor)]
+    if fact.phase is Phase.IDLE:
+        return [Draft(E.AGENT_IDLE, {**data, "idle_since": fact.idle_s, "last_activity": fact.idle_s})]
+    if fact.phase is Phase.WORKING:
+        return [Draft(E.AGENT_WORKING, data, actor)]
+    if fact.phase is Phase.ASKED:
+        return [Draft(E.AGENT_ASKED, {**data, "question": fact.text}, actor)]
+    return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
+
+
+def _usage(fact: Fact) -> dict[str, Any]:
+    return {
+        "cost_usd": fact.cost_usd, "tokens_in": fact.tokens_in, "tokens_out": fact.tokens_out,
+        "steps": fact.steps, "session": fact.session,
+    }  # fmt: skip
+
+
+def _end(fact: Fact, record: Record) -> dict[str, Any]:
+    kept = fact.snapshot
+    attempt = record.attempt
+    work: dict[str, Any] = {}
+    if kept is not None:
+        work = {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "ref": kept.ref, "files": list(kept.files)}
+    return {
+        "reason": fact.outcome, "exit_code": fact.exit_code, "outcome": fact.outcome, "message": fact.text,
+        "transient": fact.transient, "notes": list(fact.notes), **_usage(fact), **work,
+        "started": attempt is not None and attempt.started_at is not None,
+    }  # fmt: skip
+
+
+def agent_id(record: Record) -> str:
+    """How the agent is named to other programs: ``shopfloor/workers/<order name>``."""
+    return f"shopfloor/workers/{record.order.name}"
+
+
+def status_change(record: Record, old: str, new: str) -> Iterable[Draft]:
+    """The event that other programs follow, when one of their four statuses changes."""
+    if old == new:
+        return []
+    return [Draft(E.STATUS, {"work_order_id": record.order.id, "from_status": old, "to_status": new})]
+
+
+def settlement(record: Record, outcome: State, reason: str, message: str) -> list[Draft]:
+    """An order's end: one group, so that ``closed`` is never seen without its status."""
+    data = {"work_order_id": record.order.id}
+    old, new = VERMAS_STATUS[record.state], VERMAS_STATUS[outcome]
+    found = [Draft(E.SETTLED, {**data, "outcome": outcome.value, "reason": reason or None, "message": message})]
+    found += status_change(record, old, new)
+    if new == "closed":
+        found.append(Draft(E.CLOSED, {**data, "reason": message or outcome.value}))
+    return found

@@ -1,0 +1,67 @@
+"""Where facts become events: stamped with time and id, made durable, then folded into the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shopfloor.domain.events import E, Event, stamp_time
+from shopfloor.domain.floor import Floor, Now
+from shopfloor.ports import Clock, Store
+
+Observer = Callable[[Event], None]
+
+
+class Draft(NamedTuple):
+    """An event before it has an id and a time."""
+
+    type: E
+    data: dict[str, Any]
+    actor: str = "shopfloor"
+    caused_by: str | None = None
+
+
+class Journal:
+    """The only way of the engine to change the state."""
+
+    def __init__(self, store: Store, floor: Floor, clock: Clock, new_id: Callable[[], str]) -> None:
+        self.store = store
+        self.floor = floor
+        self.clock = clock
+        self._new_id = new_id
+        self.observers: list[Observer] = []
+        self.generation = 0
+        self.position = 0
+        """how far the log was read for what others write"""
+
+    def now(self) -> Now:
+        """Both clocks."""
+        return Now(self.clock.wall(), self.clock.awake())
+
+    def event(self, draft: Draft, run: str | None) -> Event:
+        """The draft as an event of now."""
+        return Event(
+            event_id=self._new_id(),
+            event_type=draft.type,
+            timestamp=stamp_time(self.clock.wall()),
+            actor=draft.actor,
+            correlation_id=run,
+            data=draft.data,
+            caused_by=draft.caused_by,
+        )
+
+    async def commit(
+        self, *drafts: Draft, expect: Mapping[str, int] | None = None, run: str | None = None
+    ) -> Sequence[Event]:
+        """One logical change: durable when this returns, then folded in. Raises what ``Store.append`` raises."""
+        active = run or (self.floor.run.id if self.floor.run else None)
+        stamped = await self.store.append([self.event(d, active) for d in drafts], expect=expect)
+        for event in stamped:
+            self.take(event)
+        return stamped
+
+    def take(self, event: Event) -> None:
+        """Fold in an event that is durable already, and show it to the observers."""
+        self.floor.apply(event, self.now())
+        for observer in self.observers:
+            observer(event)

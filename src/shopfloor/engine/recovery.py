@@ -1,0 +1,75 @@
+"""After a crash: find out what became of what was under way, say so in the log, and leave the rest to the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from shopfloor.domain.board import Run
+from shopfloor.domain.events import E
+from shopfloor.domain.order import Attempt, Reason, Record
+from shopfloor.engine.facts import agent_id
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.engine.landing import LandingLane
+from shopfloor.ports import Orphan, Workspaces
+
+EndProcess = Callable[[Attempt], Awaitable[bool]]
+"""Ends a local process that outlived its controller; True when there was one."""
+
+
+async def take_orphans(journal: Journal, workspaces: Workspaces) -> list[Orphan]:
+    """Snapshot every workspace that nobody lives in any more, and record where its work is kept."""
+    orphans = await workspaces.recover()
+    for orphan in orphans:
+        kept = orphan.snapshot
+        data = {
+            "workspace": orphan.path, "key": orphan.key, "problem": orphan.problem,
+            "ref": kept.ref if kept else "", "commit": kept.commit if kept else "",
+        }  # fmt: skip
+        await journal.commit(Draft(E.SNAPSHOT, data))
+    return orphans
+
+
+async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], end_process: EndProcess) -> list[str]:
+    """Close every attempt that its controller did not live to close. Returns the names of their orders."""
+    kept = {orphan.key: orphan for orphan in orphans}
+    names = []
+    for order in run.orders:
+        record = journal.floor.board.records[order]
+        attempt = record.attempt
+        if not record.live or attempt is None:
+            continue
+        outlived = await end_process(attempt)
+        text = "its controller was killed" + ("; the agent was still running and was ended" if outlived else "")
+        await journal.commit(Draft(E.AGENT_STOPPED, _lost(record, attempt, text, kept.get(attempt.id))), run=run.id)
+        names.append(record.order.name)
+    return names
+
+
+def _lost(record: Record, attempt: Attempt, text: str, orphan: Orphan | None) -> dict[str, object]:
+    data: dict[str, object] = {
+        "work_order_id": record.order.id, "generation": record.generation, "agent": agent_id(record),
+        "reason": Reason.LOST.value, "exit_code": None, "outcome": Reason.LOST.value, "message": text,
+        "cost_usd": attempt.cost_usd, "tokens_in": attempt.tokens_in, "tokens_out": attempt.tokens_out,
+        "steps": attempt.steps, "session": attempt.session, "started": attempt.started_at is not None,
+    }  # fmt: skip
+    kept = orphan.snapshot if orphan else None
+    if kept is not None:
+        data |= {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "files": list(kept.files)}
+        data["notes"] = [f"what it had done is kept on {attempt.branch} ({kept.ref})", *kept.notes]
+    elif orphan is not None:
+        data["notes"] = [f"its workspace {orphan.path} could not be kept whole and was left as it is: {orphan.problem}"]
+    return data
+
+
+async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
+    """Settle a landing and a move of the user's branch that were cut off, by looking where the refs stand."""
+    plan = run.planned
+    if plan:
+        tip = await lane.lander.tip(lane.target())
+        if tip == plan.get("new"):
+            await lane.confirm(plan)
+        elif tip != plan.get("old"):
+            why = f"{run.ref} was moved to {tip[:12]} by somebody else while no controller was alive"
+            data = {"ref": run.ref, "from": run.tip, "to": run.tip, "by": "unknown", "why": why}
+            await journal.commit(Draft(E.TARGET_MOVED, data))
+    await lane.mirror()

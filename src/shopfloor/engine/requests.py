@@ -1,0 +1,180 @@
+"""The desk: what people ask for from other terminals, read from the log and answered in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from shopfloor.domain.board import Request, at_rest
+from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.events import E
+from shopfloor.domain.order import FINAL, Reason, Record, State
+from shopfloor.engine.facts import settlement
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.ports import Runner
+
+LOOK_EVERY_S = 5.0
+CANCEL = "cancel"
+"""The text of a ``stop`` request that gives up every unfinished order instead of keeping them to be resumed."""
+
+
+class Desk:
+    """Answers requests one after the other, each exactly once."""
+
+    def __init__(self, journal: Journal, *, runner: Runner, stop: Callable[[str], None]) -> None:
+        self.journal = journal
+        self.runner = runner
+        self._stop = stop
+        self._verbs: dict[str, Callable[[Request], Awaitable[None]]] = {
+            "pause": self._pause, "resume": self._go_on, "stop": self._end, "retry": self._retry,
+            "accept": self._accept, "reject": self._reject, "land": self._land, "answer": self._answer,
+        }  # fmt: skip
+
+    async def attend(self) -> None:
+        """Follow the log for lines of others, until cancelled."""
+        store = self.journal.store
+        while True:
+            await self.catch_up()
+            await store.wait(self.journal.position, LOOK_EVERY_S)
+
+    async def catch_up(self) -> None:
+        """Take in what others have written since, and answer what waits."""
+        async for position, event in self.journal.store.read(self.journal.position):
+            self.journal.position = position
+            ours = event.sf is not None and event.sf.controller == self.journal.generation
+            if not ours:
+                self.journal.take(event)
+        for request in list(self.journal.floor.board.requests.values()):
+            await self.answer(request)
+
+    async def answer(self, request: Request) -> None:
+        """Do what was asked, or say why not."""
+        act = self._verbs.get(request.verb)
+        if act is None:
+            await self._reply(request, "refused", f"there is no request {request.verb!r}")
+        else:
+            await act(request)
+
+    async def _reply(self, request: Request, result: str, text: str = "", *more: Draft) -> None:
+        data = {"verb": request.verb, "work_order_id": request.order, "result": result, "text": text}
+        await self.journal.commit(Draft(E.HANDLED, data, caused_by=request.event_id), *more)
+
+    async def _find(self, request: Request) -> Record | None:
+        record = self.journal.floor.board.records.get(request.order)
+        if record is None:
+            await self._reply(request, "refused", f"there is no order {request.order!r}")
+        return record
+
+    async def _pause(self, request: Request) -> None:
+        await self._reply(request, "ok", "nothing new is started; what runs goes on")
+
+    async def _go_on(self, request: Request) -> None:
+        await self._reply(request, "ok", "orders are started again")
+
+    async def _end(self, request: Request) -> None:
+        if not request.order and request.text == CANCEL:
+            run = self.journal.floor.run
+            still = self.journal.floor.board.open_orders(run) if run else []
+            ended = [_done("stop", r) for r in still]
+            await self._reply(request, "ok", f"{len(still)} orders are given up; their work is kept", *ended)
+            return
+        if not request.order:
+            await self._reply(request, "ok", "the run stops; `shopfloor run --resume` goes on with it")
+            self._stop("stopped by a person")
+            return
+        record = await self._find(request)
+        if record is None:
+            return
+        if record.state in FINAL:
+            await self._reply(request, "refused", f"{record.order.name!r} has ended already: {record.state}")
+        else:
+            await self._reply(request, "ok", f"{record.order.name!r} is stopped; its work is kept")
+
+    async def _retry(self, request: Request) -> None:
+        record = await self._find(request)
+        if record is None:
+            return
+        if record.state not in (State.FAILED, State.CANCELLED):
+            await self._reply(request, "refused", f"{record.order.name!r} has not failed: it is {record.state}")
+            return
+        again = [record, *self._failed_with(record)]
+        names = ", ".join(r.order.name for r in again)
+        await self._reply(request, "ok", f"to be tried again: {names}", *(retried(r, "") for r in again))
+
+    def _failed_with(self, record: Record) -> list[Record]:
+        """The orders that failed only because this one did, directly or through others, in order."""
+        found: dict[str, Record] = {record.order.id: record}
+        board = self.journal.floor.board
+        run = board.run_of(record)
+        for order in run.orders if run else []:
+            other = board.records[order]
+            if other.reason is Reason.DEPENDENCY and found.keys() & set(other.order.depends_on):
+                found[order] = other
+        return list(found.values())[1:]
+
+    async def _accept(self, request: Request) -> None:
+        record = await self._find(request)
+        if record is None:
+            return
+        if not self._waits_for_a_person(record):
+            text = f"{record.order.name!r} is {record.state}; only a verified order that waits for a person can land"
+            await self._reply(request, "refused", text)
+        else:
+            await self._reply(request, "ok", f"{record.order.name!r} is landed next")
+
+    async def _reject(self, request: Request) -> None:
+        record = await self._find(request)
+        if record is None:
+            return
+        if not self._waits_for_a_person(record):
+            text = f"{record.order.name!r} is {record.state}; there is nothing to reject"
+            await self._reply(request, "refused", text)
+        elif request.text:
+            await self._reply(
+                request, "ok", f"{record.order.name!r} goes back with your words", retried(record, request.text)
+            )
+        else:
+            text = f"rejected by {request.actor}"
+            more = settlement(record, State.CANCELLED, Reason.REJECTED, text)
+            await self._reply(request, "ok", f"{record.order.name!r} is {text}; its work is kept", *more)
+
+    async def _land(self, request: Request) -> None:
+        board, run = self.journal.floor.board, self.journal.floor.run
+        waiting = [board.records[o] for o in run.orders] if run else []
+        waiting = [r for r in waiting if self._waits_for_a_person(r)]
+        accepted = [_done("accept", r) for r in waiting]
+        await self._reply(request, "ok", f"{len(waiting)} verified orders are landed next", *accepted)
+
+    async def _answer(self, request: Request) -> None:
+        record = await self._find(request)
+        if record is None:
+            return
+        attempt = record.attempt
+        if record.state is not State.ASKING or attempt is None:
+            text = f"{record.order.name!r} has no open question: it is {record.state}"
+            await self._reply(request, "refused", text)
+            return
+        try:
+            await self.runner.send(attempt.id, request.text)
+        except ShopfloorError as problem:
+            await self._reply(request, "refused", problem.message)
+            return
+        working = {"work_order_id": request.order, "generation": record.generation}
+        await self._reply(request, "ok", "the agent has your answer", Draft(E.AGENT_WORKING, working))
+
+    def _waits_for_a_person(self, record: Record) -> bool:
+        return record.state is State.VERIFIED and at_rest(record, self.journal.floor.board.run_of(record))
+
+
+def _done(verb: str, record: Record) -> Draft:
+    data = {"verb": verb, "work_order_id": record.order.id, "result": "ok", "text": ""}
+    return Draft(E.HANDLED, data)
+
+
+def retried(record: Record, findings: str) -> Draft:
+    """A person sends an order back: counters start anew."""
+    why = "sent back by a person" if findings else "tried again by a person"
+    data = {
+        "work_order_id": record.order.id, "generation": record.generation, "kind": "manual", "delay_s": 0.0,
+        "why": why, "findings": findings,
+    }  # fmt: skip
+    return Draft(E.RETRIED, data)

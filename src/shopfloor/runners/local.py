@@ -1,0 +1,77 @@
+"""Attempts as tasks of this process's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from shopfloor.domain.errors import NotFound, Refused
+from shopfloor.ports import Agent, Fact, Handle, Job
+
+
+class Control(Protocol):
+    """The strings that hold a running attempt."""
+
+    agent: Agent | None
+    handle: Handle | None
+
+    def stop(self, reason: str) -> None: ...
+
+
+Execute = Callable[[Job, "Control", Callable[[Fact], Awaitable[None]]], Awaitable[None]]
+
+
+class LocalRunner:
+    """Port Runner on this machine."""
+
+    def __init__(self, execute: Execute, control: Callable[[], Control]) -> None:
+        self._execute = execute
+        self._control = control
+        self._running: dict[str, tuple[asyncio.Task[None], Control]] = {}
+        self._facts: asyncio.Queue[Fact | BaseException | None] = asyncio.Queue()
+
+    async def submit(self, job: Job) -> None:
+        """Start executing; returns at once."""
+        control = self._control()
+        task = asyncio.create_task(self._run(job, control), name=job.attempt)
+        self._running[job.attempt] = (task, control)
+
+    async def _run(self, job: Job, control: Control) -> None:
+        try:
+            await self._execute(job, control, self._facts.put)
+        except BaseException as bug:
+            # Nobody awaits this task: whoever reads the facts must learn that one of them will never come.
+            self._facts.put_nowait(bug)
+            raise
+        finally:
+            self._running.pop(job.attempt, None)
+
+    async def cancel(self, attempt: str, reason: str) -> None:
+        """Stop it; its work is kept and its end is still reported. Harmless when it has ended."""
+        if attempt in self._running:
+            self._running[attempt][1].stop(reason)
+
+    async def outcomes(self) -> AsyncIterator[Fact]:
+        """Facts of all attempts as they happen, until ``close``. Raises what an attempt died of, if it ever does."""
+        while (fact := await self._facts.get()) is not None:
+            if isinstance(fact, BaseException):
+                raise fact
+            yield fact
+
+    async def send(self, attempt: str, text: str) -> None:
+        """Pass a person's words to the agent. Raises NotFound when it has ended, Refused when it cannot listen."""
+        if attempt not in self._running:
+            raise NotFound(f"attempt {attempt!r} is not running")
+        control = self._running[attempt][1]
+        if control.agent is None or control.handle is None:
+            raise Refused(f"attempt {attempt!r} has not started its agent yet", hint="try again in a moment")
+        await control.agent.send(control.handle, text)
+
+    async def close(self) -> None:
+        """Stop what still runs, wait until its work is kept, and end ``outcomes``."""
+        running = list(self._running.values())
+        for _, control in running:
+            control.stop("stopped")
+        await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+        await self._facts.put(None)
