@@ -1,0 +1,27 @@
+from shopfloor._version import __version__ as __version__
+from shopfloor.app import Shopfloor as Shopfloor
+from shopfloor.config.settings import Settings as Settings
+from shopfloor.domain.errors import Conflict as Conflict
+from shopfloor.domain.errors import NotFound as NotFound
+from shopfloor.domain.errors import Refused as Refused
+from shopfloor.domain.errors import ShopfloorError as ShopfloorError
+from shopfloor.domain.errors import UsageError as UsageError
+from shopfloor.domain.events import Event as Event
+from shopfloor.domain.order import Order as Order
+from shopfloor.domain.report import Report as Report
+from shopfloor.ports import Profile as Profile
+
+__all__ = [
+    "Conflict",
+    "Event",
+    "NotFound",
+    "Order",
+    "Profile",
+    "Refused",
+    "Report",
+    "Settings",
+    "Shopfloor",
+    "ShopfloorError",
+    "UsageError",
+    "__version__",
+]

@@ -1,0 +1,7 @@
+"""``python -m shopfloor``."""
+
+import sys
+
+from shopfloor.fast import main
+
+sys.exit(main())

@@ -1,0 +1,70 @@
+"""``answer``, ``accept``, ``reject``, ``land``, ``retry``: what only a person decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from shopfloor import Shopfloor
+from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.options import work_options
+from shopfloor.cli.orders import one
+
+
+def _ask(edge: Edge, what: str, order: str, text: str = "") -> str:
+    async def work(floor: Shopfloor) -> str:
+        return await floor.ask(what, one(await floor.board(), order).order.id, text)
+
+    return edge.call(work)
+
+
+@verb(example='shopfloor answer fix-login "Use the second one."')
+@click.argument("order")
+@click.argument("text")
+def answer(edge: Edge, *, order: str, text: str) -> None:
+    """Answer the question that an agent asked."""
+    edge.answer(_ask(edge, "answer", order, text))
+
+
+@verb(example="shopfloor accept fix-login")
+@click.argument("order")
+def accept(edge: Edge, *, order: str) -> None:
+    """Land an order that is verified and waits for a person."""
+    edge.answer(_ask(edge, "accept", order))
+
+
+@verb(example="shopfloor reject fix-login -m 'Keep the old name of the option.'")
+@click.argument("order")
+@click.option("-m", "--message", default="", metavar="TEXT", help="Send it back with these words; without: drop it.")
+def reject(edge: Edge, *, order: str, message: str) -> None:
+    """Send a verified order back to its agent with your words, or drop it. Its work is kept on its branch."""
+    edge.answer(_ask(edge, "reject", order, message))
+
+
+@verb(example="shopfloor land")
+def land(edge: Edge) -> None:
+    """Land every order that is verified and waits for a person."""
+    edge.answer(edge.call(lambda floor: floor.ask("land")))
+
+
+@verb(example="shopfloor retry fix-login")
+@click.argument("order")
+@click.option("--plain", is_flag=True, help="One line for each event, also in a terminal.")
+@work_options
+def retry(edge: Edge, *, order: str, plain: bool, **options: Any) -> int:
+    """Try an order that failed again, and those that failed with it.
+
+    When no run is going on, it is resumed here and now.
+    """
+    from shopfloor.cli.options import Wanted, open_floor
+    from shopfloor.cli.run import go_on
+
+    alive = edge.floor().controller() is not None
+    said = _ask(edge, "retry", order)
+    if alive:
+        edge.answer(said)
+        return 0
+    if not edge.json:
+        edge.put(said)
+    return go_on(edge, open_floor(edge, Wanted(**options)), plain=plain)

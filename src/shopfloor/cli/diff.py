@@ -1,0 +1,67 @@
+"""``diff``: what an order changed."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from shopfloor import Shopfloor
+from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.orders import one
+from shopfloor.cli.words import block, clean, count, table
+
+_HEADER = re.compile(r"diff --git (?:\"?a/.*?\"?) (\"?b/.*\"?)")
+
+
+@verb(example="shopfloor diff fix-login --stat")
+@click.argument("order")
+@click.option("--stat", is_flag=True, help="Only which files, and how many lines.")
+def diff(edge: Edge, *, order: str, stat: bool) -> None:
+    """Show what the newest work of an order changed, against what it started from."""
+
+    async def work(floor: Shopfloor) -> tuple[str, str]:
+        record = one(await floor.board(), order)
+        return record.order.id, await floor.diff(record.order.id)
+
+    order_id, patch = edge.call(work)
+    changed = stats(patch)
+    if edge.json:
+        files = [{"path": path, "added": added, "removed": removed} for path, added, removed in changed]
+        edge.put_json({"order": order_id, "files": files, **({} if stat else {"patch": patch})})
+    elif stat:
+        edge.put("\n".join(_summary(changed)))
+    elif sys.stdout.isatty():
+        edge.put("\n".join(map(_colored, block(patch).splitlines())))
+    else:
+        click.echo(patch, nl=False)  # a patch is for programs too: not a byte of it is changed
+
+
+def stats(patch: str) -> list[tuple[str, int, int]]:
+    """Path, added and removed lines of each file."""
+    found: list[tuple[str, int, int]] = []
+    body = False
+    for line in patch.splitlines():
+        header = _HEADER.fullmatch(line)
+        if header:
+            found.append((header[1].strip('"').removeprefix("b/"), 0, 0))
+            body = False
+        elif line.startswith("@@"):
+            body = True
+        elif body and found and line[:1] in ("+", "-"):
+            path, added, removed = found[-1]
+            found[-1] = (path, added + (line[0] == "+"), removed + (line[0] == "-"))
+    return found
+
+
+def _summary(changed: list[tuple[str, int, int]]) -> list[str]:
+    rows = [(clean(path), f"+{added}", f"-{removed}") for path, added, removed in changed]
+    return [*table(rows, indent=""), count(len(changed), "file") + " changed"]
+
+
+def _colored(line: str) -> str:
+    if line.startswith(("+++", "---", "diff ", "index ")):
+        return click.style(line, bold=True)
+    color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+    return click.style(line, fg=color) if color else line

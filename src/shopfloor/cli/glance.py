@@ -1,0 +1,171 @@
+"""What ``status`` says, made from plain values, so that the index and the log give the same words.
+
+Imports nothing heavy: the fast start answers with it in a few milliseconds.
+"""
+
+from shopfloor.cli.words import clean, count, duration, few, fit, money, table
+
+SHOWN = 20
+"""Orders that are listed one by one."""
+
+RANK = ("asking", "failed", "running", "checking", "landing", "verified", "ready", "cancelled", "done")
+"""Stored states, what needs a person first."""
+
+COUNTED = (
+    *("landed", "answered", "unchanged", "verified", "running", "asking", "checking", "landing"),
+    *("interrupted", "ready", "waiting", "failed", "cancelled"),
+)
+AT_WORK = ("running", "asking", "checking", "landing")
+FINAL = ("done", "failed", "cancelled")
+NO_RUN = "no run yet; start one with: shopfloor run prompts/*.md"
+
+
+class Seen:
+    """One order as plain values; times are wall seconds, ``needs`` names what it waits for."""
+
+    def __init__(self, name: str, state: str) -> None:
+        self.name = name
+        self.state = state
+        self.reason = ""
+        self.message = ""
+        self.question = ""
+        self.merge = ""
+        self.answer = False
+        self.attempts = 0
+        self.since: float | None = None
+        self.idle_since: float | None = None
+        self.wakes_in_s = 0.0
+        """how long it still waits before it is tried again"""
+        self.needs: list[str] = []
+        self.holder = ""
+        """what works on a file that it needs"""
+
+
+class Glance:
+    """One run as plain values; ``rows`` are the first ones by rank, ``counts`` all of them by the state shown."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.branch = ""
+        self.land = "auto"
+        self.alive = False
+        self.pid = 0
+        self.paused = False
+        self.finished_at: float | None = None
+        self.started_at = 0.0
+        self.last_at = 0.0
+        self.open = 0
+        """orders that are not at rest"""
+        self.spent: float | None = None
+        self.budget: float | None = None
+        self.mirror_why = ""
+        self.counts: dict[str, int] = {}
+        self.rows: list[Seen] = []
+
+
+def shown(seen: Seen, *, alive: bool) -> str:
+    """The state as people read it: nobody works on an order whose controller is gone."""
+    if seen.state in AT_WORK and not alive:
+        return "interrupted"
+    if seen.state == "ready" and (seen.needs or seen.holder or seen.wakes_in_s > 0):
+        return "waiting"
+    if seen.state == "done":
+        return "landed" if seen.merge else "answered" if seen.answer else "unchanged"
+    return seen.state
+
+
+def why(seen: Seen, glance: Glance, now: float) -> str:
+    """What is to be said about it in one line, without its state."""
+    state = shown(seen, alive=glance.alive)
+    if state == "interrupted":
+        return f"attempt {seen.attempts} was {seen.state}; its controller is gone"
+    if state == "asking":
+        return f'"{clean(seen.question)}"'
+    if state == "running":
+        return _running(seen, now)
+    if state in ("checking", "landing"):
+        return f"attempt {seen.attempts}"
+    if state == "waiting":
+        return _waiting(seen)
+    if state == "verified":
+        return {"review": "waits to be accepted", "off": "is not landed by this run"}.get(glance.land, "")
+    if state in ("failed", "cancelled"):
+        return clean(seen.message) or seen.reason
+    return ""
+
+
+def _running(seen: Seen, now: float) -> str:
+    words = [f"attempt {seen.attempts}"]
+    words.append("starting" if seen.since is None else duration(now - seen.since))
+    if seen.idle_since is not None:
+        words.append(f"silent since {duration(now - seen.idle_since)}")
+    return ", ".join(words)
+
+
+def _waiting(seen: Seen) -> str:
+    if seen.needs:
+        return f"waits for {few([clean(name) for name in sorted(seen.needs)], 5)}"
+    if seen.wakes_in_s > 0:
+        return f"is tried again in {duration(seen.wakes_in_s)}"
+    return f"waits for a file that {clean(seen.holder)} works on"
+
+
+def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> str:
+    """The whole answer. ``width`` in columns, 0: nothing is cut; ``limit`` of 0 lists every order there is a row of."""
+    if not glance.run:
+        starting = f"a controller is at work (pid {glance.pid}), and has not begun a run yet"
+        return starting if glance.alive else NO_RUN
+    cut = (lambda line: fit(line, width)) if width else str
+    total = sum(glance.counts.values())
+    counted = ", ".join(f"{glance.counts[name]} {name}" for name in COUNTED if glance.counts.get(name))
+    lines = [_headline(glance, now), f"{count(total, 'order')}: {counted}" + _spent(glance)]
+    listed = [seen for seen in glance.rows if seen.state != "done" or not limit]
+    rows = [
+        (shown(seen, alive=glance.alive), clean(seen.name), why(seen, glance, now))
+        for seen in (listed[:limit] if limit else listed)
+    ]
+    left = total - len(rows) - (glance.counts.get("landed", 0) if limit else 0)
+    left -= (glance.counts.get("answered", 0) + glance.counts.get("unchanged", 0)) if limit else 0
+    lines += ["", *table(rows)] if rows else []
+    lines += [f"  and {left} more: shopfloor status --all"] if left > 0 else []
+    if glance.mirror_why and not glance.alive:
+        lines += ["", f"{glance.branch} was left alone: {clean(glance.mirror_why)}"]
+    following = _following(glance)
+    lines += ["", f"next: {following}"] if following else []
+    return "\n".join(cut(line) for line in lines)
+
+
+def _headline(glance: Glance, now: float) -> str:
+    who = f"{clean(glance.run)} on {clean(glance.branch)}"
+    if glance.finished_at is not None:
+        return f"{who}: finished {duration(now - glance.finished_at)} ago"
+    if not glance.open and not glance.alive:
+        return f"{who}: ended {duration(now - glance.last_at)} ago"
+    if glance.alive:
+        paused = ", paused: nothing new is started" if glance.paused else ""
+        return f"{who}: at work since {duration(now - glance.started_at)} (pid {glance.pid}){paused}"
+    how = "interrupted" if glance.counts.get("interrupted") else "stopped"
+    return f"{who}: {how}, no controller is alive; last heard of {duration(now - glance.last_at)} ago"
+
+
+def _spent(glance: Glance) -> str:
+    if glance.spent is None:
+        return ""
+    return f"; {money(glance.spent)}" + (f" of {money(glance.budget)}" if glance.budget is not None else "")
+
+
+def _following(glance: Glance) -> str:
+    states: dict[str, str] = {}
+    for seen in glance.rows:
+        states.setdefault(shown(seen, alive=glance.alive), clean(seen.name))
+    if glance.open and not glance.alive:
+        return "shopfloor run --resume"
+    if "asking" in states:
+        return f'shopfloor answer {states["asking"]} "…"'
+    if "failed" in states:
+        return f"shopfloor show {states['failed']}"
+    if "verified" in states and glance.land == "review":
+        return f"shopfloor diff {states['verified']}, then shopfloor accept {states['verified']}, or shopfloor land"
+    if glance.alive:
+        return "shopfloor watch"
+    return ""

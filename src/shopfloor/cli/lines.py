@@ -1,0 +1,156 @@
+"""Events as plain lines, one for each that matters to a person: ``12:03:01  alpha  started (attempt 1)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from shopfloor.cli.words import clean, columns, count, duration, money, pad
+from shopfloor.domain.board import Board
+from shopfloor.domain.events import E, Event, read_time
+from shopfloor.domain.order import Record
+
+NAME_COLUMNS = 24
+_Words = Callable[[Record, dict[str, Any]], str]
+
+
+def line(event: Event, board: Board) -> str:
+    """What to say about an event that is folded into the board already; empty for what nobody needs to see."""
+    record = board.records.get(event.order_id)
+    words = _ORDER.get(event.event_type)
+    if record is not None and words is not None:
+        return _said(event, record.order.name, words(record, event.data), board)
+    general = _RUN.get(event.event_type)
+    text = general(event.data, board, event.correlation_id or "") if general is not None else ""
+    return _said(event, "", text, board) if text else ""
+
+
+def clock(at: float) -> str:
+    """Local time of day."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def _said(event: Event, name: str, text: str, board: Board) -> str:
+    if not text:
+        return ""
+    at = clock(read_time(event.timestamp))
+    if not name:
+        return f"{at}  {clean(text)}"
+    run = board.runs.get(event.correlation_id or "")
+    names = [board.records[order].order.name for order in run.orders[:200]] if run else [name]
+    wide = min(NAME_COLUMNS, max(map(columns, names), default=0))
+    return f"{at}  {pad(clean(name), wide)}  {clean(text)}"
+
+
+# -- orders -------------------------------------------------------------------------------------------------------
+
+
+def _started(record: Record, _d: dict[str, Any]) -> str:
+    return f"started (attempt {len(record.attempts)})"
+
+
+def _idle(_r: Record, d: dict[str, Any]) -> str:
+    silent = d.get("idle_since")
+    return f"has said nothing for {duration(silent)}" if isinstance(silent, int | float) else "is silent"
+
+
+def _asked(record: Record, d: dict[str, Any]) -> str:
+    return f'asks: {d.get("question", "")}  (shopfloor answer {record.order.name} "…")'
+
+
+def _stopped(record: Record, d: dict[str, Any]) -> str:
+    attempt = record.attempt
+    cost = f", {money(attempt.cost_usd)}" if attempt and attempt.cost_usd else ""
+    if d.get("outcome") != "completed":
+        return f"its agent ended: {d.get('outcome')}: {d.get('message') or '(no words)'}{cost}"
+    took = ""
+    if attempt and attempt.ended_at is not None and attempt.started_at is not None:
+        took = f" after {duration(attempt.ended_at - attempt.started_at)}"
+    return f"its agent is done{took}, {count(len(attempt.files) if attempt else 0, 'file')} changed{cost}"
+
+
+def _checking(_r: Record, d: dict[str, Any]) -> str:
+    number = d.get("run", 1)
+    return "checking" + (f" (again, {number})" if isinstance(number, int) and number > 1 else "")
+
+
+def _verdict(_r: Record, d: dict[str, Any]) -> str:
+    if d.get("verdict") == "PASS":
+        return "verified"
+    how = "the checks failed" if d.get("verdict") == "FAIL" else "the checks could not tell"
+    first = next((text for text in str(d.get("reasoning", "")).splitlines() if text.strip()), "")
+    return f"{how}: {first}" if first else how
+
+
+def _landed(_r: Record, d: dict[str, Any]) -> str:
+    return f"landed as {str(d.get('commit', ''))[:12]}"
+
+
+def _refused(_r: Record, d: dict[str, Any]) -> str:
+    again = ", is tried again" if d.get("again") else ""
+    return f"not landed{again}: {_first(d.get('message'))}"
+
+
+def _retried(_r: Record, d: dict[str, Any]) -> str:
+    delay = d.get("delay_s")
+    when = f" in {duration(delay)}" if isinstance(delay, int | float) and delay else ""
+    return f"goes back{when}: {_first(d.get('why'))}"
+
+
+def _settled(record: Record, d: dict[str, Any]) -> str:
+    outcome = str(d.get("outcome", ""))
+    if outcome == "done":
+        return "" if record.merge else "done"
+    return f"{outcome.upper()}: {d.get('message') or d.get('reason') or ''}"
+
+
+def _first(text: object) -> str:
+    return next((line for line in str(text or "").splitlines() if line.strip()), "")
+
+
+_ORDER: dict[str, _Words] = {
+    E.AGENT_STARTED: _started,
+    E.AGENT_IDLE: _idle,
+    E.AGENT_ASKED: _asked,
+    E.AGENT_STOPPED: _stopped,
+    E.VERIFY_STARTED: _checking,
+    E.VERIFY_VERDICT: _verdict,
+    E.LANDING_LANDED: _landed,
+    E.LANDING_REFUSED: _refused,
+    E.RETRIED: _retried,
+    E.SETTLED: _settled,
+}
+
+
+# -- the run ------------------------------------------------------------------------------------------------------
+
+
+def _run_started(d: dict[str, Any], board: Board, run_id: str) -> str:
+    run = board.runs.get(str(d.get("run_id", "")) or run_id)
+    if run is None:
+        return ""
+    where = f"on {run.branch}, at most {run.max_parallel} side by side"
+    if run.sessions > 1:
+        return f"{run.id} goes on {where}: {count(len(board.open_orders(run)), 'order')} left"
+    return f"{run.id} {where}"
+
+
+def _handled(d: dict[str, Any], _board: Board, _run: str) -> str:
+    return f"{d.get('verb')}: {d.get('text')}" if d.get("text") else ""
+
+
+def _moved(d: dict[str, Any], _board: Board, _run: str) -> str:
+    return f"the target was moved: {_first(d.get('why'))}"
+
+
+_RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
+    E.RUN_STARTED: _run_started,
+    E.RUN_FINISHED: lambda _d, _board, _run: "the run is finished",
+    E.ADMISSION: lambda d, _board, _run: f"slots: {d.get('from')} -> {d.get('limit')}: {d.get('why')}",
+    E.TARGET_MOVED: _moved,
+    E.MIRROR_ADVANCED: lambda d, _board, _run: f"{d.get('branch')} is at {str(d.get('to', ''))[:12]}",
+    E.MIRROR_HELD: lambda d, _board, _run: f"{d.get('branch')} was left alone: {_first(d.get('why'))}",
+    E.HANDLED: _handled,
+    E.PROBLEM: lambda d, _board, _run: f"problem: {_first(d.get('message') or d.get('what') or d)}",
+}

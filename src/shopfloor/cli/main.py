@@ -1,0 +1,112 @@
+"""The command ``shopfloor``: verbs by name, each loaded when it is used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from shopfloor._version import __version__
+from shopfloor.cli.edge import Edge, guarded
+
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start": {
+        "init": ("shopfloor.cli.init:init", "write a first .shopfloor.toml"),
+        "demo": ("shopfloor.cli.demo:demo", "see it work, without any model"),
+        "doctor": ("shopfloor.cli.house:doctor", "look whether everything is in order"),
+    },
+    "Work": {
+        "plan": ("shopfloor.cli.plan:plan", "say what a run would do"),
+        "run": ("shopfloor.cli.run:run", "work on prompts, or go on with --resume"),
+        "pause": ("shopfloor.cli.steer:pause", "start nothing new"),
+        "resume": ("shopfloor.cli.steer:resume", "start orders again after pause"),
+        "stop": ("shopfloor.cli.steer:stop", "end an order, or the run"),
+    },
+    "Look": {
+        "status": ("shopfloor.cli.status:status", "where everything stands"),
+        "watch": ("shopfloor.cli.watch:watch", "the same, live"),
+        "show": ("shopfloor.cli.show:show", "everything about one order"),
+        "log": ("shopfloor.cli.log:log", "what its agent did"),
+        "diff": ("shopfloor.cli.diff:diff", "what it changed"),
+    },
+    "Decide": {
+        "answer": ("shopfloor.cli.decide:answer", "answer an agent's question"),
+        "accept": ("shopfloor.cli.decide:accept", "land a verified order"),
+        "reject": ("shopfloor.cli.decide:reject", "send it back, or drop it"),
+        "land": ("shopfloor.cli.decide:land", "land everything that is verified"),
+        "retry": ("shopfloor.cli.decide:retry", "try a failed order again"),
+    },
+    "Keep": {
+        "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
+    },
+}
+VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()}
+
+
+class Root(click.Group):
+    """Knows its verbs by name and loads one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one verb."""
+        place = VERBS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb. An unknown one is answered with the nearest."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            also = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no verb {args[0]!r}{also}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs by section."""
+        for section, verbs in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(7), about) for name, (_, about) in verbs.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """How to go on."""
+        formatter.write_paragraph()
+        formatter.write_text("shopfloor VERB --help says more about one of them.")
+
+
+@click.group(
+    cls=Root,
+    options_metavar="[-C DIR]",
+    subcommand_metavar="VERB …",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("-C", "directory", metavar="DIR", help="Work in the repository at DIR.")
+@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option("--no-color", is_flag=True, help="Use no colours.")
+@click.version_option(__version__, message="shopfloor %(version)s")
+@click.pass_context
+def root(ctx: click.Context, *, directory: str | None, debug: bool, no_color: bool) -> None:
+    """Run a crew of coding agents on a git repository and get merged, verified work back."""
+    edge = ctx.ensure_object(Edge)
+    edge.take(directory=directory, debug=debug, no_color=no_color)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command with these arguments; returns the exit code."""
+
+    def body() -> int | None:
+        words = list(arguments) or ["--help"]
+        code = root.main(words, prog_name="shopfloor", standalone_mode=False)
+        return code if isinstance(code, int) else None
+
+    return guarded(body, arguments)

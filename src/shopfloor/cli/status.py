@@ -1,0 +1,130 @@
+"""``status``: where the newest run stands, from facts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.glance import RANK, SHOWN, Glance, Seen, shown, text, why
+from shopfloor.domain.board import Board, Run
+from shopfloor.domain.errors import NotFound
+from shopfloor.domain.floor import Floor, Now
+from shopfloor.domain.order import Deliverable, Record, State
+from shopfloor.domain.policy import remaining
+
+
+@verb(example="shopfloor status --all")
+@click.option("--all", "everything", is_flag=True, help="List every order, also the finished ones.")
+@click.option("--run", "run_id", default="", metavar="ID", help="Another run than the newest.")
+def status(edge: Edge, *, everything: bool, run_id: str) -> None:
+    """Say where the run and its orders stand."""
+    board, controller = edge.call(lambda floor: floor.board()), edge.floor().controller()
+    run = choose(board, run_id)
+    seen = glance(board, run, controller)
+    now = time.time()
+    if edge.json:
+        edge.put_json(_shape(seen, board, run, controller, now))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    edge.put(text(seen, now=now, width=width, limit=0 if everything else SHOWN))
+
+
+def choose(board: Board, run_id: str = "") -> Run | None:
+    """The run to speak of: the one that is named, else the unfinished one, else the newest. Raises NotFound."""
+    if run_id and run_id not in board.runs:
+        known = ", ".join(list(board.runs)[-5:]) or "none"
+        raise NotFound(f"there is no run {run_id!r}", hint=f"the newest are: {known}")
+    return board.runs.get(run_id) or board.unfinished() or next(reversed(board.runs.values()), None)
+
+
+def opened(board: Board, run: Run) -> Floor:
+    """A floor that only looks: it tells waiting from ready."""
+    floor = Floor()
+    floor.board = board
+    floor.open(run.id, Now(time.time(), time.monotonic()))
+    return floor
+
+
+def glance(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Glance:
+    """The run as plain values."""
+    found = Glance()
+    found.alive = controller is not None
+    found.pid = int((controller or {}).get("pid") or 0)
+    found.paused = board.paused
+    if run is None:
+        return found
+    found.run, found.branch, found.land = run.id, run.branch, run.land
+    found.finished_at, found.started_at, found.last_at = run.finished_at, run.session_at, run.last_at
+    found.budget, found.mirror_why = run.budget_usd, run.mirror_why
+    found.open = len(board.open_orders(run))
+    floor = opened(board, run)
+    records = [board.records[order] for order in run.orders]
+    prices = [record.cost_usd for record in records if record.cost_usd is not None]
+    found.spent = sum(prices) if prices else None
+    rank = {state: number for number, state in enumerate(RANK)}
+    for record in sorted(records, key=lambda record: rank[record.state.value]):
+        seen = plain(record, floor)
+        word = shown(seen, alive=found.alive)
+        found.counts[word] = found.counts.get(word, 0) + 1
+        found.rows.append(seen)
+    return found
+
+
+def plain(record: Record, floor: Floor) -> Seen:
+    """One order as plain values."""
+    seen = Seen(record.order.name, record.state.value)
+    attempt = record.attempt
+    seen.reason, seen.message, seen.question = record.reason or "", record.message, record.question
+    seen.merge, seen.answer = record.merge, record.order.deliverable is Deliverable.ANSWER
+    seen.attempts = len(record.attempts)
+    seen.since = attempt.started_at if attempt else None
+    seen.idle_since = attempt.idle_since if attempt else None
+    if record.state is State.READY and record.retry_at is not None:
+        seen.wakes_in_s = remaining(record.retry_delay_s, record.retry_at, time.time())
+    if record.state is State.READY:
+        order = record.order.id
+        records = floor.board.records
+        seen.needs = [records[need].order.name for need in floor.plan.waits_for(order) if need in records]
+        holder = floor.plan.held_by(order)
+        seen.holder = records[holder].order.name if holder else ""
+    return seen
+
+
+def _shape(
+    seen: Glance, board: Board, run: Run | None, controller: dict[str, Any] | None, now: float
+) -> dict[str, Any]:
+    orders = []
+    if run is not None:
+        floor = opened(board, run)
+        for record in (board.records[order] for order in run.orders):
+            row, attempt = plain(record, floor), record.attempt
+            orders.append(
+                {
+                    "id": record.order.id,
+                    "name": record.order.name,
+                    "title": record.order.title,
+                    "state": shown(row, alive=seen.alive),
+                    "why": why(row, seen, now),
+                    "reason": record.reason,
+                    "attempts": len(record.attempts),
+                    "agent": record.order.agent or run.agent,
+                    "cost_usd": record.cost_usd,
+                    "branch": attempt.branch if attempt else "",
+                    "commit": record.commit,
+                    "merge": record.merge,
+                }
+            )
+    return {
+        "run": msgspec.to_builtins(run) if run else None,
+        "controller": controller,
+        "paused": seen.paused,
+        "counts": {name: number for name, number in seen.counts.items() if number},
+        "spent_usd": seen.spent,
+        "orders": orders,
+    }

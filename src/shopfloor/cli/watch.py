@@ -1,0 +1,117 @@
+"""``watch``: a run live, from a second terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+
+import click
+import msgspec
+
+from shopfloor import Event, Report, Shopfloor
+from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.live import Display, display
+from shopfloor.cli.report import render
+from shopfloor.domain import report as reports
+from shopfloor.domain.board import Run
+from shopfloor.domain.errors import NotFound, ShopfloorError
+from shopfloor.domain.floor import Floor, Now
+
+LOOK_S = 0.5
+
+
+class Interrupted(ShopfloorError):
+    """The run has no controller any more, and is not finished."""
+
+
+@verb(example="shopfloor watch")
+@click.option("--plain", is_flag=True, help="One line for each event, also in a terminal.")
+def watch(edge: Edge, *, plain: bool) -> int:
+    """Follow the run until it ends or Ctrl-C. With --json: one event on each line, then nothing."""
+    report = edge.call(lambda floor: _Follower(edge, floor).follow(plain=plain))
+    if not edge.json:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        edge.put(render(report, width=width))
+    return 0 if report.ok else 1
+
+
+class _Follower:
+    """Folds the log as it grows, and shows it."""
+
+    def __init__(self, edge: Edge, floor: Shopfloor) -> None:
+        self._edge = edge
+        self._shopfloor = floor
+        self._floor = Floor()
+        self._position = 0
+
+    async def follow(self, *, plain: bool) -> Report:
+        """Until the run ends. Raises Interrupted when its controller dies, NotFound when there never was a run."""
+        for event in await self._news():
+            self._floor.board.apply(event)
+        view = display(self._edge, lambda: self._floor, self._shopfloor.work, plain=plain)
+        drawing = asyncio.create_task(view.run())
+        try:
+            run = await self._see_to_its_end(view)
+        finally:
+            drawing.cancel()
+            await asyncio.wait({drawing})
+            view.close()
+        return reports.build(self._floor.board, run)
+
+    async def _see_to_its_end(self, view: Display) -> Run:
+        told = False
+        while True:
+            alive = self._shopfloor.controller() is not None
+            self._open()
+            run = self._floor.run
+            if alive and run is None and not told:
+                view.say("a controller is at work; waiting for its run to begin")
+                told = True
+            for event in await self._news():
+                self._floor.apply(event, _now())
+                self._show(event, view)
+                alive = True  # what it said last is looked at once more before it counts as gone
+            if run is not None and run.finished_at is not None:
+                return run
+            if not alive:
+                return self._without_controller(run)
+            await self._shopfloor.store.wait(self._position, LOOK_S)
+
+    def _open(self) -> None:
+        """Take up the unfinished run, as soon as there is one."""
+        found = self._floor.board.unfinished()
+        if found is not None and found is not self._floor.run:
+            self._floor.open(found.id, _now())
+
+    def _without_controller(self, run: Run | None) -> Run:
+        board = self._floor.board
+        run = run or next(reversed(board.runs.values()), None)
+        if run is None:
+            raise NotFound("there has been no run here yet", hint="start one with: shopfloor run prompts/*.md")
+        left = board.open_orders(run)
+        if left:
+            raise Interrupted(
+                f"no controller is alive, and {len(left)} orders of {run.id} are not finished",
+                hint="go on with: shopfloor run --resume",
+            )
+        return run
+
+    def _show(self, event: Event, view: Display) -> None:
+        if self._edge.json:
+            self._edge.put(msgspec.json.encode(event).decode())
+            sys.stdout.flush()
+        else:
+            view.see(event)
+
+    async def _news(self) -> list[Event]:
+        found = []
+        async for position, event in self._shopfloor.store.read(self._position):
+            self._position = position
+            found.append(event)
+        return found
+
+
+def _now() -> Now:
+    return Now(time.time(), time.monotonic())

@@ -1,0 +1,67 @@
+"""The entry point: answers ``--version`` and a plain ``status`` with next to no imports, hands on everything else.
+
+``status`` comes from ``.work/index.sqlite`` when that is exactly as new as the log. In every other case, and whenever
+anything is unusual, the full command answers; it says the same in the same words.
+"""
+
+import os
+import sys
+
+from shopfloor._version import __version__
+
+
+def main() -> int:
+    """Run the command in ``sys.argv``; returns the exit code."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        return _print(f"shopfloor {__version__}")
+    match arguments:
+        case ["status"]:
+            answer = _status(".")
+        case ["-C", folder, "status"]:
+            answer = _status(folder)
+        case _:
+            answer = None
+    if answer is not None:
+        return _print(answer)
+    from shopfloor.cli.main import run
+
+    return run(arguments)
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it closes
+    except (OSError, UnicodeError):
+        from shopfloor.cli.main import run
+
+        return run(sys.argv[1:])
+    return 0
+
+
+def _status(folder: str) -> str | None:
+    """The answer from the index, None where the full command has to find it."""
+    work = _work(folder)
+    if not work:
+        return None
+    from shopfloor.cli import peek
+
+    try:
+        return peek.answer(work)
+    except peek.UNUSUAL:
+        return None
+
+
+def _work(folder: str) -> str:
+    """The ``.work`` of the repository that the folder lies in; empty where that takes git to find out."""
+    place = os.path.abspath(folder)
+    while not os.path.lexists(os.path.join(place, ".git")):
+        above = os.path.dirname(place)
+        if above == place:
+            return ""
+        place = above
+    work = os.path.join(place, ".work")
+    ours = os.path.isdir(os.path.join(place, ".git")) and os.path.isfile(os.path.join(work, "index.sqlite"))
+    return work if ours else ""
