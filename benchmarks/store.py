@@ -77,8 +77,8 @@ async def _recovery(folder: Path) -> list[Figure]:
                 await store.append(_life(order))
     figures = []
     for name, remove in (("with its index", False), ("without an index", True)):
-        for path in folder.glob("index.sqlite*") if remove else ():
-            path.unlink()
+        if remove:
+            _forget_index(folder)
         gc.collect()
         async with _open(folder) as store:
             board = Board()
@@ -86,6 +86,11 @@ async def _recovery(folder: Path) -> list[Figure]:
             assert len(board.records) == orders
         figures.append(_figure(f"recovery of 100,000 events, {name}", value / 1000, "s", bar=2.0))
     return figures
+
+
+def _forget_index(folder: Path) -> None:
+    for path in folder.glob("index.sqlite*"):
+        path.unlink()
 
 
 async def _recover(store: WorkdirStore, board: Board) -> None:

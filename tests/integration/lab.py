@@ -49,6 +49,7 @@ class Lab:
         git(self.repo, "commit", "-q", "-m", "start")
         self.start = git(self.repo, "rev-parse", "HEAD")
         self.events: list[Event] = []
+        self._awaited: list[tuple[int, asyncio.Event]] = []
 
     def prompt(self, name: str, body: str, **front: object) -> Path:
         """A prompt file; front matter values are written as JSON, which this subset of YAML understands."""
@@ -60,8 +61,21 @@ class Lab:
 
     def floor(self, **flags: object) -> Shopfloor:
         floor = Shopfloor.open(self.repo, flags={**FLAGS, **flags})
-        floor.observers.append(self.events.append)
+        floor.observers.append(self._see)
         return floor
+
+    def _see(self, event: Event) -> None:
+        self.events.append(event)
+        for count, reached in self._awaited:
+            if len(self.seen(E.AGENT_STARTED)) >= count:
+                reached.set()
+
+    async def agents_started(self, count: int) -> None:
+        """Wait until so many agents were started, in all runs of this lab together."""
+        reached = asyncio.Event()
+        self._awaited.append((count, reached))
+        if len(self.seen(E.AGENT_STARTED)) < count:
+            await asyncio.wait_for(reached.wait(), 20)
 
     def run(self, *prompts: Path, **flags: object) -> Report:
         """Run these to the end."""

@@ -148,7 +148,8 @@ def test_a_check_never_passes_thanks_to_what_an_earlier_check_left(lab: Lab) -> 
 
 
 def test_a_repository_made_inside_is_kept_and_named_but_does_not_land(lab: Lab) -> None:
-    inside = "git init -q sub && cd sub && echo work > f && git add f && git -c user.name=a -c user.email=a@b commit -qm in"
+    commit = "git -c user.name=a -c user.email=a@b commit -qm in"
+    inside = f"git init -q sub && cd sub && echo work > f && git add f && {commit}"
     report = lab.run(lab.prompt("nest", script({"run": inside}, write("new.txt"))))
     nest = row(report, "nest")
     assert nest.outcome == "landed"
@@ -268,6 +269,22 @@ def test_with_review_verified_work_waits_for_a_person(lab: Lab) -> None:
         lab.ask("accept", ids["one"])
 
 
+def test_a_question_waits_for_its_answer_and_the_answer_reaches_the_agent(lab: Lab) -> None:
+    prompt = lab.prompt("asks", script({"ask": "which colour?"}, write("colour.txt")))
+    after = lab.prompt("after", script(write("after.txt")), depends_on="asks")
+    report = lab.run(prompt, after)
+    asks = row(report, "asks")
+    assert report.counts["waiting"] == 2
+    assert "starts again with your answer" in lab.ask("answer", asks.order, "green")
+    report = lab.resume()
+    assert report.counts["landed"] == 2
+    told = (lab.repo / ".work/attempts" / f"{asks.order}.a2" / "prompt.md").read_text()
+    assert "which colour?" in told
+    assert "green" in told
+    with pytest.raises(Refused, match="no open question"):
+        lab.ask("answer", asks.order, "red")
+
+
 def test_without_landing_dependants_build_on_verified_work_and_land_later(lab: Lab) -> None:
     one = lab.prompt("one", script(write("one.txt")))
     two = lab.prompt("two", script(write("two.txt")))
@@ -297,11 +314,9 @@ async def test_requests_reach_a_living_controller(lab: Lab) -> None:
     slow = lab.prompt("slow", script(write("half.txt"), {"hang": True}))
     second = lab.prompt("second", script(write("second.txt")))
     floor, other = lab.floor(max_parallel=1), lab.floor()
-    started = asyncio.Event()
-    floor.observers.append(lambda e: started.set() if e.event_type == E.AGENT_STARTED else None)
     async with floor, other:
         running = asyncio.create_task(floor.run([slow, second]))
-        await asyncio.wait_for(started.wait(), 20)
+        await lab.agents_started(1)
         assert other.controller() is not None
         assert "nothing new" in await other.ask("pause")
         with pytest.raises(Conflict, match="already at work"):
@@ -321,11 +336,9 @@ async def test_stop_keeps_what_runs_and_resume_goes_on(lab: Lab) -> None:
     done = lab.prompt("done", script(write("done.txt")), priority=0)
     slow = lab.prompt("slow", script(write("half.txt"), {"wait_s": 30}))
     floor = lab.floor(max_parallel=1)
-    ready = asyncio.Event()
-    floor.observers.append(lambda e: ready.set() if e.event_type == E.AGENT_STARTED and len(lab.seen(E.AGENT_STARTED)) > 1 else None)
     async with floor:
         running = asyncio.create_task(floor.run([done, slow]))
-        await asyncio.wait_for(ready.wait(), 20)
+        await lab.agents_started(2)
         floor.stop("Ctrl-C")
         report = await asyncio.wait_for(running, 30)
     assert row(report, "slow").outcome == "waiting"
@@ -334,14 +347,9 @@ async def test_stop_keeps_what_runs_and_resume_goes_on(lab: Lab) -> None:
     assert len(lab.seen(E.ASSIGNED)) == 2
     async with lab.floor(max_parallel=1) as again:
         resumed = asyncio.create_task(again.resume())
-        await asyncio.wait_for(_until(lambda: len(lab.seen(E.AGENT_STARTED)) > 2), 20)
+        await lab.agents_started(3)
         again.stop("enough")
         await asyncio.wait_for(resumed, 30)
     first = [e.data["work_order_id"] for e in lab.seen(E.ASSIGNED)]
     assert first.count(row(report, "done").order) == 1, "finished work was run again"
 
-
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0)

@@ -155,8 +155,10 @@ async def test_an_edit_is_reported_once_and_kept(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.lead({})
         await store.append([claimed("wo-c3")])
+    rewrite(folder, view(folder)[::-1])
     async with open_store(folder) as store:
-        assert len(await edits(store)) == 1
+        await store.append([created("wo-d4")])
+        assert len(await edits(store)) == 1, "their line was reported before"
 
 
 async def wait_for_view_line(store: WorkdirStore, folder: Path, line: int, status: str) -> None:

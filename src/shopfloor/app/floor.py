@@ -143,7 +143,7 @@ class Shopfloor:
 
     async def _by_hand(self, draft: Draft) -> str:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
-        if verb in ("pause", "resume", "answer") or (verb == "stop" and not order and text != CANCEL):
+        if verb in ("pause", "resume") or (verb == "stop" and not order and text != CANCEL):
             raise Refused("no run is going on here", hint=NO_RUN)
         async with self._leading(hands_only=True) as session:
             board = session.journal.floor.board

@@ -40,8 +40,8 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(wishes: Sequence[Wish]) -> list[PromptOrder]:
     """All wishes in the order given. Raises UsageError that lists everything that is off in any of them."""
-    files = read_prompts([w for w in wishes if isinstance(w, Path)])
-    by_file = iter(files)
+    paths = [w for w in wishes if isinstance(w, Path)]
+    by_file = iter(read_prompts(paths) if paths else [])
     found = []
     for wish in wishes:
         if isinstance(wish, Path):

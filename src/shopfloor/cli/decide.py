@@ -11,6 +11,16 @@ from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.options import work_options
 from shopfloor.cli.orders import one
 
+GO_ON = "go on with: shopfloor run --resume"
+
+
+def _again(edge: Edge, what: str, order: str, text: str) -> None:
+    """Ask for what starts a new attempt; nobody starts one where no run is going on."""
+    alive = edge.floor().controller() is not None
+    edge.answer(_ask(edge, what, order, text))
+    if not alive and not edge.json:
+        edge.put(GO_ON)
+
 
 def _ask(edge: Edge, what: str, order: str, text: str = "") -> str:
     async def work(floor: Shopfloor) -> str:
@@ -24,7 +34,7 @@ def _ask(edge: Edge, what: str, order: str, text: str = "") -> str:
 @click.argument("text")
 def answer(edge: Edge, *, order: str, text: str) -> None:
     """Answer the question that an agent asked."""
-    edge.answer(_ask(edge, "answer", order, text))
+    _again(edge, "answer", order, text)
 
 
 @verb(example="shopfloor accept fix-login")
@@ -39,7 +49,10 @@ def accept(edge: Edge, *, order: str) -> None:
 @click.option("-m", "--message", default="", metavar="TEXT", help="Send it back with these words; without: drop it.")
 def reject(edge: Edge, *, order: str, message: str) -> None:
     """Send a verified order back to its agent with your words, or drop it. Its work is kept on its branch."""
-    edge.answer(_ask(edge, "reject", order, message))
+    if message:
+        _again(edge, "reject", order, message)
+    else:
+        edge.answer(_ask(edge, "reject", order))
 
 
 @verb(example="shopfloor land")

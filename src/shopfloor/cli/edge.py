@@ -148,6 +148,8 @@ def _told(main: Callable[[], int | None], *, debug: bool, json: bool) -> int:
         return main() or 0
     except BrokenPipeError:
         raise
+    except SystemExit:  # click does so in one case only: nobody reads its output any more
+        raise BrokenPipeError from None
     except KeyboardInterrupt:
         return INTERRUPTED
     except click.exceptions.Abort:

@@ -34,6 +34,8 @@ class Seen:
         self.attempts = 0
         self.since: float | None = None
         self.idle_since: float | None = None
+        self.outcome = ""
+        """of its newest attempt; empty while that runs"""
         self.wakes_in_s = 0.0
         """how long it still waits before it is tried again"""
         self.needs: list[str] = []
@@ -65,6 +67,8 @@ class Glance:
 
 def shown(seen: Seen, *, alive: bool) -> str:
     """The state as people read it: nobody works on an order whose controller is gone."""
+    if seen.state == "asking" and seen.outcome:
+        return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
     if seen.state in AT_WORK and not alive:
         return "interrupted"
     if seen.state == "ready" and (seen.needs or seen.holder or seen.wakes_in_s > 0):
@@ -96,6 +100,8 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
 
 def _running(seen: Seen, now: float) -> str:
     words = [f"attempt {seen.attempts}"]
+    if seen.outcome:
+        return f"{words[0]} has ended, waits to be checked"
     words.append("starting" if seen.since is None else duration(now - seen.since))
     if seen.idle_since is not None:
         words.append(f"silent since {duration(now - seen.idle_since)}")
@@ -137,13 +143,15 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
 
 def _headline(glance: Glance, now: float) -> str:
     who = f"{clean(glance.run)} on {clean(glance.branch)}"
-    if glance.finished_at is not None:
+    if not glance.alive and glance.open and glance.open == glance.counts.get("asking"):
+        return f"{who}: waits for an answer, no controller is alive"
+    if glance.finished_at is not None and not glance.open:
         return f"{who}: finished {duration(now - glance.finished_at)} ago"
     if not glance.open and not glance.alive:
         return f"{who}: ended {duration(now - glance.last_at)} ago"
     if glance.alive:
         paused = ", paused: nothing new is started" if glance.paused else ""
-        return f"{who}: at work since {duration(now - glance.started_at)} (pid {glance.pid}){paused}"
+        return f"{who}: at work for {duration(now - glance.started_at)} (pid {glance.pid}){paused}"
     how = "interrupted" if glance.counts.get("interrupted") else "stopped"
     return f"{who}: {how}, no controller is alive; last heard of {duration(now - glance.last_at)} ago"
 
@@ -158,10 +166,10 @@ def _following(glance: Glance) -> str:
     states: dict[str, str] = {}
     for seen in glance.rows:
         states.setdefault(shown(seen, alive=glance.alive), clean(seen.name))
-    if glance.open and not glance.alive:
-        return "shopfloor run --resume"
     if "asking" in states:
         return f'shopfloor answer {states["asking"]} "…"'
+    if glance.open and not glance.alive:
+        return "shopfloor run --resume"
     if "failed" in states:
         return f"shopfloor show {states['failed']}"
     if "verified" in states and glance.land == "review":

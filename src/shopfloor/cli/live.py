@@ -149,12 +149,12 @@ class Picture:
         if self._live.is_started:
             size = shutil.get_terminal_size()
             lines = self._stage.picture(max(10, size.columns - 1), max(3, size.lines - 1), time.time())
-            group = Group(*(Text.assemble(*parts, no_wrap=True, overflow="crop", end="") for parts in lines))
+            group = Group(*(Text.assemble(*parts, no_wrap=True, overflow="crop") for parts in lines))
             self._guarded(lambda: self._live.update(group, refresh=True))
 
     def _resized(self) -> None:
         # The terminal has wrapped the old picture as it pleased: where its lines are now nobody knows.
-        self._guarded(lambda: self._console.file.write("\x1b[2J\x1b[3J\x1b[H"))
+        self._guarded(lambda: self._console.file.write("\x1b[2J\x1b[H"))
         self._draw()
 
     def _guarded(self, act: Callable[[], object]) -> None:

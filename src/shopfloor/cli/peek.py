@@ -17,7 +17,8 @@ UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 _ROWS = f"""
 SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'),
   json_extract(blob, '$.order.deliverable') = 'answer', json_extract(blob, '$.attempts[#-1].started_at'),
-  json_extract(blob, '$.attempts[#-1].idle_since'), id
+  json_extract(blob, '$.attempts[#-1].idle_since'), id,
+  json_extract(blob, '$.attempts[#-1].outcome')
 FROM orders WHERE run = ? AND state <> 'done'
 ORDER BY CASE state {" ".join(f"WHEN '{state}' THEN {n}" for n, state in enumerate(RANK))} END, rowid LIMIT {SHOWN}
 """  # noqa: S608 - nothing in it comes from outside
@@ -109,6 +110,7 @@ def _take_orders(db: sqlite3.Connection, found: Glance) -> None:
         seen.reason, seen.message, seen.merge, seen.attempts, seen.question = row[2:7]
         seen.answer = bool(row[7])
         seen.since, seen.idle_since = row[8:10]
+        seen.outcome = row[11] or ""
         if seen.state == "ready":
             needs = db.execute(f"SELECT p.name {_NEEDS} AND o.id = ?", (*values, row[10]))
             seen.needs = [name for (name,) in needs]
@@ -116,12 +118,14 @@ def _take_orders(db: sqlite3.Connection, found: Glance) -> None:
     held = db.execute(f"SELECT count(DISTINCT o.id) {_NEEDS}", values).fetchone()[0]
     grouped = db.execute(
         """SELECT state, merge <> '', json_extract(blob, '$.order.deliverable') = 'answer',
-        json_extract(blob, '$.accepted'), count(*), sum(cost_usd) FROM orders WHERE run = ? GROUP BY 1, 2, 3, 4""",
+        json_extract(blob, '$.accepted'), json_extract(blob, '$.attempts[#-1].outcome') <> '', count(*), sum(cost_usd)
+        FROM orders WHERE run = ? GROUP BY 1, 2, 3, 4, 5""",
         (found.run,),
     )
-    for state, merged, is_answer, accepted, number, cost in grouped.fetchall():
+    for state, merged, is_answer, accepted, ended, number, cost in grouped.fetchall():
         seen = Seen("", state)
         seen.merge, seen.answer = "x" if merged else "", bool(is_answer)
+        seen.outcome = "x" if ended else ""
         word = shown(seen, alive=found.alive)
         found.counts[word] = found.counts.get(word, 0) + number
         if cost is not None:

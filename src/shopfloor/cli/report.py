@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import click
 
-from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
-from shopfloor.domain.order import Reason
+from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad, table
+from shopfloor.domain.board import Board
+from shopfloor.domain.order import Reason, State
 from shopfloor.domain.report import OUTCOMES, Report, Row
 
 COLORS = {
@@ -25,13 +26,18 @@ SOME = 10
 _FIRST = ("failed", "waiting", "cancelled", "verified", "unchanged", "answered", "landed")
 
 
-def render(report: Report, *, width: int = 0, work: str = ".work") -> str:
-    """The report as styled text. ``width`` in columns cuts the table, 0: nothing is cut."""
-    lines = [_title(report), "", *_table(report, width), "", *_figures(report)]
+def render(report: Report, *, questions: Mapping[str, str] | None = None, width: int = 0, work: str = ".work") -> str:
+    """The report as styled text.
+
+    ``questions`` are those of orders that wait for an answer, by order id; ``width`` in columns cuts the table, 0:
+    nothing is cut.
+    """
+    questions = questions or {}
+    lines = [_title(report), "", *_table(report, questions, width), "", *_figures(report)]
     if lying := _lying(report, work):
         lines += ["", *lying]
-    if following := next_steps(report):
-        lines += ["", "next:", *(f"  {step}" for step in following)]
+    if following := next_steps(report, questions):
+        lines += ["", "next:", *table(following)]
     return "\n".join(lines)
 
 
@@ -42,7 +48,7 @@ def _title(report: Report) -> str:
     return f"{clean(report.run)}: {count(len(report.orders), 'order')}: {counted or 'none'}"
 
 
-def _table(report: Report, width: int) -> Iterable[str]:
+def _table(report: Report, questions: Mapping[str, str], width: int) -> Iterable[str]:
     rows = list(report.orders)
     if len(rows) > LISTED:
         rows.sort(key=lambda row: _FIRST.index(row.outcome))
@@ -51,7 +57,7 @@ def _table(report: Report, width: int) -> Iterable[str]:
     for row in listed:
         name = pad(fit(clean(row.name), names), names)
         mark = click.style(row.outcome.ljust(9), fg=COLORS.get(row.outcome))
-        rest = why(row)
+        rest = f"asks: {clean(questions[row.order])}" if row.order in questions else why(row)
         room = width - 2 - names - 2 - 9 - 2 if width else 0
         yield f"  {name}  {mark}  {fit(rest, max(8, room)) if width else rest}".rstrip()
     if len(rows) > LISTED:
@@ -79,13 +85,11 @@ def why(row: Row) -> str:
 def _figures(report: Report) -> list[str]:
     lines = [f"took {duration(report.wall_s)}"]
     if report.speed_up is not None:
-        lines[0] += (
-            f": agents {duration(report.agent_s)} and checks {duration(report.check_s)} of work, "
-            f"{report.speed_up:.1f} x as fast as one after the other"
-        )
-        overhead = f"{duration(report.overhead_s)} with neither at work"
-        slots = f"at most {report.peak_parallel} of {report.max_parallel} agents at once"
-        lines.append(f"{overhead}; {slots}" + (f"; {report.sessions} sessions" if report.sessions > 1 else ""))
+        sessions = f" in {report.sessions} sessions" if report.sessions > 1 else ""
+        lines[0] += f"{sessions}, {report.speed_up:.1f} x the speed of one after the other"
+        work = f"agents {duration(report.agent_s)}, checks {duration(report.check_s)}"
+        lines.append(f"{work}, neither at work {duration(report.overhead_s)}")
+        lines.append(f"at most {report.peak_parallel} of {report.max_parallel} agents at once")
     priced = "" if report.cost_usd is None else money(report.cost_usd)
     unpriced = count(report.unpriced_attempts, "attempt") + " unpriced" if report.unpriced_attempts else ""
     lines += [f"cost: {', '.join(filter(None, (priced, unpriced)))}"] if priced or unpriced else []
@@ -120,16 +124,25 @@ def _some(word: str, items: list[str]) -> list[str]:
     return [*lines, f"{'':<10} and {len(items) - SOME} more: shopfloor show ORDER"] if len(items) > SOME else lines
 
 
-def next_steps(report: Report) -> list[str]:
-    """What a person may type now."""
+def next_steps(report: Report, questions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What a person may type now, and what it does."""
     steps = []
+    asking = next((row for row in report.orders if row.order in questions), None)
+    if asking is not None:
+        steps.append((f'shopfloor answer {clean(asking.name)} "…"', "answers the agent's question"))
     if report.counts.get("waiting"):
-        steps.append("shopfloor run --resume      goes on with what is left")
+        steps.append(("shopfloor run --resume", "goes on with what is left"))
     failed = next((row for row in report.orders if row.outcome == "failed"), None)
     if failed is not None:
-        steps.append(f"shopfloor show {clean(failed.name)}      says what went wrong; retry tries again")
+        name = clean(failed.name)
+        steps += [(f"shopfloor show {name}", "says what went wrong"), (f"shopfloor retry {name}", "tries it again")]
     verified = next((row for row in report.orders if row.outcome == "verified"), None)
     if verified is not None:
         name = clean(verified.name)
-        steps.append(f"shopfloor diff {name}      shows it; accept {name}, or land for all")
+        steps += [(f"shopfloor diff {name}", "shows what it changed"), (f"shopfloor accept {name}", "lands it")]
     return steps
+
+
+def open_questions(board: Board) -> dict[str, str]:
+    """The questions that wait for an answer, by order id."""
+    return {order: record.question for order, record in board.records.items() if record.state is State.ASKING}

@@ -17,7 +17,7 @@ from shopfloor import Report, Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.live import Display, display
 from shopfloor.cli.options import Wanted, open_floor, prompts, work_options
-from shopfloor.cli.report import render
+from shopfloor.cli.report import open_questions, render
 from shopfloor.domain.errors import UsageError
 
 STOPPING = "stopping: agents are asked to end, their work is kept (again: {key} kills now)"
@@ -62,7 +62,8 @@ def perform(edge: Edge, floor: Shopfloor, act: Callable[[], Coroutine[Any, Any, 
         edge.put_json(msgspec.to_builtins(report))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        edge.put(render(report, width=width))
+        questions = open_questions(floor.floor.board) if floor.floor else {}
+        edge.put(render(report, questions=questions, width=width))
     if stopper.code:
         if report.counts.get("waiting"):
             edge.put("stopped; go on with: shopfloor run --resume", err=True)

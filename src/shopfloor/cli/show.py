@@ -112,8 +112,8 @@ class _Story:
         how = attempt.outcome or ("under way" if self.glance.alive else "interrupted")
         words = [how]
         if attempt.started_at is not None:
-            end = attempt.ended_at or (time.time() if self.glance.alive else self.record.updated_at)
-            words.append(duration(end - attempt.started_at))
+            heard = time.time() if self.glance.alive else self.glance.last_at
+            words.append(duration((attempt.ended_at or heard) - attempt.started_at))
         words.append(_spent(attempt))
         lines = ["", f"attempt {attempt.generation}: {', '.join(filter(None, words))}"]
         lines += _indented(attempt.message) if attempt.message and attempt.outcome != "completed" else []

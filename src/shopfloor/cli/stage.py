@@ -140,7 +140,7 @@ class Stage:
         name = pad(fit(clean(record.order.name), names), names)
         number = f"#{attempt.generation}" if attempt else ""
         since = attempt.started_at if attempt else None
-        if record.state in (State.CHECKING, State.LANDING):
+        if record.state in (State.CHECKING, State.LANDING) or (attempt and attempt.outcome):
             since = record.updated_at
         elapsed = duration(now - since) if since else ""
         mark = "?" if record.state is State.ASKING else self._spin()
@@ -159,6 +159,8 @@ class Stage:
         if record.state is State.CHECKING:
             folder = self._work / "evidence" / record.order.id / "runs" / f"{record.generation}.{record.verifications}"
             return running_check(folder, [*record.order.checks, *run.checks])
+        if attempt.outcome:
+            return "its agent has ended; waits to be checked"
         if attempt.started_at is None:
             return "preparing its workspace"
         if attempt.idle_since is not None:

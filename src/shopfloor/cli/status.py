@@ -85,6 +85,7 @@ def plain(record: Record, floor: Floor) -> Seen:
     seen.attempts = len(record.attempts)
     seen.since = attempt.started_at if attempt else None
     seen.idle_since = attempt.idle_since if attempt else None
+    seen.outcome = attempt.outcome if attempt else ""
     if record.state is State.READY and record.retry_at is not None:
         seen.wakes_in_s = remaining(record.retry_delay_s, record.retry_at, time.time())
     if record.state is State.READY:

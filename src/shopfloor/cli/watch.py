@@ -12,8 +12,11 @@ import msgspec
 
 from shopfloor import Event, Report, Shopfloor
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.live import Display, display
-from shopfloor.cli.report import render
+from shopfloor.cli.glance import text
+from shopfloor.cli.live import Display, Lines, display
+from shopfloor.cli.report import open_questions, render
+from shopfloor.cli.status import glance
+from shopfloor.cli.words import count
 from shopfloor.domain import report as reports
 from shopfloor.domain.board import Run
 from shopfloor.domain.errors import NotFound, ShopfloorError
@@ -30,10 +33,10 @@ class Interrupted(ShopfloorError):
 @click.option("--plain", is_flag=True, help="One line for each event, also in a terminal.")
 def watch(edge: Edge, *, plain: bool) -> int:
     """Follow the run until it ends or Ctrl-C. With --json: one event on each line, then nothing."""
-    report = edge.call(lambda floor: _Follower(edge, floor).follow(plain=plain))
+    report, questions = edge.call(lambda floor: _Follower(edge, floor).follow(plain=plain))
     if not edge.json:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        edge.put(render(report, width=width))
+        edge.put(render(report, questions=questions, width=width))
     return 0 if report.ok else 1
 
 
@@ -46,11 +49,13 @@ class _Follower:
         self._floor = Floor()
         self._position = 0
 
-    async def follow(self, *, plain: bool) -> Report:
+    async def follow(self, *, plain: bool) -> tuple[Report, dict[str, str]]:
         """Until the run ends. Raises Interrupted when its controller dies, NotFound when there never was a run."""
         for event in await self._news():
             self._floor.board.apply(event)
         view = display(self._edge, lambda: self._floor, self._shopfloor.work, plain=plain)
+        if isinstance(view, Lines):
+            self._say_how_it_stands(view)
         drawing = asyncio.create_task(view.run())
         try:
             run = await self._see_to_its_end(view)
@@ -58,7 +63,17 @@ class _Follower:
             drawing.cancel()
             await asyncio.wait({drawing})
             view.close()
-        return reports.build(self._floor.board, run)
+        board = self._floor.board
+        return reports.build(board, run), open_questions(board)
+
+    def _say_how_it_stands(self, view: Lines) -> None:
+        """What was said before this process looked."""
+        controller, board = self._shopfloor.controller(), self._floor.board
+        run = board.unfinished()
+        if controller is not None and run is not None:
+            first, *rest = text(glance(board, run, controller), now=time.time()).split("\n\nnext:")[0].splitlines()
+            view.say(first)
+            self._edge.put("\n".join(rest))
 
     async def _see_to_its_end(self, view: Display) -> Run:
         told = False
@@ -93,7 +108,7 @@ class _Follower:
         left = board.open_orders(run)
         if left:
             raise Interrupted(
-                f"no controller is alive, and {len(left)} orders of {run.id} are not finished",
+                f"no controller is alive, and {count(len(left), 'order')} of {run.id} did not finish",
                 hint="go on with: shopfloor run --resume",
             )
         return run

@@ -95,7 +95,7 @@ def prompts() -> dict[str, str]:
         "needs-the-hanging-one": _order("Use what never comes", "Build on the order that hangs.",
                                         '[[do]]\nsay = "never reached"\n', "depends_on: hangs\nchecks: test -s README.md"),
         "lazy": _order("Tidy up (its agent does nothing)", "Remove what nobody uses.",
-                       '[[do]]\nwait_s = 0.4\n\n[[do]]\nnothing = true\n', "checks: test -s README.md"),
+                       "[[do]]\nwait_s = 0.4\n\n[[do]]\nnothing = true\n", "checks: test -s README.md"),
     }  # fmt: skip
 
 

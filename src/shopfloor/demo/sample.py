@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from shopfloor import git
+from shopfloor import git, spawn
 
 CHECK = "python3 -m unittest -q"
+FLAGS: dict[str, object] = {"agent": "scripted", "check": CHECK, "max_parallel": 4, "rework": 1, "load_per_core": 100.0}
+"""The settings of the demonstration; it is short, so a busy machine shall not slow it down further."""
 
 _MODULES = ("slugify", "word_count", "truncate", "headline", "summary", "initials")
 
@@ -29,7 +31,7 @@ _MEDIAN = '''def median(numbers):
     return (ordered[half - 1] + ordered[half]) / 2
 '''
 
-_MEDIAN_TEST = '''import unittest
+_MEDIAN_TEST = """import unittest
 
 from textkit.median import median
 
@@ -40,7 +42,7 @@ class MedianTest(unittest.TestCase):
 
     def test_even(self):
         self.assertEqual(median([4, 1, 3, 2]), 2.5)
-'''
+"""
 
 
 def _module(name: str) -> str:
@@ -70,6 +72,12 @@ def files() -> dict[str, str]:
         found[f"textkit/{name}.py"] = _module(name)
         found[f"tests/test_{name}.py"] = _test(name)
     return found
+
+
+def test(root: Path, env: Mapping[str, str]) -> str:
+    """The end of the project's own tests' output when they fail in the user's checkout; empty when they pass."""
+    done = spawn.run(["sh", "-c", CHECK], cwd=root, env=env, timeout_s=60)
+    return done.stderr.decode(errors="replace")[-500:] if done.code else ""
 
 
 def make(folder: Path, prompts: Mapping[str, str], env: Mapping[str, str]) -> Path:

@@ -162,7 +162,8 @@ class Floor:
 
     def _settle_decision(self, order: str, fact: str) -> None:
         """Whatever was decided for an order is done once its fact is there."""
-        if fact in _ENDS_ALL or self._under_way.get(order) is _ENDS.get(fact, _NOTHING):
+        kind = self._under_way.get(order)
+        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or (kind and kind is _ENDS.get(fact)):
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)
@@ -197,6 +198,7 @@ class Floor:
             return  # it is being started, or ended: its files stay taken
         self.plan.free(order)
         if record.stopping:
+            self.timers.forget(order)
             self.plan.unqueue(order)
             self._book.append(order)
             return
@@ -224,10 +226,10 @@ class Floor:
             return
         self._take_in(record)
         self.plan.unqueue(order)
-        if at_rest(record, run):
+        if at_rest(record, run) or self._unanswered(record):
             self.plan.free(order)
-            return
-        self.plan.hold(order)
+        else:
+            self.plan.hold(order)
         if not self._may_decide(record):
             return
         what = step(record, run, self.policy)
@@ -264,8 +266,13 @@ class Floor:
         return record.state is State.DONE
 
     def _waits(self, order: str) -> bool:
-        """Only waits for orders that wait for a person."""
-        return self.board.records[order].state is State.READY and bool(self.plan.waits_for(order))
+        """Only waits for a person, or for orders that do."""
+        record = self.board.records[order]
+        return self._unanswered(record) or (record.state is State.READY and bool(self.plan.waits_for(order)))
+
+    def _unanswered(self, record: Record) -> bool:
+        """Its agent ended with a question; the answer starts it anew, so its files are free until then."""
+        return record.state is State.ASKING and not record.live and not record.stopping
 
     # -- inside: decisions ------------------------------------------------------------------------------------------
 
@@ -345,8 +352,7 @@ class Floor:
 
 
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}
-_NOTHING = object()
-_ENDS: dict[str, object] = {
+_ENDS: dict[str, type[Decision]] = {
     E.ASSIGNED: Start,
     E.AGENT_STOPPED: Stop,
     E.VERIFY_VERDICT: Verify,
@@ -354,4 +360,3 @@ _ENDS: dict[str, object] = {
     E.LANDING_REFUSED: Land,
 }
 """The fact that a decision comes back as"""
-_ENDS_ALL = (E.RETRIED, E.SETTLED)

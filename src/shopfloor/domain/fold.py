@@ -186,7 +186,8 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a.base = values.text(d, "base") or a.base
     a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
     a.transient = d.get("transient") is True
-    r.state, r.question = State.RUNNING, ""
+    if r.state is not State.ASKING or a.outcome != "completed":
+        r.state, r.question = State.RUNNING, ""  # an agent that asked and ended well waits for its answer
     r.verdict, r.verifications = "", 0
     return True
 
@@ -261,7 +262,8 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
     if kind == "manual":
         r.failures = r.reworks = r.lost = 0
         r.stopping = False
-    r.state, r.reason, r.message, r.settled_at, r.accepted = State.READY, None, "", None, False
+    r.state, r.reason, r.settled_at, r.accepted = State.READY, None, None, False
+    r.message = r.question = ""
     r.verdict, r.commit, r.tree, r.merge, r.passed, r.verifications = "", "", "", "", (), 0
     r.findings = values.text(d, "findings")
     r.retry_at, r.retry_delay_s = at, values.amount(d, "delay_s") or 0.0
@@ -273,7 +275,7 @@ def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
     if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
         return False
     r.state, r.reason = State(outcome), reason_of(d.get("reason"))
-    r.message = values.text(d, "message")
+    r.message, r.question = values.text(d, "message"), ""
     r.settled_at = at
     return True
 

@@ -22,6 +22,9 @@ class Run(msgspec.Struct, kw_only=True):
     """``auto``, ``review`` (a person accepts) or ``off``"""
     checks: tuple[str, ...] = ()
     passed_on_base: tuple[str, ...] = ()
+    """the project's checks that passed where the run began"""
+    passed_at: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """the same for every commit that the target stood at since"""
     base_checked: bool = False
     agent: str = ""
     max_parallel: int = 1
@@ -68,6 +71,13 @@ class Run(msgspec.Struct, kw_only=True):
     """the most agents at work at once"""
     skipped_checks: bool = False
     """started with --no-check"""
+
+    def passed_on(self, commit: str) -> frozenset[str]:
+        """The project's checks that passed on a commit of the target; of any other commit, those of the beginning.
+
+        An order answers for what passed on its own base: what went green later is not its to keep green.
+        """
+        return frozenset(self.passed_at.get(commit, self.passed_on_base))
 
     @property
     def busy(self) -> bool:
@@ -191,12 +201,14 @@ def _planned(run: Run, d: values.Data, _at: float) -> None:
 def _landed(run: Run, d: values.Data, _at: float) -> None:
     run.tip = values.text(d, "observed") or run.tip
     if "passed" in d:
-        run.passed_on_base = values.texts(d, "passed")
+        run.passed_at[run.tip] = values.texts(d, "passed")
     run.planned = {}
 
 
 def _target_moved(run: Run, d: values.Data, _at: float) -> None:
     run.tip = values.text(d, "to") or run.tip
+    if "passed" in d:
+        run.passed_at[run.tip] = values.texts(d, "passed")
     run.planned = {}
     if d.get("hold"):
         # Red through no work of ours: nothing lands on it before a person has looked.

@@ -252,7 +252,7 @@ class Controller:
             CheckJob(
                 key=f"{order}.v{record.generation}.{number}", commit=attempt.commit, tree=attempt.tree,
                 base=attempt.base, evidence=str(folder),
-                checks=required_checks(record.order.checks, run.checks, frozenset(run.passed_on_base)),
+                checks=required_checks(record.order.checks, run.checks, run.passed_on(attempt.base)),
             )
         )  # fmt: skip
         await self.journal.commit(*verdict_drafts(data, verdict, str(folder)))

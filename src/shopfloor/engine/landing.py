@@ -116,11 +116,10 @@ class LandingLane:
     async def _check(self, stack: list[_Merge], tip: str) -> Verdict:
         self._tests += 1
         run, top = self._run, stack[-1].proposal
-        # What an order proved before it got here must hold on the merge too, also where the base did not pass it.
-        proved = frozenset(c for m in stack for c in m.record.passed) | frozenset(run.passed_on_base)
+        green = run.passed_on(tip)
         own = dict.fromkeys(c for m in stack for c in m.record.order.checks)
         checks = [Check(command=c, own=True) for c in own]
-        checks += [Check(command=c, passed_on_base=c in proved) for c in run.checks if c not in own]
+        checks += [Check(command=c, passed_on_base=c in green) for c in run.checks if c not in own]
         folder = Path(self.evidence, run.id, f"tip.{run.sessions}.{self._tests}")
         job = CheckJob(
             key=f"{run.id}.tip.{self._tests}", commit=top.commit, tree=top.tree, base=tip,
@@ -152,7 +151,7 @@ class LandingLane:
     async def confirm(self, plan: dict[str, object]) -> None:
         """The ref was seen at the planned commit: say so for each order of the plan, as one change."""
         run = self._run
-        known = [c for c in run.checks if c in set(_strings(plan.get("passed"))) | set(run.passed_on_base)]
+        known = [c for c in run.checks if c in set(_strings(plan.get("passed")))]
         merges = plan.get("merges")
         rows = merges if isinstance(merges, list) else []
         await self.journal.commit(
@@ -187,7 +186,7 @@ class LandingLane:
         run = self._run
         self._tests += 1
         folder = Path(self.evidence, run.id, f"tip.{run.sessions}.{self._tests}")
-        checks = tuple(Check(command=c, passed_on_base=c in run.passed_on_base) for c in run.checks)
+        checks = tuple(Check(command=c, passed_on_base=c in run.passed_on(run.tip)) for c in run.checks)
         key = f"{run.id}.tip.{self._tests}"
         job = CheckJob(key=key, commit=tip, tree="", base="", checks=checks, evidence=str(folder))
         verdict = await self.verifier.check(job)
@@ -195,7 +194,8 @@ class LandingLane:
         why = f"{run.ref} was moved to {tip[:12]} by somebody else"
         if not green:
             why += f" and is red there: {verdict.findings}"
-        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": not green}
+        passed = [r.command for r in verdict.results if r.passed]
+        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": not green, "passed": passed}
         await self.journal.commit(Draft(E.TARGET_MOVED, data))
         return green
 

@@ -153,6 +153,10 @@ class Desk:
             text = f"{record.order.name!r} has no open question: it is {record.state}"
             await self._reply(request, "refused", text)
             return
+        if not record.live:
+            words = f"You asked: {record.question}\nThe answer is: {request.text}"
+            await self._reply(request, "ok", "the agent starts again with your answer", retried(record, words))
+            return
         try:
             await self.runner.send(attempt.id, request.text)
         except ShopfloorError as problem:

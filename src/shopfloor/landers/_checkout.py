@@ -27,8 +27,10 @@ def advance(git: Git, target: Target, old: str, new: str) -> Mirrored:
                 old = finished.new
             _advance(git, ref, old, new)
         except Held as held:
-            why = f"{held}; take the result with: git merge --ff-only {target.ref}"
-            return Mirrored(moved=False, head=git.read_ref(ref), why=why)
+            head = git.read_ref(ref)
+            how = "--ff-only " if head and git.is_ancestor(head, new) else ""
+            why = f"{held}; take the result with: git merge {how}{target.ref}"
+            return Mirrored(moved=False, head=head, why=why)
     return Mirrored(moved=True, head=git.read_ref(ref))
 
 

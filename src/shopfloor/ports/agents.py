@@ -10,14 +10,15 @@ import msgspec
 
 from shopfloor.domain.order import Order
 
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """A named agent: which driver, which command, what it may see."""
 
     name: str
     driver: Literal["command", "jsonlines", "scripted"] = "command"
     command: tuple[str, ...] = ()
-    """argv; ``{prompt_file}``, ``{workspace}``, ``{branch}``, ``{order}`` and ``{title}`` are replaced inside a word; the
-    prompt goes to stdin unless ``{prompt_file}`` or ``{prompt}`` is used"""
+    """argv; ``{prompt_file}``, ``{workspace}``, ``{branch}``, ``{order}`` and ``{title}`` are replaced inside a word;
+    the prompt goes to stdin unless ``{prompt_file}`` or ``{prompt}`` is used"""
     pass_env: tuple[str, ...] = ()
     env: dict[str, str] = msgspec.field(default_factory=dict)
     memory_limit_bytes: int | None = None
@@ -44,7 +45,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str
     branch: str
     directory: str
-    """the attempt's own folder: the driver writes ``prompt.md``, ``stdout.log``, ``stderr.log`` and ``transcript.jsonl`` there"""
+    """the attempt's own folder, which takes ``prompt.md``, ``stdout.log``, ``stderr.log``, ``transcript.jsonl``"""
     env: dict[str, str]
     """the whole environment, already reduced to the allow-list"""
     secrets: tuple[str, ...] = ()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+
 class Clock(Protocol):
-    """Two clocks: wall time for records, awake time (stands still while the machine sleeps) for silence and time-outs."""
+    """Wall time for records; awake time, which stands still while the machine sleeps, for silence and time-outs."""
 
     def wall(self) -> float: ...
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shopfloor.domain.verdict import Check, Verdict
 
+
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to find out about one commit."""
 

@@ -12,6 +12,7 @@ from shopfloor.domain.order import Order
 from shopfloor.ports.agents import Handle, Profile
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to execute somewhere."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shopfloor.domain.events import Event
 
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A question to the store's index; conditions are joined by *and*, empty ones do not count."""
 

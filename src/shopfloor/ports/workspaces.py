@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt or a check needs a checkout for."""
 

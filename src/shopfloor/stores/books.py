@@ -16,7 +16,7 @@ from shopfloor.domain.errors import Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
 from shopfloor.ports import Clock, Query
 from shopfloor.stores.changes import check_generation, own_event, stamp, superseded
-from shopfloor.stores.codec import decode, encode
+from shopfloor.stores.codec import CANCEL, decode, encode
 from shopfloor.stores.files import refusal
 from shopfloor.stores.follow import Follower
 from shopfloor.stores.index import Index
@@ -37,6 +37,8 @@ class Change(msgspec.Struct):
     expect: Mapping[str, int] = msgspec.field(default_factory=dict)
     stamped: list[Event] = msgspec.field(default_factory=list)
     error: ShopfloorError | None = None
+    done: bool = False
+    """it is durable"""
 
 
 class Books:
@@ -80,12 +82,17 @@ class Books:
             if not ends:
                 return
             written = self._write(lines)
+        whole = 0
         for change, end in ends:
-            if end > written.size:
-                assert written.problem is not None
+            change.done = end <= written.size
+            if change.done:
+                whole = end
+            elif written.problem is not None:
                 change.error = refusal(f"append {len(change.events)} events to", self.log.path, written.problem)
-        self.follow()
-        self._views.feed(lines[: max((end for _, end in ends if end <= written.size), default=0)].lstrip(b"\x18\n"))
+        # It is durable. Whatever else is wrong with the folder comes up again in the next call.
+        with contextlib.suppress(ShopfloorError):
+            self.follow()
+        self._views.feed(lines[:whole].lstrip(CANCEL))
 
     def _write(self, lines: bytes) -> Written:
         try:

@@ -61,13 +61,14 @@ def not_a_folder(path: Path) -> Refused:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as problem:
         raise refusal("make durable what is in", folder, problem) from problem
-    finally:
-        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -139,7 +139,10 @@ class Follower:
         self._use_file = code in _DAMAGED and self._rebuilt < _REBUILDS
         self._rebuilt += 1
         if self._use_file:
-            files.remove(self._log.folder)
+            try:
+                files.remove(self._log.folder)
+            except OSError:
+                self._use_file = False
 
     def _stand_at(self, mark: Mark) -> None:
         self.mark = mark

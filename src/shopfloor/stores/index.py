@@ -49,6 +49,8 @@ LAYOUT = 1
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
+CHECKPOINT_PAGES = 8000
+"""Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 
 _ORDER = [
     *("id", "name", "title", "state", "reason", "message", "priority", "run", "agent", "generation", "attempts"),
@@ -375,6 +377,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     except sqlite3.Error:
         db.close()
         raise

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from shopfloor.domain.errors import Refused
 from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, replace_file
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log
@@ -119,8 +120,9 @@ class Views:
             with self._lock.held():
                 text = _read(self._path)
                 return self._publish(index, text, report)
-        except OSError as problem:
-            self.note(ORDERS, f"cannot be written, other programs see old states: {_why(problem)}")
+        except (OSError, Refused) as problem:
+            why = _why(problem) if isinstance(problem, OSError) else problem.message
+            self.note(ORDERS, f"cannot be written, other programs see old states: {why}")
             return True
         finally:
             if text is not None:

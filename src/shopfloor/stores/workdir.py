@@ -28,6 +28,9 @@ POLL_S = 0.1
 LAG_S = 0.25
 """How far index and views may be behind the log while nobody asks."""
 
+PUT_OFF = 8
+"""How many times that is put off while somebody reads the log: a start reads all of it and is waited for."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,6 +45,8 @@ class WorkdirStore:
         self._changes: deque[Change] = deque()
         self._waiting: set[asyncio.Event] = set()
         self._tidying: asyncio.TimerHandle | None = None
+        self._readers = 0
+        self._put_off = 0
         self._closed = False
 
     async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
@@ -58,6 +63,11 @@ class WorkdirStore:
         self._wake()
         if change.error is not None:
             raise change.error.with_traceback(None)
+        if not change.done:
+            raise Refused(
+                f"{len(change.events)} events were perhaps not written to {str(self.folder)!r}",
+                hint="look for them: shopfloor log",
+            )
         return change.stamped
 
     async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
@@ -65,10 +75,14 @@ class WorkdirStore:
         scanner, until = await self._run(self._books.scanner, after)
         pieces = self._books.log.scan(scanner, until)
         nothing: list[Found] = []
-        while (found := await self._run(next, pieces, nothing)) is not nothing:
-            for _start, end, event in found:
-                if end > after:
-                    yield end, event
+        self._readers += 1
+        try:
+            while (found := await self._run(next, pieces, nothing)) is not nothing:
+                for _start, end, event in found:
+                    if end > after:
+                        yield end, event
+        finally:
+            self._readers -= 1
 
     async def wait(self, after: int, timeout_s: float) -> bool:
         """True as soon as there is an event behind ``after``: at once for own ones, within ``POLL_S`` for others."""
@@ -160,7 +174,11 @@ class WorkdirStore:
 
     def _tidy(self) -> None:
         self._tidying = None
-        if not self._closed:
+        if self._readers and self._put_off < PUT_OFF:
+            self._put_off += 1
+            self._tidy_later()
+        elif not self._closed:
+            self._put_off = 0
             self._thread.submit(self._books.tidy_quietly)
 
     def _size(self) -> int:

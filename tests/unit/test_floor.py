@@ -1,0 +1,446 @@
+"""The floor, case by case."""
+
+import pytest
+
+from shopfloor.domain.errors import UsageError
+from shopfloor.domain.events import E
+from shopfloor.domain.floor import Capacity, Floor, Now
+from shopfloor.domain.judge import Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.order import Deliverable, Reason, State
+from shopfloor.domain.policy import Policy, backoff
+
+from .events_of import RUN, START_S, Desk, Log, begun, order
+from .world import HOURS_6
+
+ROOM = Capacity(starts=100, checks=100, landing=True)
+
+
+def decided(desk: Desk, capacity: Capacity = ROOM) -> list[object]:
+    return list(desk.floor.decide(desk.log.now, capacity))
+
+
+def started(desk: Desk) -> list[str]:
+    return [d.order for d in decided(desk) if isinstance(d, Start)]
+
+
+def test_a_floor_without_a_run_decides_nothing() -> None:
+    floor = Floor()
+    assert floor.decide(Now(START_S, 0.0), ROOM) == []
+    assert floor.finished
+    assert not floor.over_budget
+    floor.apply(Log().write(E.RUN_STARTED, run_id=RUN), Now(START_S, 0.0))
+    assert floor.decide(Now(START_S, 0.0), ROOM) == []
+
+
+def test_a_change_is_started_checked_landed_and_done() -> None:
+    desk = begun(order("a"))
+    assert decided(desk) == [Start("wo-a", 1)]
+    desk.claim("a")
+    assert decided(desk) == []
+    desk.end("a")
+    assert decided(desk) == [Verify("wo-a")]
+    desk.check("a")
+    assert decided(desk) == [Land(("wo-a",))]
+    desk.land("a")
+    assert decided(desk) == [Settle("wo-a", State.DONE, None, "")]
+    assert not desk.floor.finished
+    desk.settle("a")
+    assert decided(desk) == []
+    assert desk.floor.finished
+
+
+def test_capacity_is_kept() -> None:
+    desk = begun(*(order(f"o{n}") for n in range(4)))
+    assert len(decided(desk, Capacity(starts=2))) == 2
+    for name in ("o0", "o1"):
+        desk.claim(name)
+        desk.end(name)
+    assert decided(desk, Capacity(checks=1)) == [Verify("wo-o0")]
+    assert desk.floor.checking == {"wo-o0"}
+    assert decided(desk, Capacity(checks=1)) == [Verify("wo-o1")]
+    for name in ("o0", "o1"):
+        desk.check(name)
+    assert decided(desk, Capacity()) == []
+    assert decided(desk, Capacity(landing=True)) == [Land(("wo-o0", "wo-o1"))]
+    assert desk.floor.landing == {"wo-o0", "wo-o1"}
+
+
+def test_a_batch_has_a_limit() -> None:
+    desk = begun(*(order(f"o{n}") for n in range(3)), policy=Policy(batch=2))
+    for n in range(3):
+        desk.verified(f"o{n}")
+    assert decided(desk, Capacity(landing=True)) == [Land(("wo-o0", "wo-o1"))]
+    assert decided(desk, Capacity(landing=True)) == [Land(("wo-o2",))]
+
+
+@pytest.mark.parametrize("late", [E.AGENT_USAGE, E.HANDLED, E.REQUEST])
+def test_no_decision_is_handed_out_twice_while_its_fact_is_on_the_way(late: E) -> None:
+    desk = begun(order("a", files=("x",)), order("b", files=("x",)))
+
+    def nothing_new() -> None:
+        desk.write(late, "a", verb="accept", result="ok")
+        assert decided(desk) == []
+
+    assert started(desk) == ["wo-a"]
+    nothing_new()
+    desk.claim("a")
+    nothing_new()
+    desk.end("a")
+    assert decided(desk) == [Verify("wo-a")]
+    nothing_new()
+    desk.write(E.VERIFY_STARTED, "a")
+    nothing_new()
+    desk.write(E.VERIFY_VERDICT, "a", verdict="UNSURE")
+    assert decided(desk) == [Verify("wo-a")]
+    desk.write(E.VERIFY_STARTED, "a")
+    nothing_new()
+    desk.write(E.VERIFY_VERDICT, "a", verdict="PASS", commit="c")
+    assert decided(desk) == [Land(("wo-a",))]
+    nothing_new()
+    desk.write(E.LANDING_STARTED, "a")
+    nothing_new()
+    desk.write(E.LANDING_REFUSED, "a", again=True)
+    assert decided(desk) == [Land(("wo-a",))]
+    desk.write(E.LANDING_STARTED, "a")
+    desk.write(E.LANDING_REFUSED, "a", reason="conflict", message="both")
+    assert decided(desk) == [Retry("wo-a", "rework", 0.0, "both", "both")]
+    nothing_new()
+
+
+def test_two_facts_before_a_decision_make_one_decision() -> None:
+    desk = begun(order("a", deliverable=Deliverable.ANSWER))
+    desk.claim("a")
+    desk.end("a")
+    desk.write(E.AGENT_USAGE, "a", cost_usd=0.1)
+    assert [type(d) for d in decided(desk)] == [Settle]
+
+
+def test_dependants_wait_and_fail_with_what_they_need() -> None:
+    desk = begun(order("c", needs=["b"]), order("b", needs=["a"]), order("a"))
+    assert started(desk) == ["wo-a"]
+    desk.claim("a")
+    desk.settle("a")  # nobody ends an order whose agent is alive
+    assert started(desk) == []
+    desk.end("a", outcome="timeout")
+    assert [type(d) for d in decided(desk)] == [Settle]
+    desk.settle("a", "failed", reason="timeout")
+    text = "'a' failed, and this order needs it"
+    assert decided(desk) == [Settle("wo-b", State.FAILED, Reason.DEPENDENCY, text)]
+    desk.settle("b", "cancelled")
+    text = "'b' was cancelled, and this order needs it"
+    assert decided(desk) == [Settle("wo-c", State.FAILED, Reason.DEPENDENCY, text)]
+    assert decided(desk) == []
+
+
+def test_dependants_are_spared_when_the_cause_is_tried_again_before_anything_was_decided() -> None:
+    desk = begun(order("b", needs=["a"]), order("a"))
+    desk.settle("a", "failed")
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert decided(desk) == [Start("wo-a", 1)]
+    desk.settle("a")
+    assert started(desk) == ["wo-b"]
+
+
+def test_a_retry_of_all_in_any_order_dooms_nobody() -> None:
+    desk = begun(order("c", needs=["b"]), order("b", needs=["a"]), order("a"))
+    for name in "abc":
+        desk.settle(name, "failed")
+    assert decided(desk) == []
+    for name in "acb":
+        desk.write(E.RETRIED, name, kind="manual")
+    assert decided(desk) == [Start("wo-a", 1)]
+
+
+def test_a_dependant_tried_again_alone_fails_again() -> None:
+    desk = begun(order("b", needs=["a"]), order("a"))
+    desk.settle("a", "failed")
+    assert len(decided(desk)) == 1
+    desk.settle("b", "failed", reason="dependency")
+    desk.write(E.RETRIED, "b", kind="manual")
+    assert [type(d) for d in decided(desk)] == [Settle]
+
+
+def test_what_was_verified_and_then_sent_back_holds_its_dependants_again() -> None:
+    desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "off"})
+    desk.verified("a")
+    assert desk.floor.situation(desk.board.records["wo-b"]) == (State.READY, "")
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert started(desk) == ["wo-a"]
+    desk.claim("a", 2)
+    desk.end("a", 2)
+    desk.check("a", generation=2)
+    assert started(desk) == ["wo-b"]
+
+
+def test_an_order_that_is_named_before_it_exists_is_waited_for_once_it_does() -> None:
+    desk = begun()
+    desk.take(desk.log.create(order("b", needs=["a"])))
+    desk.take(desk.log.create(order("a")))
+    assert started(desk) == ["wo-a"]
+
+
+def test_orders_of_another_run_release_and_doom_too() -> None:
+    desk = begun()
+    for name in ("x", "y"):
+        desk.take(desk.log.create(order(name, run="")))
+    desk.take(desk.log.create(order("b", needs=["x"])))
+    desk.take(desk.log.create(order("c", needs=["y"])))
+    assert decided(desk) == []
+    assert desk.floor.finished
+    desk.settle("x")
+    desk.settle("y", "failed")
+    assert [d.order for d in decided(desk) if isinstance(d, Start | Settle)] == ["wo-c", "wo-b"]
+
+
+def test_a_circle_is_named() -> None:
+    with pytest.raises(UsageError, match=r"'a' waits for 'b' waits for 'a'|'b' waits for 'a' waits for 'b'"):
+        begun(order("a", needs=["b"]), order("b", needs=["a"]))
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def stop(desk: Desk, name: str) -> None:
+    desk.write(E.HANDLED, name, verb="stop", result="ok")
+
+
+def test_a_stop_of_what_runs_ends_it_once_and_cancels_it() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    stop(desk, "a")
+    assert decided(desk) == [Stop("wo-a", Reason.STOPPED)]
+    stop(desk, "a")
+    assert decided(desk) == []
+    desk.end("a", outcome="stopped", commit="c")
+    text = "stopped by a person; its work is kept on shopfloor/a"
+    assert decided(desk) == [Settle("wo-a", State.CANCELLED, Reason.STOPPED, text)]
+
+
+def test_a_stop_while_it_is_being_started_waits_for_the_claim() -> None:
+    desk = begun(order("a"))
+    assert started(desk) == ["wo-a"]
+    stop(desk, "a")
+    assert decided(desk) == []
+    desk.claim("a")
+    assert decided(desk) == [Stop("wo-a", Reason.STOPPED)]
+
+
+def test_a_stop_during_a_check_does_not_wait_for_it_and_the_verdict_revives_nothing() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a")
+    assert decided(desk) == [Verify("wo-a")]
+    desk.write(E.VERIFY_STARTED, "a")
+    stop(desk, "a")
+    assert [type(d) for d in decided(desk)] == [Settle]
+    desk.settle("a", "cancelled")
+    desk.write(E.VERIFY_VERDICT, "a", verdict="PASS", commit="c")
+    assert desk.board.records["wo-a"].state is State.CANCELLED
+    assert decided(desk) == []
+    assert desk.floor.finished
+
+
+def test_a_stop_during_a_landing_leaves_the_outcome_to_the_landing() -> None:
+    desk = begun(order("a"), order("b"))
+    for name in "ab":
+        desk.verified(name)
+    assert decided(desk) == [Land(("wo-a", "wo-b"))]
+    for name in "ab":
+        desk.write(E.LANDING_STARTED, name)
+        stop(desk, name)
+    assert decided(desk) == []
+    desk.write(E.LANDING_LANDED, "a", commit="m")
+    desk.write(E.LANDING_REFUSED, "b", again=True)
+    outcomes = [d.outcome for d in decided(desk) if isinstance(d, Settle)]
+    assert outcomes == [State.DONE, State.CANCELLED]
+
+
+def test_a_stop_survives_a_retry_that_was_on_its_way() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a", outcome="error", transient=True)
+    assert [type(d) for d in decided(desk)] == [Retry]
+    stop(desk, "a")
+    assert decided(desk) == []
+    desk.write(E.RETRIED, "a", kind="transient", delay_s=60.0)
+    assert [type(d) for d in decided(desk)] == [Settle]
+    desk.log.pass_time(61.0)
+    assert decided(desk) == []
+
+
+def test_pause_starts_nothing_and_resume_goes_on() -> None:
+    desk = begun(order("a"))
+    desk.write(E.HANDLED, verb="pause", result="ok")
+    assert decided(desk) == []
+    assert not desk.floor.finished
+    desk.write(E.HANDLED, verb="resume", result="ok")
+    assert started(desk) == ["wo-a"]
+
+
+def test_review_ends_with_verified_ones_and_lands_what_is_accepted() -> None:
+    desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "review"})
+    desk.verified("a")
+    assert decided(desk) == []
+    assert desk.floor.finished
+    desk.write(E.HANDLED, "a", verb="accept", result="ok")
+    assert not desk.floor.finished
+    assert decided(desk) == [Land(("wo-a",))]
+
+
+def test_a_target_that_turned_red_holds_what_waits_to_be_landed() -> None:
+    desk = begun(order("a", files=("x",)), order("b", files=("x",)))
+    desk.verified("a")
+    desk.write(E.TARGET_MOVED, to="t", hold=True, why="red")
+    assert started(desk) == ["wo-b"]
+    desk.settle("b", "failed")
+    assert desk.floor.finished
+    desk.write(E.RUN_STARTED, run_id=RUN, land="auto")
+    assert decided(desk) == [Land(("wo-a",))]
+
+
+def test_an_agent_that_ended_with_a_question_frees_its_files_and_waits_for_the_answer() -> None:
+    desk = begun(order("a", files=("x",)), order("b", files=("x",), deliverable=Deliverable.ANSWER))
+    desk.claim("a")
+    desk.write(E.AGENT_ASKED, "a", question="which?")
+    assert started(desk) == []
+    desk.end("a")
+    assert started(desk) == ["wo-b"]
+    desk.settle("b")
+    assert desk.floor.finished
+    assert desk.floor.situation(desk.board.records["wo-a"]) == (State.ASKING, "")
+    desk.write(E.RETRIED, "a", kind="manual", findings="this one")
+    assert decided(desk) == [Start("wo-a", 2)]
+
+
+# -- money ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_spent_budget_stops_what_runs_and_starts_nothing() -> None:
+    desk = begun(order("a"), order("b"), order("c", needs=["b"]), settings={"budget_usd": 0.3})
+    desk.claim("a")
+    for cost in (0.1, 0.2, 0.2):
+        desk.write(E.AGENT_USAGE, "a", cost_usd=cost)
+    assert not desk.floor.over_budget
+    assert desk.floor.spent_usd == 0.2
+    desk.write(E.AGENT_USAGE, "a", cost_usd=0.1 + 0.2)
+    assert desk.floor.over_budget
+    text = "the budget of 0.3 USD is spent (0.3 USD)"
+    assert decided(desk) == [Stop("wo-a", Reason.BUDGET), Settle("wo-b", State.FAILED, Reason.BUDGET, text)]
+    assert decided(desk) == []
+    desk.end("a", outcome="budget", commit="")
+    assert decided(desk) == [Settle("wo-a", State.FAILED, Reason.BUDGET, "")]
+
+
+def test_costs_of_many_attempts_add_up_exactly() -> None:
+    desk = begun(*(order(f"o{n}") for n in range(10)), settings={"budget_usd": 1.0})
+    for n in range(10):
+        assert not desk.floor.over_budget
+        desk.claim(f"o{n}")
+        desk.write(E.AGENT_USAGE, f"o{n}", cost_usd=0.1)
+    assert desk.floor.over_budget
+    assert desk.floor.spent_usd == 1.0
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
+
+
+def failed_once(policy: Policy) -> tuple[Desk, float]:
+    desk = begun(order("a"), policy=policy)
+    desk.claim("a")
+    desk.end("a", outcome="error", transient=True)
+    (retry,) = decided(desk)
+    assert isinstance(retry, Retry)
+    desk.write(E.RETRIED, "a", kind="transient", delay_s=retry.delay_s)
+    return desk, retry.delay_s
+
+
+def test_a_back_off_is_waited_for_on_the_awake_clock() -> None:
+    policy = Policy(backoff_s=60.0)
+    desk, delay = failed_once(policy)
+    assert delay == backoff(policy, "wo-a", 1)
+    assert desk.floor.next_timer() == pytest.approx(delay)
+    assert not desk.floor.finished
+    assert desk.floor.situation(desk.board.records["wo-a"]) == (State.WAITING, "waits before it is tried again")
+    desk.log.pass_time(delay - 1.0)
+    assert decided(desk) == []
+    desk.log.pass_time(1.001)
+    assert decided(desk) == [Start("wo-a", 2)]
+    assert desk.floor.next_timer() is None
+
+
+@pytest.mark.parametrize("jump", [HOURS_6, -HOURS_6])
+def test_a_jump_of_the_wall_clock_neither_lengthens_nor_shortens_a_back_off_that_has_begun(jump: float) -> None:
+    desk, delay = failed_once(Policy(backoff_s=60.0))
+    desk.log.pass_time(delay - 1.0)
+    desk.log.wall += jump
+    desk.write(E.AGENT_USAGE, "a", cost_usd=0.1)
+    assert decided(desk) == []
+    desk.log.pass_time(1.001)
+    desk.log.wall -= 2 * jump
+    desk.write(E.AGENT_USAGE, "a", cost_usd=0.1)
+    assert decided(desk) == [Start("wo-a", 2)]
+
+
+@pytest.mark.parametrize(("jump", "left"), [(0.0, 1.0), (HOURS_6, 0.0), (-HOURS_6, 1.0)])
+def test_after_a_restart_at_most_the_whole_back_off_is_waited_for(jump: float, left: float) -> None:
+    desk, delay = failed_once(Policy(backoff_s=60.0))
+    again = Floor(desk.floor.policy)
+    again.load(desk.log.events)
+    again.open(RUN, Now(desk.log.wall + jump, 5.0))
+    due = again.next_timer()
+    assert (due or 5.0) == pytest.approx(5.0 + left * delay, abs=0.01)
+
+
+def test_a_person_does_not_wait_for_a_back_off_and_an_old_timer_wakes_nobody() -> None:
+    desk, delay = failed_once(Policy(backoff_s=60.0))
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert decided(desk) == [Start("wo-a", 2)]
+    desk.claim("a", 2)
+    desk.end("a", 2, outcome="error", transient=True)
+    desk.write(E.RETRIED, "a", kind="transient", delay_s=500.0)
+    desk.log.pass_time(delay)
+    assert decided(desk) == []
+    assert desk.floor.next_timer() == pytest.approx(500.0)
+
+
+def test_a_cancelled_order_holds_the_run_up_no_longer() -> None:
+    desk, _ = failed_once(Policy(backoff_s=60.0))
+    desk.settle("a", "cancelled")
+    assert desk.floor.finished
+    assert desk.floor.next_timer() is None
+
+
+# -- words and restarts -----------------------------------------------------------------------------------------------
+
+
+def test_what_an_order_waits_for_is_said() -> None:
+    desk = begun(order("a", files=("src",)), order("b", needs=["a"]), order("c", files=("src/x",)), order("d"))
+    assert len(started(desk)) == 2
+    desk.claim("a")
+    words = {r.order.name: desk.floor.situation(r) for r in desk.board.records.values()}
+    assert words == {
+        "a": (State.RUNNING, ""),
+        "b": (State.WAITING, "waits for a"),
+        "c": (State.WAITING, "waits for a file that a works on"),
+        "d": (State.READY, ""),
+    }
+
+
+def test_a_floor_can_be_opened_again() -> None:
+    desk = begun(order("a"), settings={"budget_usd": 1.0})
+    desk.claim("a")
+    desk.write(E.AGENT_USAGE, "a", cost_usd=0.4)
+    desk.floor.open(RUN, desk.log.now)
+    assert desk.floor.spent_usd == 0.4
+    assert desk.floor.live == {"wo-a"}
+
+
+def test_a_restart_keeps_the_files_of_what_is_at_work() -> None:
+    desk = begun(order("b", files=("x",)), order("a", files=("x",), priority=0))
+    assert started(desk) == ["wo-a"]
+    desk.claim("a")
+    again = Floor()
+    again.load(desk.log.events)
+    again.open(RUN, desk.log.now)
+    assert again.decide(desk.log.now, ROOM) == []
+    assert again.plan.held_by("wo-b") == "wo-a"
