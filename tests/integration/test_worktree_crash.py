@@ -1,6 +1,5 @@
 """A controller that is killed leaves slots in use; the next one keeps what is in them and takes them back."""
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -123,22 +122,6 @@ async def test_work_of_a_killed_controller_is_kept(floor: Floor) -> None:
     assert floor.git.read_ref("refs/heads/shopfloor/one") == orphan.snapshot.commit
     assert await floor.recover() == []
     await floor.next_is_clean()
-
-
-async def test_a_kill_inside_of_a_snapshot_loses_nothing(floor: Floor) -> None:
-    child = floor.child("snapshot")
-    at_work(child)
-    kill(child)
-    child = floor.child  # the slot of the first is still in use: what follows works in its folder
-    floor.holds("clean")
-    async with Guard() as guard:
-        task = asyncio.create_task(floor.open(guard).recover())
-        with await asyncio.to_thread(floor.pipe.open, "wb"):
-            pass
-        floor.lets_go()
-        (orphan,) = await task
-    assert orphan.snapshot is not None
-    assert set(orphan.snapshot.files) == {"new.txt", "README.md"}
 
 
 async def test_a_kill_while_git_reads_the_files_loses_nothing(floor: Floor) -> None:

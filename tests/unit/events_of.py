@@ -37,7 +37,7 @@ class Log:
         /,
         *,
         stamped: bool = True,
-        run: str | None = RUN,
+        of_run: str | None = RUN,
         caused_by: str | None = None,
         **data: Any,
     ) -> Event:
@@ -47,7 +47,7 @@ class Log:
             event_type=kind,
             timestamp=stamp_time(self.wall),
             actor="shopfloor" if stamped else "somebody",
-            correlation_id=run,
+            correlation_id=of_run,
             data={**({"work_order_id": order} if order else {}), **data},
             caused_by=caused_by,
             sf=Stamp(self.controller, number) if stamped else None,
@@ -57,7 +57,7 @@ class Log:
 
     def create(self, order: Order, **more: Any) -> Event:
         data = creation(order) | more
-        return self.write(E.CREATED, **data, run=order.run or None)
+        return self.write(E.CREATED, **data, of_run=order.run or None)
 
 
 def order(name: str, **fields: Any) -> Order:
@@ -70,7 +70,7 @@ def order(name: str, **fields: Any) -> Order:
 def begun(*orders: Order, settings: Mapping[str, Any] | None = None, policy: Policy | None = None) -> "Desk":
     """A floor on which a run of these orders is open."""
     desk = Desk(policy)
-    desk.write(E.CONTROLLER_STARTED, generation=1, run=None)
+    desk.write(E.CONTROLLER_STARTED, generation=1, of_run=None)
     desk.write(E.RUN_STARTED, run_id=RUN, **(settings or {}))
     for one in orders:
         desk.take(desk.log.create(one))

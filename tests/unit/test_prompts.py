@@ -128,12 +128,18 @@ def test_a_rule_later_in_the_text_is_no_front_matter() -> None:
 
 
 def test_names_are_kept_unique() -> None:
+    for name in ("Fix It!.md", "fix-it.md", "\u6570\u636e.md"):
+        Path(name).write_text("text")
+    orders = read_prompts(["Fix It!.md", "fix-it.md", "\u6570\u636e.md"])
+    assert [order.name for order in orders] == ["fix-it", "fix-it-2", "order"]
+
+
+def test_two_files_of_one_name_are_refused_and_both_are_named() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
-        Path(folder, "Fix It!.md").write_text("text")
-    Path("\u6570\u636e.md").write_text("text")
-    orders = read_prompts(["x/Fix It!.md", "y/Fix It!.md", "\u6570\u636e.md"])
-    assert [order.name for order in orders] == ["fix-it", "fix-it-2", "order"]
+        Path(folder, "fix.md").write_text("text")
+    with pytest.raises(UsageError, match=r"y/fix\.md: has the same name as x/fix\.md: rename one"):
+        read_prompts(["x/fix.md", "y/fix.md"])
 
 
 @pytest.mark.parametrize("word", ["b", "B", "b.md", "./b.md", "'b'"])
@@ -238,7 +244,7 @@ def test_a_name_that_may_be_two_files_is_not_guessed() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
         Path(folder, "a.md").write_text("text")
-    (problem,) = problems("x/a.md", "y/a.md", *files(b="---\ndepends_on: a.md\n---\nx"))
+    problem, _ = problems("x/a.md", "y/a.md", *files(b="---\ndepends_on: a.md\n---\nx"))
     assert "may be x/a.md, y/a.md; write the path" in problem
 
 

@@ -74,7 +74,7 @@ class World:
     # -- the story --------------------------------------------------------------------------------------------------
 
     def play(self) -> Floor:
-        self.take(self.log.write(E.CONTROLLER_STARTED, generation=1, run=None))
+        self.take(self.log.write(E.CONTROLLER_STARTED, generation=1, of_run=None))
         self.say(E.RUN_STARTED, run_id=RUN, land=self.plot.land, budget_usd=self.plot.budget_usd, max_parallel=3)
         for order in self.plot.orders:
             self.take(self.log.create(order))
@@ -307,7 +307,7 @@ class World:
         self.log.awake = self.random.choice([0.0, 1e6])
         self.floor = Floor(self.policy)
         self.floor.load(self.log.events)
-        self.say(E.CONTROLLER_STARTED, generation=self.log.controller, run=None)
+        self.say(E.CONTROLLER_STARTED, generation=self.log.controller, of_run=None)
         self.say(E.RUN_STARTED, run_id=RUN)
         self.floor.open(RUN, self.log.now)
         for order in self.plot.orders + self.plot.late:

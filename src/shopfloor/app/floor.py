@@ -74,8 +74,8 @@ class Shopfloor:
     ) -> Self:
         """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
 
-        Raises NotFound for a folder without a repository, Refused for a bare one or a git that is too old, and UsageError
-        for settings that are off.
+        Raises NotFound for a folder without a repository, Refused for a bare one or a git that is too old, and
+        UsageError for settings that are off.
         """
         env = whole_environment() if environment is None else environment
         repository = git.discover(Path(repo), env, ready=False)
@@ -129,7 +129,8 @@ class Shopfloor:
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
         if self.controller() is None:
             return await self._by_hand(draft)
-        (request,) = await self.store.append([Journal(self.store, Floor(), self.clock, new_event_id).event(draft, None)])
+        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        (request,) = await self.store.append([journal.event(draft, None)])
         position, deadline = 0, self.clock.awake() + REPLY_S
         while (left := deadline - self.clock.awake()) > 0:
             async for after, event in self.store.read(position):

@@ -153,8 +153,9 @@ class Picture:
             self._guarded(lambda: self._live.update(group, refresh=True))
 
     def _resized(self) -> None:
-        # The terminal has wrapped the old picture as it pleased: where its lines are now nobody knows.
-        self._guarded(lambda: self._console.file.write("\x1b[2J\x1b[H"))
+        # The terminal has wrapped the old picture as it pleased: where its lines are now nobody knows. The screen is
+        # cleared in two pieces, because some terminals move a screen that is cleared at once into their history.
+        self._guarded(lambda: self._console.file.write("\x1b[H\x1b[2K\x1b[B\x1b[J\x1b[H"))
         self._draw()
 
     def _guarded(self, act: Callable[[], object]) -> None:

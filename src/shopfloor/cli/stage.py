@@ -86,7 +86,7 @@ class Stage:
         head: list[Line] = [self._header(floor, now), self._counted()]
         foot = self._noted()
         room = max(1, height - len(head) - len(foot) - 1)
-        rows = self._rows(floor, room, now)
+        rows = self._rows(floor, room, width // 3, now)
         news = list(self._news)[-max(0, room - len(rows) - 1) :] if room - len(rows) > 1 else []
         body = [*rows, *([[("", "")]] if news and rows else []), *([(text, "dim")] for text in news)]
         return _cut([*head, [("", "")], *body, *foot], width, height)
@@ -128,9 +128,9 @@ class Stage:
                 parts.append((f" {number} {word}", STYLE.get(word, "")))
         return parts
 
-    def _rows(self, floor: Floor, room: int, now: float) -> list[Line]:
+    def _rows(self, floor: Floor, room: int, widest: int, now: float) -> list[Line]:
         shown = self._active[: room - 1] if len(self._active) > room else self._active
-        names = min(24, max((columns(clean(record.order.name)) for record in shown), default=0))
+        names = min(widest, max((columns(clean(record.order.name)) for record in shown), default=0))
         rows = [self._row(record, floor, names, now) for record in shown]
         left = len(self._active) - len(shown)
         return [*rows, [(f"  and {left} more at work", "dim")]] if left else rows

@@ -66,37 +66,59 @@ def prompts() -> dict[str, str]:
         '[[do]]\nwrite = "textkit/notes.txt"\ncontent = "half of a thought\\n"\n\n'
         "[[do]]\nspawn_orphan = true\n\n[[do]]\nhang = true\nstubborn = true\n"
     )
+    thanks = "One line in CHANGELOG.md, where the other order writes too."
+    crashes = '[[do]]\nwait_s = 0.5\n\n[[do]]\ncrash_once = "first"\n\n'
+    explains = '[[do]]\nwrite = "textkit/__init__.py"\ncontent = "# Small helpers for text.\\n"\n'
+    change = "checks: test -s CHANGELOG.md"
+    both = f"depends_on: [word-count, truncate]\n{_check('summary')}"
     return {
-        "slugify": _order("Write slugify", "Make `textkit.slugify` do what its test says.",
-                          _write("slugify", _SLUGIFY), _check("slugify")),
-        "word-count": _order("Write word_count", "Make `textkit.word_count` do what its test says.",
-                             _write("word_count", _WORD_COUNT, 1.0), _check("word_count")),
-        "truncate": _order("Write truncate", "Make `textkit.truncate` do what its test says.",
-                           _write("truncate", _TRUNCATE, 1.2), _check("truncate")),
-        "headline": _order("Write headline on top of slugify", "Use `slugify`; it has landed when you begin.",
-                           _write("headline", _HEADLINE), f"depends_on: slugify\n{_check('headline')}"),
-        "summary": _order("Write summary on top of two others", "Use `truncate` and `word_count`.",
-                          _write("summary", _SUMMARY),
-                          f"depends_on: [word-count, truncate]\n{_check('summary')}"),
-        "initials": _order("Write initials, in commits of its own", "Commit as you go.",
-                           _write("initials", _INITIALS, 0.6, commit), _check("initials")),
-        "changelog-added": _order("Tell about the new functions", "One line in CHANGELOG.md.",
-                                  line.format("New: slugify, word_count, truncate."), "checks: test -s CHANGELOG.md"),
-        "changelog-thanks": _order("Thank the contributors", "One line in CHANGELOG.md, where the other order writes too.",
-                                   line.format("Thanks to everybody who sent a patch."), "checks: test -s CHANGELOG.md"),
-        "crashes-once": _order("Explain the package (its agent crashes the first time)", "Say what textkit is for.",
-                               '[[do]]\nwait_s = 0.5\n\n[[do]]\ncrash_once = "first"\n\n'
-                               '[[do]]\nwrite = "textkit/__init__.py"\ncontent = "\\"\\"\\"Small helpers for text.\\"\\"\\"\\n"\n',
-                               "checks: test -s textkit/__init__.py"),
-        "faster-median": _order("Make median faster (and wrong)", "Nobody needs the mean of two middles.",
-                                _write("median", _FAST_MEDIAN), _check("median")),
-        "hangs": _order("Think about it for ever", "The agent hangs, with a child in a session of its own.", hang,
-                        "timeout: 4s\nchecks: test -s textkit/notes.txt"),
-        "needs-the-hanging-one": _order("Use what never comes", "Build on the order that hangs.",
-                                        '[[do]]\nsay = "never reached"\n', "depends_on: hangs\nchecks: test -s README.md"),
-        "lazy": _order("Tidy up (its agent does nothing)", "Remove what nobody uses.",
-                       "[[do]]\nwait_s = 0.4\n\n[[do]]\nnothing = true\n", "checks: test -s README.md"),
+        "slugify": _order("Write slugify", _wish("slugify"), _write("slugify", _SLUGIFY), _check("slugify")),
+        "word-count": _order(
+            "Write word_count", _wish("word_count"), _write("word_count", _WORD_COUNT, 1.0), _check("word_count")
+        ),
+        "truncate": _order(
+            "Write truncate", _wish("truncate"), _write("truncate", _TRUNCATE, 1.2), _check("truncate")
+        ),
+        "headline": _order(
+            "Write headline on top of slugify", "Use `slugify`; it has landed when you begin.",
+            _write("headline", _HEADLINE), f"depends_on: slugify\n{_check('headline')}",
+        ),
+        "summary": _order("Write summary", "Use `truncate` and `word_count`.", _write("summary", _SUMMARY), both),
+        "initials": _order(
+            "Write initials, in commits of its own", "Commit as you go.", _write("initials", _INITIALS, 0.6, commit),
+            _check("initials"),
+        ),
+        "changelog-added": _order(
+            "Tell about the new functions", "One line in CHANGELOG.md.", line.format("New: slugify."), change
+        ),
+        "changelog-thanks": _order(
+            "Thank the contributors", thanks, line.format("Thanks to everybody who sent a patch."), change
+        ),
+        "crashes-once": _order(
+            "Explain the package (its agent crashes the first time)", "Say what textkit is for.", crashes + explains,
+            "checks: test -s textkit/__init__.py",
+        ),
+        "faster-median": _order(
+            "Make median faster (and wrong)", "Nobody needs the mean of two middles.", _write("median", _FAST_MEDIAN),
+            _check("median"),
+        ),
+        "hangs": _order(
+            "Think about it for ever", "The agent hangs, with a child in a session of its own.", hang,
+            "timeout: 4s\nchecks: test -s textkit/notes.txt",
+        ),
+        "needs-the-hanging-one": _order(
+            "Use what never comes", "Build on the order that hangs.", '[[do]]\nsay = "never reached"\n',
+            "depends_on: hangs\nchecks: test -s README.md",
+        ),
+        "lazy": _order(
+            "Tidy up (its agent does nothing)", "Remove what nobody uses.",
+            "[[do]]\nwait_s = 0.4\n\n[[do]]\nnothing = true\n", "checks: test -s README.md",
+        ),
     }  # fmt: skip
+
+
+def _wish(name: str) -> str:
+    return f"Make `textkit.{name}` do what its test says."
 
 
 EXPECTED = {

@@ -217,7 +217,8 @@ class _Attempt:
         exited, control = self.exited, self.control
         code = exited.exit_code if exited else None
         left = exited.leftovers if exited else 0
-        notes = (f"{left} processes that it had left behind were ended with it",) if left else ()
+        behind = "1 process that it had left behind was" if left == 1 else f"{left} processes that it had left behind were"
+        notes = (f"{behind} ended with it",) if left else ()
         if control.reason:
             text = self.failure or _STOPPED.get(control.reason, control.reason)
             return self.fact(outcome=control.reason, text=text, exit_code=code, notes=notes)

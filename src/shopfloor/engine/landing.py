@@ -137,7 +137,8 @@ class LandingLane:
             merges = [{"work_order_id": m.record.order.id, "commit": m.proposal.commit} for m in stack]
             passed = [r.command for r in verdict.results if r.passed] if verdict else list(stack[0].record.passed)
             plan: dict[str, object] = {
-                "merges": merges, "old": tip, "new": top.commit, "tree": top.tree, "ref": self._run.ref, "passed": passed,
+                "merges": merges, "old": tip, "new": top.commit, "tree": top.tree, "ref": self._run.ref,
+                "passed": passed,
             }  # fmt: skip
             if top.commit != tip:
                 await self.journal.commit(Draft(E.LANDING_PLANNED, plan))
@@ -195,8 +196,8 @@ class LandingLane:
         if not green:
             why += f" and is red there: {verdict.findings}"
         passed = [r.command for r in verdict.results if r.passed]
-        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": not green, "passed": passed}
-        await self.journal.commit(Draft(E.TARGET_MOVED, data))
+        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": not green}
+        await self.journal.commit(Draft(E.TARGET_MOVED, {**data, "passed": passed}))
         return green
 
     async def _again(self, records: Sequence[Record], why: str) -> None:

@@ -177,6 +177,6 @@ def _red(red: Sequence[CheckResult], start: Start, bare: Sequence[str]) -> str:
     which = ", ".join(repr(r.command) for r in red)
     named = few(bare)
     return (
-        f"{which} fails on {start.target.branch} before anything was changed, and {len(bare)} order(s) have no check of "
-        f"their own: {named}\n{red[0].tail}".rstrip()
+        f"{which} fails on {start.target.branch} before anything was changed, and {len(bare)} order(s) have no check "
+        f"of their own: {named}\n{red[0].tail}".rstrip()
     )

@@ -306,9 +306,16 @@ KEYS: dict[str, tuple[str, Callable[[Entry], object]]] = {
 
 
 def _name(drafts: Iterable[_Draft]) -> None:
-    """Give each draft the slug of its stem, numbered where it is taken."""
+    """Give each draft the slug of its stem, which people call the order by; two files of one stem are refused.
+
+    Different stems may come to the same slug (all of its letters may be none of ours): those are numbered.
+    """
+    stems: dict[str, _Draft] = {}
     taken: set[str] = set()
     for draft in drafts:
+        first = stems.setdefault(draft.stem.casefold(), draft)
+        if first is not draft:
+            draft.problem(f"has the same name as {_shown(first.source)}: rename one of them")
         base = slug(draft.stem)
         name, number = base, 1
         while name in taken:

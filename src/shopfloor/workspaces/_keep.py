@@ -43,8 +43,9 @@ def keep(slot: Slot, backend: Backend, *, message: str, trailers: Mapping[str, s
     """Snapshot one slot. Raises GitError when even that fails; nothing is changed in the checkout's files."""
     git, lease = slot.git, slot.lease
     backend.repair(slot)
-    gone = not git.root.is_dir()
+    gone = git.root.is_symlink() or not git.root.is_dir()
     if gone:
+        git.root.unlink(missing_ok=True)  # a link in its place must not lead us elsewhere
         git.root.mkdir()
     index = slot.git_dir / "shopfloor.index"
     sparse = prepare_index(slot, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,10 @@ class Shelf:
     def path(self, slot: str) -> Path:
         return self.folder / slot
 
+    def is_there(self, slot: str) -> bool:
+        """True for a folder; a link in its place must not lead us elsewhere."""
+        return self.path(slot).is_dir() and not self.path(slot).is_symlink()
+
     def mark(self, slot: str) -> Path:
         """The lease's file."""
         return self._leases / f"{slot}.json"
@@ -115,7 +120,7 @@ class Shelf:
         number = 1
         while True:
             name = f"{PREFIX[purpose]}-{number:02d}"
-            if not self.mark(name).exists() and not self.path(name).exists():
+            if not self.mark(name).exists() and not os.path.lexists(self.path(name)):
                 return name
             number += 1
 

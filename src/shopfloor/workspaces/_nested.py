@@ -63,7 +63,8 @@ def _history(main: Git, folder: Path, ref: str) -> bool:
             main.fetch(folder, *specs)
     except GitError:
         return False
-    return True
+    # A shallow repository's refs are left out without an error.
+    return not head or main.read_ref(f"{ref}/HEAD") == head
 
 
 def _files(main: Git, folder: Path, ref: str, scratch: Path, *, parent: str) -> bool:

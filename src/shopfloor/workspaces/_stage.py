@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, GitError, split
+from shopfloor.git import Git, split
 
 GITLINK = "160000"
 
@@ -115,17 +115,17 @@ def stage_all(git: Git, index: Path) -> list[str]:
 
 
 def _add(git: Git, index: Path, paths: Sequence[str]) -> list[str]:
-    # A run that fails on one path leaves the index as it was, so halves can be tried one after the other.
     if not paths:
         return []
-    try:
-        git.call("update-index", "-z", "--add", "--remove", "--replace", "--stdin", input=_words(paths), index=index)
-    except GitError:
-        if len(paths) == 1:
-            return list(paths)
-        half = len(paths) // 2
-        return _add(git, index, paths[:half]) + _add(git, index, paths[half:])
-    return []
+    words = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
+    done = git.call(*words, input=_words(paths), index=index, ok=(0, 1, 128))
+    # It fails on files that it cannot read, and only says so of names that it does not allow.
+    if done.code == 0 and b"Ignoring path " not in done.stderr:
+        return []
+    if len(paths) == 1:
+        return list(paths)
+    half = len(paths) // 2
+    return _add(git, index, paths[:half]) + _add(git, index, paths[half:])
 
 
 def drop(git: Git, index: Path, paths: Sequence[str], *, restore: str = "") -> None:

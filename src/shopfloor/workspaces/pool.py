@@ -78,8 +78,9 @@ class Pool:
             await in_thread(self._hand_out, lease)
             done = True
         finally:
-            if not done and taken:
-                await in_thread(self._take_back, taken[0])
+            if not done:
+                for lease in taken:
+                    await in_thread(self._take_back, lease)
         path = str(self.shelf.path(lease.slot))
         return Workspace(key=claim.key, path=path, commit=claim.commit, branch=claim.branch, slot=lease.slot)
 
@@ -118,17 +119,15 @@ class Pool:
             try:
                 self._fill(lease, before)
             except (GitError, OSError) as error:
+                self.backend.main.rev_parse(claim.commit)  # says it best when that is what is wrong
                 if len(taken) > 1:
-                    for other in taken[1:]:
-                        self._take_back(other)
-                    self.backend.main.rev_parse(claim.commit)  # NotFound says it best
                     text = f"no workspace could be made for {claim.key!r}: {error}"
                     raise Refused(text, hint="shopfloor doctor") from error
                 problem = str(error)
             else:
-                for other in taken[1:]:
+                while len(taken) > 1:
                     # A new one is fine, so it is the slot: left as it is, for somebody to look at.
-                    self._retire(other, problem)
+                    self._retire(taken.pop(), problem)
                 return lease
 
     def _take(self, claim: Claim, *, fresh: bool) -> tuple[Lease, Lease]:
@@ -136,7 +135,7 @@ class Pool:
         with self.shelf.locked():
             prefix = PREFIX[claim.purpose]
             all_leases = [lease for lease in self.shelf.all() if lease.slot.startswith(prefix)]
-            free = [lease for lease in all_leases if lease.state == "free" and self.shelf.path(lease.slot).is_dir()]
+            free = [lease for lease in all_leases if lease.state == "free" and self.shelf.is_there(lease.slot)]
             free = [] if fresh else free
             if not free and len(all_leases) >= self.most:
                 text = f"all {self.most} workspaces are in use"
@@ -290,17 +289,17 @@ class Pool:
         for lease in self.shelf.all():
             if lease.state in ("filling", "used") and abandoned(lease):
                 found.append(self._orphan(lease))
-            elif lease.state == "free" and not self.shelf.path(lease.slot).is_dir():
+            elif lease.state == "free" and not self.shelf.is_there(lease.slot):
                 self._drop(lease)
         problem = "no lease says whose it is; left alone"
         lost = self.shelf.without_lease()
         return found + [Orphan(key="", path=str(path), snapshot=None, problem=problem) for path in lost]
 
     def _orphan(self, lease: Lease) -> Orphan:
-        path, problem, snapshot = self.shelf.path(lease.slot), "", None
+        key, path, problem, snapshot = lease.key, self.shelf.path(lease.slot), "", None
         if lease.state == "filling":
             problem = "it was being made ready, nobody had worked in it"
-            self._take_back(lease) if lease.git_dir and path.is_dir() else self._drop(lease)
+            self._take_back(lease) if lease.git_dir and self.shelf.is_there(lease.slot) else self._drop(lease)
         elif lease.purpose == "check":
             self._free(lease)
         else:
@@ -313,7 +312,7 @@ class Pool:
             except (GitError, Conflict, OSError) as error:
                 problem = f"it could not be kept: {error}"
                 self._retire(lease, problem)
-        return Orphan(key=lease.key, path=str(path), snapshot=snapshot, problem=problem)
+        return Orphan(key=key, path=str(path), snapshot=snapshot, problem=problem)
 
     def _drop(self, lease: Lease) -> None:
         self.backend.remove(self.shelf.path(lease.slot), lease.git_dir)
