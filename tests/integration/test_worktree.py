@@ -187,9 +187,7 @@ async def test_a_shallow_repository_inside_is_kept_as_files(kind: Kind, reposito
         snapshot = await pool.snapshot(workspace, message="m", trailers={})
         assert snapshot.complete, snapshot.notes
         kept = repository.git.refs("refs/shopfloor/nested")
-        assert b"mine" in {
-            repository.git.call("show", f"{oid}:mine.txt", ok=(0, 128)).stdout for oid in kept.values()
-        }
+        assert b"mine" in {repository.git.call("show", f"{oid}:mine.txt", ok=(0, 128)).stdout for oid in kept.values()}
         assert any(name.endswith("/folder") for name in kept)
         assert not (repository.git.common_dir / "shallow").exists()
 

@@ -244,7 +244,7 @@ def test_a_name_that_may_be_two_files_is_not_guessed() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
         Path(folder, "a.md").write_text("text")
-    problem, _ = problems("x/a.md", "y/a.md", *files(b="---\ndepends_on: a.md\n---\nx"))
+    _, problem = problems("x/a.md", "y/a.md", *files(b="---\ndepends_on: a.md\n---\nx"))
     assert "may be x/a.md, y/a.md; write the path" in problem
 
 

@@ -76,20 +76,20 @@ def collisions(orders: Sequence[Order], *, most: int = 1000) -> list[tuple[str, 
     """
     holders: dict[str, list[int]] = {}
     below: dict[str, dict[str, None]] = {}
-    for index, order in enumerate(orders):
-        for path in dict.fromkeys(map(plain_path, order.files)):
+    declared = [list(dict.fromkeys(filter(None, map(plain_path, order.files)))) for order in orders]
+    for index, paths in enumerate(declared):
+        for path in paths:
             holders.setdefault(path, []).append(index)
             for folder in folders_above(path):
                 below.setdefault(folder, {})[path] = None
-    holders.pop("", None)
     found: list[tuple[str, str, list[str]]] = []
-    for index, order in enumerate(orders):
+    for index, paths in enumerate(declared):
         met: dict[int, set[str]] = {}
-        for path in map(plain_path, order.files):
+        for path in paths:
             for place in (path, *folders_above(path), *below.get(path, ())):
                 for other in _after(holders.get(place, ()), index, most - len(found)):
                     met.setdefault(other, set()).add(max(path, place, key=_depth))
-        found += [(order.name, orders[other].name, sorted(met[other])) for other in sorted(met)]
+        found += [(orders[index].name, orders[other].name, sorted(met[other])) for other in sorted(met)]
         if len(found) >= most:
             break
     return found[:most]

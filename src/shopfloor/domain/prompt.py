@@ -11,7 +11,8 @@ def render(record: Record) -> str:
     if not record.findings:
         return text
     last = record.attempt
-    where = f"\nThat attempt's work is on the branch `{last.branch}`.\n" if last and last.commit != last.base else "\n"
+    kept = last is not None and last.commit not in ("", last.base)
+    where = f"\nThat attempt's work is on the branch `{last.branch}`.\n" if last and kept else "\n"
     return (
         f"{text.rstrip()}\n\n---\n\n"
         f"## An earlier attempt was not accepted\n\n"

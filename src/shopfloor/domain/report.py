@@ -119,7 +119,7 @@ def _row(record: Record, run: Run) -> Row:
         reason=record.reason.value if record.reason else "",
         message=record.message,
         attempts=len(record.attempts),
-        agent_s=sum(_seconds(a) for a in record.attempts),
+        agent_s=sum(_seconds(a, run.last_at) for a in record.attempts),
         cost_usd=record.cost_usd,
         branch=newest.branch if newest else "",
         commit=record.commit or (newest.commit if newest else ""),
@@ -129,8 +129,8 @@ def _row(record: Record, run: Run) -> Row:
     )
 
 
-def _seconds(attempt: Attempt) -> float:
+def _seconds(attempt: Attempt, now: float) -> float:
     """How long its agent was at work; a wall clock that was set back meanwhile makes it 0, never less."""
-    if attempt.started_at is None or attempt.ended_at is None:
+    if attempt.started_at is None:
         return 0.0
-    return max(0.0, attempt.ended_at - attempt.started_at)
+    return max(0.0, (now if attempt.ended_at is None else attempt.ended_at) - attempt.started_at)

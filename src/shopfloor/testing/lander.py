@@ -1,10 +1,10 @@
 """The conformance suite of the Lander port. Whoever writes a lander runs it against theirs.
 
-    SUBJECT = Subject(make=MyLander)
+SUBJECT = Subject(make=MyLander)
 
-    @pytest.mark.parametrize("case", CASES)
-    async def test_my_lander(case, tmp_path):
-        await run_case(case, SUBJECT, tmp_path)
+@pytest.mark.parametrize("case", CASES)
+async def test_my_lander(case, tmp_path):
+    await run_case(case, SUBJECT, tmp_path)
 """
 
 from __future__ import annotations

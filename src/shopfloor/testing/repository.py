@@ -74,7 +74,9 @@ class Repository:
     def look(self) -> dict[str, str]:
         """All that is the user's: HEAD, branches, index and files, by content; compare before and after."""
         seen = {"HEAD": (self.root / ".git" / "HEAD").read_text()}
-        seen |= {k: v for k, v in self.git.refs("refs/heads", "refs/tags", "refs/stash").items() if "shopfloor" not in k}
+        seen |= {
+            k: v for k, v in self.git.refs("refs/heads", "refs/tags", "refs/stash").items() if "shopfloor" not in k
+        }
         ours = (self.root / ".git", self.root / ".worktrees")
         theirs = [path for path in self.root.rglob("*") if not any(path.is_relative_to(folder) for folder in ours)]
         for path in sorted([self.root / ".git" / "index", *theirs]):

@@ -1,13 +1,13 @@
 """The conformance suite of the Verifier port. Whoever writes a verifier that runs commands runs it against theirs.
 
-    def make(repository, guard, **options):  # setup=…, limit_s=…
-        return MyVerifier(…)
+def make(repository, guard, **options):  # setup=…, limit_s=…
+    return MyVerifier(…)
 
-    SUBJECT = Subject(make=make)
+SUBJECT = Subject(make=make)
 
-    @pytest.mark.parametrize("case", CASES)
-    async def test_my_verifier(case, tmp_path):
-        await run_case(case, SUBJECT, tmp_path)
+@pytest.mark.parametrize("case", CASES)
+async def test_my_verifier(case, tmp_path):
+    await run_case(case, SUBJECT, tmp_path)
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ async def nothing_it_started_lives_on(bench: Bench) -> None:
 
 
 async def stdin_is_empty(bench: Bench) -> None:
-    assert (await bench.check("test -z \"$(cat)\"")).decision is Decision.PASS
+    assert (await bench.check('test -z "$(cat)"')).decision is Decision.PASS
 
 
 async def the_environment_is_the_given_one(bench: Bench) -> None:

@@ -79,7 +79,7 @@ class Clones:
         self.main.fetch(slot.git_dir, *specs)
         # The clone never saw where these refs stand in the main repository, so each is compared with that.
         there: Moves = {ref: (oid, standing.get(ref, "")) for ref, oid in wanted.items() if standing.get(ref) != oid}
-        there |= {ref: GONE for ref in self.main.refs(f"{under}/fetched/")}
+        there |= dict.fromkeys(self.main.refs(f"{under}/fetched/"), GONE)
         left = standing.get(branch, "")
         if left and not self.main.is_ancestor(left, wanted.get(branch, left)):
             there[f"{under}/branch/{left[:16]}"] = (left, None)
