@@ -195,10 +195,13 @@ def test_watch_in_json_is_one_event_a_line(shop: Shop) -> None:
     with shop.start("run", "--plain", shop.waits("one")) as run:
         run.until("started")
         with shop.start("watch", "--json") as watch:
+            watch.until('"run.started"')
             shop.gate.touch()
             said = watch.end()
         run.end()
     assert said.code == 0, said
     seen = [json.loads(line) for line in said.out.splitlines()]
-    assert seen
+    types = [event["event_type"] for event in seen]
+    assert types[0] == "run.started"
+    assert "run.finished" in types
     assert {event["event_id"] for event in seen} <= {event["event_id"] for event in events(shop)}

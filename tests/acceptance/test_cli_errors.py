@@ -62,6 +62,13 @@ def unreadable(shop: Shop) -> Said:
     return shop("run", str(path), *OK)
 
 
+def one_name(shop: Shop) -> Said:
+    other = shop.prompts / "more" / "one.md"
+    other.parent.mkdir()
+    other.write_text("# Another\n\ngo\n")
+    return shop("run", shop.adds("one"), str(other), *OK)
+
+
 def read_only(shop: Shop) -> Said:
     # Root may write anywhere: a file where the folder should be stops it all the same.
     (shop.root / ".work").write_text("in the way")
@@ -89,6 +96,7 @@ CASES: list[tuple[str, Case, int, str, str]] = [
     ("needs nobody", prompt_of(b"---\ndepends_on: nix\n---\ngo\n"), 2, "waits for 'nix', which is not there", ""),
     ("needs itself", prompt_of(b"---\ndepends_on: odd\n---\ngo\n"), 2, "waits for itself", ""),
     ("given twice", lambda shop: shop("run", shop.adds("a"), shop.adds("a"), *OK), 2, "is given twice", ""),
+    ("one name for two", one_name, 2, "one", ""),
     ("no prompt", lambda shop: shop("run", *OK), 2, "no prompt was given", "shopfloor run prompts/*.md"),
     ("no check", given("--agent", "scripted"), 4, "there is no check", "--no-check"),
     ("red base", given("--agent", "scripted", "--check", "exit 7"), 4, "'exit 7' fails on main", "--allow-red-base"),

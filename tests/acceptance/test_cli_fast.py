@@ -25,7 +25,7 @@ def loaded_by(shop: Shop, *words: str) -> tuple[str, set[str]]:
         "known = sorted(sys.modules); import json; print(json.dumps(known), file=sys.stderr)",
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-c", probe, *words], cwd=shop.root, env=shop.env, check=True, capture_output=True
+        [sys.executable, "-P", "-c", probe, *words], cwd=shop.root, env=shop.env, check=True, capture_output=True
     )
     return done.stdout.decode(), set(json.loads(done.stderr))
 
@@ -106,6 +106,17 @@ def test_what_is_unusual_is_left_to_the_full_command(shop: Shop) -> None:
     text, loaded = loaded_by(shop, "status")
     assert "click" in loaded, "an index that is older than the log must not answer"
     assert without_ages(text) == want
+
+
+def test_an_older_run_that_is_not_finished_is_the_one_to_show(shop: Shop) -> None:
+    shop.configure()
+    assert shop("run", "--review", shop.adds("older")).code == 0
+    assert shop("run", shop.adds("newer")).code == 0
+    assert shop("reject", "older", "-m", "again").code == 0
+    want = without_ages(full(shop).out)
+    assert "older" in want
+    assert "run --resume" in want
+    assert without_ages(shop("status").out) == want
 
 
 def test_the_package_gives_its_names_when_they_are_used(shop: Shop) -> None:

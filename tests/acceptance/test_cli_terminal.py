@@ -17,7 +17,7 @@ class Terminal:
 
     def __init__(self, tmux: str, shop: Shop, folder: Path) -> None:
         self._tmux = [tmux, "-S", str(folder / "tmux"), "-f", "/dev/null"]
-        self._env = {**shop.env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        self._env = {**shop.env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "COLUMNS": "80", "LINES": "24"}
         self._shop = shop
 
     def _call(self, *words: str) -> str:
@@ -129,6 +129,7 @@ def test_a_picture_fits_small_and_resized_terminals(shop: Shop, terminal: Termin
     assert sum("slots" in line for line in large.splitlines()) == 1
     assert sum("running" in line for line in large.splitlines()) == 13
     assert "more at work" not in large
+    assert "hangs until it is stopped" in large
     terminal.press("C-c")
     terminal.until("ended with 130")
     whole = terminal.screen(history=True)

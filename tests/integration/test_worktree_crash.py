@@ -124,9 +124,8 @@ async def test_work_of_a_killed_controller_is_kept(floor: Floor) -> None:
     await floor.next_is_clean()
 
 
+@pytest.mark.parametrize("floor", ["worktree"], indirect=True)  # a clone does not know the filter
 async def test_a_kill_while_git_reads_the_files_loses_nothing(floor: Floor) -> None:
-    if floor.kind == "clone":
-        pytest.skip("the pipe is known to the main repository only")
     floor.holds("clean")
     child = floor.child("snapshot")
     place = at_work(child)
@@ -141,9 +140,8 @@ async def test_a_kill_while_git_reads_the_files_loses_nothing(floor: Floor) -> N
     await floor.next_is_clean()
 
 
+@pytest.mark.parametrize("floor", ["worktree"], indirect=True)
 async def test_a_kill_while_git_writes_the_checkout_is_cleared_up(floor: Floor) -> None:
-    if floor.kind == "clone":
-        pytest.skip("the pipe is known to the main repository only")
     floor.holds("smudge")
     child = floor.child()
     with floor.pipe.open("wb"):

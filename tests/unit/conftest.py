@@ -1,4 +1,4 @@
-"""Property tests of the unit layer: bounded, without a time limit for one example, the same examples in every CI run."""
+"""Property tests of this layer: bounded, no time limit for one example, the same examples in every CI run."""
 
 import os
 

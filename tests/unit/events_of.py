@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from shopfloor.domain.board import Board, creation
 from shopfloor.domain.events import E, Event, Stamp, stamp_time
-from shopfloor.domain.floor import Floor, Now
+from shopfloor.domain.floor import Capacity, Floor, Now
+from shopfloor.domain.judge import Start
 from shopfloor.domain.order import Order
 from shopfloor.domain.policy import Policy
 
@@ -63,8 +66,8 @@ class Log:
 def order(name: str, **fields: Any) -> Order:
     """A work order of the test's run; its id is ``wo-<name>``."""
     needs = tuple(f"wo-{n}" for n in fields.pop("needs", ()))
-    fields = {"title": name, "run": RUN, "created_at": START_S, "depends_on": needs} | fields
-    return Order(id=f"wo-{name}", name=name, **fields)
+    known: dict[str, Any] = {"title": name, "run": RUN, "created_at": START_S, "depends_on": needs}
+    return Order(id=f"wo-{name}", name=name, **(known | fields))
 
 
 def begun(*orders: Order, settings: Mapping[str, Any] | None = None, policy: Policy | None = None) -> "Desk":
@@ -123,3 +126,22 @@ class Desk:
 
     def settle(self, name: str, outcome: str = "done", **data: Any) -> None:
         self.write(E.SETTLED, name, outcome=outcome, **data)
+
+
+ROOM = Capacity(starts=100, checks=100, landing=True)
+
+
+def decided(desk: Desk, capacity: Capacity = ROOM) -> list[object]:
+    return list(desk.floor.decide(desk.log.now, capacity))
+
+
+def started(desk: Desk) -> list[str]:
+    return [d.order for d in decided(desk) if isinstance(d, Start)]
+
+
+def is_over(desk: Desk) -> bool:
+    return desk.floor.finished
+
+
+def state_of(board: Board) -> bytes:
+    return msgspec.json.encode([board.records, board.runs, board.requests, board.paused, board.controller])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import msgspec
@@ -57,15 +58,14 @@ def test_a_thousand_orders_fit_into_any_terminal(columns_: int, lines: int) -> N
 
 @given(st.integers(10, 130), st.integers(3, 50), st.integers(0, 30), st.text(max_size=30))
 def test_no_name_and_no_size_breaks_the_picture(width: int, height: int, number: int, name: str) -> None:
-    desk = begun(
-        *(msgspec.structs.replace(order(f"o{n}"), name=f"{name}{n}") for n in range(number)), settings=SETTINGS
-    )
+    orders = [msgspec.structs.replace(order(f"o{n}"), name=f"{name}{n}") for n in range(number)]
+    desk = begun(*orders, settings=SETTINGS)
     for n in range(number):
         desk.claim(f"o{n}")
     shown = texts(stage_of(desk).picture(width, height, desk.log.wall))
     assert len(shown) <= height
     assert max(map(columns, shown)) <= width
-    assert all(line.isprintable() for line in shown)
+    assert not {unicodedata.category(char) for line in shown for char in line} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def test_it_counts_every_order_once_and_shows_who_works() -> None:
@@ -83,10 +83,12 @@ def test_it_counts_every_order_once_and_shows_who_works() -> None:
 
 def test_what_goes_on_before_and_beside_the_run_is_said() -> None:
     stage = Stage(lambda: None, Path("nowhere"))
-    stage.doing = "checking the base"
-    assert "checking the base" in texts(stage.picture(80, 24, 0.0))[0]
+    stage.tell("red on the base: make test", 0.0)
+    assert "red on the base" in texts(stage.picture(80, 24, 0.0))[0]
     desk = crowd(60)
     stage = stage_of(desk)
+    stage.tell("red on the base: make test", 0.0)
+    assert any("red on the base" in line for line in texts(stage.picture(80, 60, desk.log.wall)))
     stage.note = "stopping"
     assert texts(stage.picture(80, 8, desk.log.wall))[-1] == "stopping"
     desk.write(E.REQUEST, verb="pause", text="")

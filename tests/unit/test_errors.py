@@ -11,5 +11,10 @@ from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError,
 def test_each_kind_has_its_exit_code_and_its_hint(kind: type[ShopfloorError], code: int) -> None:
     error = kind("there is no agent 'x'", hint="name one")
     assert isinstance(error, ShopfloorError)
-    assert (error.exit_code, str(error), error.message, error.hint) == (code, error.message, "there is no agent 'x'", "name one")
+    assert (error.exit_code, str(error), error.message, error.hint) == (
+        code,
+        error.message,
+        "there is no agent 'x'",
+        "name one",
+    )
     assert kind("no").hint == ""

@@ -10,7 +10,16 @@ from shopfloor.domain.order import State, reason_of
 
 from .events_of import Log
 
-MALFORMED = ["", "yesterday", "2026-01-06", "2026-01-06T12:00:00", 5, None, ["2026-01-06T12:00:00Z"], "9999-99-99T00:00:00Z"]
+MALFORMED = [
+    "",
+    "yesterday",
+    "2026-01-06",
+    "2026-01-06T12:00:00",
+    5,
+    None,
+    ["2026-01-06T12:00:00Z"],
+    "9999-99-99T00:00:00Z",
+]
 
 
 def test_a_time_is_written_in_utc_with_milliseconds() -> None:
@@ -54,7 +63,7 @@ def test_the_order_of_a_line() -> None:
 
 
 def test_only_requests_and_creations_are_open_to_all() -> None:
-    assert OPEN_TO_ALL == {E.LOG_OPENED, E.CREATED, E.REQUEST, E.VIEW_EDITED, E.PROBLEM}
+    assert {E.LOG_OPENED, E.CREATED, E.REQUEST, E.VIEW_EDITED, E.PROBLEM} == OPEN_TO_ALL
 
 
 def test_every_state_has_a_status_for_other_programs() -> None:

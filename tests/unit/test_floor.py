@@ -9,18 +9,12 @@ from shopfloor.domain.judge import Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Deliverable, Reason, State
 from shopfloor.domain.policy import Policy, backoff
 
-from .events_of import RUN, START_S, Desk, Log, begun, order
+from .events_of import ROOM, RUN, START_S, Desk, Log, begun, decided, is_over, order, started
 from .world import HOURS_6
 
-ROOM = Capacity(starts=100, checks=100, landing=True)
 
-
-def decided(desk: Desk, capacity: Capacity = ROOM) -> list[object]:
-    return list(desk.floor.decide(desk.log.now, capacity))
-
-
-def started(desk: Desk) -> list[str]:
-    return [d.order for d in decided(desk) if isinstance(d, Start)]
+def is_spent(desk: Desk) -> bool:
+    return desk.floor.over_budget
 
 
 def test_a_floor_without_a_run_decides_nothing() -> None:
@@ -43,10 +37,10 @@ def test_a_change_is_started_checked_landed_and_done() -> None:
     assert decided(desk) == [Land(("wo-a",))]
     desk.land("a")
     assert decided(desk) == [Settle("wo-a", State.DONE, None, "")]
-    assert not desk.floor.finished
+    assert not is_over(desk)
     desk.settle("a")
     assert decided(desk) == []
-    assert desk.floor.finished
+    assert is_over(desk)
 
 
 def test_capacity_is_kept() -> None:
@@ -186,7 +180,7 @@ def test_orders_of_another_run_release_and_doom_too() -> None:
     desk.take(desk.log.create(order("b", needs=["x"])))
     desk.take(desk.log.create(order("c", needs=["y"])))
     assert decided(desk) == []
-    assert desk.floor.finished
+    assert is_over(desk)
     desk.settle("x")
     desk.settle("y", "failed")
     assert [d.order for d in decided(desk) if isinstance(d, Start | Settle)] == ["wo-c", "wo-b"]
@@ -197,121 +191,6 @@ def test_a_circle_is_named() -> None:
         begun(order("a", needs=["b"]), order("b", needs=["a"]))
 
 
-# -- people -----------------------------------------------------------------------------------------------------------
-
-
-def stop(desk: Desk, name: str) -> None:
-    desk.write(E.HANDLED, name, verb="stop", result="ok")
-
-
-def test_a_stop_of_what_runs_ends_it_once_and_cancels_it() -> None:
-    desk = begun(order("a"))
-    desk.claim("a")
-    stop(desk, "a")
-    assert decided(desk) == [Stop("wo-a", Reason.STOPPED)]
-    stop(desk, "a")
-    assert decided(desk) == []
-    desk.end("a", outcome="stopped", commit="c")
-    text = "stopped by a person; its work is kept on shopfloor/a"
-    assert decided(desk) == [Settle("wo-a", State.CANCELLED, Reason.STOPPED, text)]
-
-
-def test_a_stop_while_it_is_being_started_waits_for_the_claim() -> None:
-    desk = begun(order("a"))
-    assert started(desk) == ["wo-a"]
-    stop(desk, "a")
-    assert decided(desk) == []
-    desk.claim("a")
-    assert decided(desk) == [Stop("wo-a", Reason.STOPPED)]
-
-
-def test_a_stop_during_a_check_does_not_wait_for_it_and_the_verdict_revives_nothing() -> None:
-    desk = begun(order("a"))
-    desk.claim("a")
-    desk.end("a")
-    assert decided(desk) == [Verify("wo-a")]
-    desk.write(E.VERIFY_STARTED, "a")
-    stop(desk, "a")
-    assert [type(d) for d in decided(desk)] == [Settle]
-    desk.settle("a", "cancelled")
-    desk.write(E.VERIFY_VERDICT, "a", verdict="PASS", commit="c")
-    assert desk.board.records["wo-a"].state is State.CANCELLED
-    assert decided(desk) == []
-    assert desk.floor.finished
-
-
-def test_a_stop_during_a_landing_leaves_the_outcome_to_the_landing() -> None:
-    desk = begun(order("a"), order("b"))
-    for name in "ab":
-        desk.verified(name)
-    assert decided(desk) == [Land(("wo-a", "wo-b"))]
-    for name in "ab":
-        desk.write(E.LANDING_STARTED, name)
-        stop(desk, name)
-    assert decided(desk) == []
-    desk.write(E.LANDING_LANDED, "a", commit="m")
-    desk.write(E.LANDING_REFUSED, "b", again=True)
-    outcomes = [d.outcome for d in decided(desk) if isinstance(d, Settle)]
-    assert outcomes == [State.DONE, State.CANCELLED]
-
-
-def test_a_stop_survives_a_retry_that_was_on_its_way() -> None:
-    desk = begun(order("a"))
-    desk.claim("a")
-    desk.end("a", outcome="error", transient=True)
-    assert [type(d) for d in decided(desk)] == [Retry]
-    stop(desk, "a")
-    assert decided(desk) == []
-    desk.write(E.RETRIED, "a", kind="transient", delay_s=60.0)
-    assert [type(d) for d in decided(desk)] == [Settle]
-    desk.log.pass_time(61.0)
-    assert decided(desk) == []
-
-
-def test_pause_starts_nothing_and_resume_goes_on() -> None:
-    desk = begun(order("a"))
-    desk.write(E.HANDLED, verb="pause", result="ok")
-    assert decided(desk) == []
-    assert not desk.floor.finished
-    desk.write(E.HANDLED, verb="resume", result="ok")
-    assert started(desk) == ["wo-a"]
-
-
-def test_review_ends_with_verified_ones_and_lands_what_is_accepted() -> None:
-    desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "review"})
-    desk.verified("a")
-    assert decided(desk) == []
-    assert desk.floor.finished
-    desk.write(E.HANDLED, "a", verb="accept", result="ok")
-    assert not desk.floor.finished
-    assert decided(desk) == [Land(("wo-a",))]
-
-
-def test_a_target_that_turned_red_holds_what_waits_to_be_landed() -> None:
-    desk = begun(order("a", files=("x",)), order("b", files=("x",)))
-    desk.verified("a")
-    desk.write(E.TARGET_MOVED, to="t", hold=True, why="red")
-    assert started(desk) == ["wo-b"]
-    desk.settle("b", "failed")
-    assert desk.floor.finished
-    desk.write(E.RUN_STARTED, run_id=RUN, land="auto")
-    assert decided(desk) == [Land(("wo-a",))]
-
-
-def test_an_agent_that_ended_with_a_question_frees_its_files_and_waits_for_the_answer() -> None:
-    desk = begun(order("a", files=("x",)), order("b", files=("x",), deliverable=Deliverable.ANSWER))
-    desk.claim("a")
-    desk.write(E.AGENT_ASKED, "a", question="which?")
-    assert started(desk) == []
-    desk.end("a")
-    assert started(desk) == ["wo-b"]
-    desk.settle("b")
-    assert desk.floor.finished
-    assert desk.floor.situation(desk.board.records["wo-a"]) == (State.ASKING, "")
-    desk.write(E.RETRIED, "a", kind="manual", findings="this one")
-    assert decided(desk) == [Start("wo-a", 2)]
-
-
 # -- money ------------------------------------------------------------------------------------------------------------
 
 
@@ -320,10 +199,10 @@ def test_a_spent_budget_stops_what_runs_and_starts_nothing() -> None:
     desk.claim("a")
     for cost in (0.1, 0.2, 0.2):
         desk.write(E.AGENT_USAGE, "a", cost_usd=cost)
-    assert not desk.floor.over_budget
+    assert not is_spent(desk)
     assert desk.floor.spent_usd == 0.2
     desk.write(E.AGENT_USAGE, "a", cost_usd=0.1 + 0.2)
-    assert desk.floor.over_budget
+    assert is_spent(desk)
     text = "the budget of 0.3 USD is spent (0.3 USD)"
     assert decided(desk) == [Stop("wo-a", Reason.BUDGET), Settle("wo-b", State.FAILED, Reason.BUDGET, text)]
     assert decided(desk) == []
@@ -334,10 +213,10 @@ def test_a_spent_budget_stops_what_runs_and_starts_nothing() -> None:
 def test_costs_of_many_attempts_add_up_exactly() -> None:
     desk = begun(*(order(f"o{n}") for n in range(10)), settings={"budget_usd": 1.0})
     for n in range(10):
-        assert not desk.floor.over_budget
+        assert not is_spent(desk)
         desk.claim(f"o{n}")
         desk.write(E.AGENT_USAGE, f"o{n}", cost_usd=0.1)
-    assert desk.floor.over_budget
+    assert is_spent(desk)
     assert desk.floor.spent_usd == 1.0
 
 
@@ -359,7 +238,7 @@ def test_a_back_off_is_waited_for_on_the_awake_clock() -> None:
     desk, delay = failed_once(policy)
     assert delay == backoff(policy, "wo-a", 1)
     assert desk.floor.next_timer() == pytest.approx(delay)
-    assert not desk.floor.finished
+    assert not is_over(desk)
     assert desk.floor.situation(desk.board.records["wo-a"]) == (State.WAITING, "waits before it is tried again")
     desk.log.pass_time(delay - 1.0)
     assert decided(desk) == []
@@ -406,7 +285,7 @@ def test_a_person_does_not_wait_for_a_back_off_and_an_old_timer_wakes_nobody() -
 def test_a_cancelled_order_holds_the_run_up_no_longer() -> None:
     desk, _ = failed_once(Policy(backoff_s=60.0))
     desk.settle("a", "cancelled")
-    assert desk.floor.finished
+    assert is_over(desk)
     assert desk.floor.next_timer() is None
 
 

@@ -1,5 +1,7 @@
 """Whole runs in a scripted world: whatever happens in whatever order, a run ends, and it ends as it should."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ FILES = ["src", "src/a.py", "src/b/c.py", "docs/x.md", "README.md"]
 
 
 @st.composite
-def plots(draw: st.DrawFn, land: str = "auto", *, late: int = 0, **fixed: object) -> Plot:
+def plots(draw: st.DrawFn, /, land: str = "auto", *, late: int = 0, **fixed: Any) -> Plot:
     number = draw(st.integers(1, 8))
     orders: list[Order] = []
     for n in range(number):
@@ -27,7 +29,9 @@ def plots(draw: st.DrawFn, land: str = "auto", *, late: int = 0, **fixed: object
     orders = draw(st.permutations(orders))
     cut = max(1, number - late)
     script = {o.id: draw(st.lists(st.sampled_from(ENDS), max_size=5)) for o in orders}
-    return Plot(orders=orders[:cut], late=orders[cut:], script=script, land=land, seed=draw(st.integers(0, 10**6)), **fixed)
+    return Plot(
+        orders=orders[:cut], late=orders[cut:], script=script, land=land, seed=draw(st.integers(0, 10**6)), **fixed
+    )
 
 
 def played(plot: Plot) -> Floor:
@@ -53,24 +57,28 @@ def played(plot: Plot) -> Floor:
     return floor
 
 
+@settings(max_examples=60)
 @given(plots())
 def test_a_run_ends_with_every_order_in_one_outcome(plot: Plot) -> None:
     floor = played(plot)
     assert all(r.state in FINAL for r in floor.board.records.values())
 
 
+@settings(max_examples=60)
 @given(plots(people=6, restarts=3, jumps=3))
 def test_people_restarts_and_jumps_of_the_wall_clock(plot: Plot) -> None:
     floor = played(plot)
     assert all(r.state in FINAL for r in floor.board.records.values())
 
 
+@settings(max_examples=60)
 @given(plots(late=3, people=3, restarts=2))
 def test_orders_that_are_created_while_the_run_goes_on(plot: Plot) -> None:
     floor = played(plot)
     assert all(r.state in FINAL for r in floor.board.records.values())
 
 
+@settings(max_examples=60)
 @given(plots("review", people=8, restarts=2))
 def test_review_leaves_verified_ones_for_a_person(plot: Plot) -> None:
     floor = played(plot)
@@ -78,6 +86,7 @@ def test_review_leaves_verified_ones_for_a_person(plot: Plot) -> None:
         assert record.state in FINAL | {State.VERIFIED, State.READY}
 
 
+@settings(max_examples=60)
 @given(plots("off", people=6, restarts=2))
 def test_without_landing_dependants_start_from_what_is_verified(plot: Plot) -> None:
     floor = played(plot)

@@ -1,7 +1,7 @@
 """The graph seen as a whole."""
 
 import time
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ def test_a_circle_is_named_in_the_direction_of_waiting() -> None:
     assert names[0] == names[-1]
     assert set(names) == {"'Anna'", "'Bo'", "'c'"}
     waits = {"'Anna'": "'Bo'", "'Bo'": "'c'", "'c'": "'Anna'"}
-    assert all(waits[one] == other for one, other in zip(names, names[1:], strict=False))
+    assert all(waits[one] == other for one, other in pairwise(names))
     assert "depends_on" in caught.value.hint
 
 
@@ -70,7 +70,7 @@ def test_the_critical_path_is_the_longest_chain() -> None:
 def test_the_critical_path_is_a_chain_as_long_as_there_are_waves(edges: dict[str, list[str]]) -> None:
     path = critical_path(edges)
     assert len(path) == len(waves(edges))
-    assert all(one in edges[other] for one, other in zip(path, path[1:], strict=False))
+    assert all(one in edges[other] for one, other in pairwise(path))
     below = depth_below(edges)
     assert [below[node] for node in path] == list(range(len(path)))[::-1]
 
@@ -97,7 +97,9 @@ def test_collisions_name_the_pairs_and_what_they_share() -> None:
     ]
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "a/b", "a/b/c", "d", ".", ""]), max_size=3), max_size=6), st.integers(1, 9))
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "a/b", "a/b/c", "d", ".", ""]), max_size=3), max_size=6), st.integers(1, 9)
+)
 def test_two_orders_collide_exactly_when_paths_overlap(files: list[list[str]], most: int) -> None:
     orders = [order(f"o{n}", files=tuple(paths)) for n, paths in enumerate(files)]
     pairs = [

@@ -27,6 +27,7 @@ def case(state: State, expected: Decision | None, **fields: Any) -> Any:
 
 RUNNING, CHECKING, VERIFIED, LANDING = State.RUNNING, State.CHECKING, State.VERIFIED, State.LANDING
 CANCELLED = Settle(ID, State.CANCELLED, Reason.STOPPED, f"stopped by a person{KEPT}")
+UNCHANGED = failed(Reason.NO_CHANGES, "the agent ended well but changed nothing")
 TWO = {"findings": "check failed: make\n\nexit 2\nmore"}
 
 RULES = [
@@ -48,8 +49,8 @@ RULES = [
     case(LANDING, Land((ID,)), case="not while it lands", stopping=True),
     case(LANDING, CANCELLED, case="after it was refused", stopping=True, reason=Reason.CONFLICT),
     case(RUNNING, Verify(ID), case="what was made is checked"),
-    case(RUNNING, failed(Reason.NO_CHANGES, "the agent ended well but changed nothing"), case="nothing made", commit="b"),
-    case(RUNNING, failed(Reason.NO_CHANGES, "the agent ended well but changed nothing"), case="no commit", commit=""),
+    case(RUNNING, UNCHANGED, case="nothing made", commit="b"),
+    case(RUNNING, UNCHANGED, case="no commit", commit=""),
     case(RUNNING, Verify(ID), case="nothing made, as allowed", commit="b", allow_no_changes=True),
     case(
         RUNNING, Settle(ID, State.DONE, None, "42"), case="an answer is done", deliverable=Deliverable.ANSWER,
@@ -62,14 +63,17 @@ RULES = [
         outcome="error", transient=True, message="died", failures=1, findings="f",
     ),
     case(
-        RUNNING, failed(Reason.SPAWN, f"gone (3 tries){KEPT}"), case="but not for ever", outcome="spawn", transient=True,
-        message="gone", failures=2,
+        RUNNING, failed(Reason.SPAWN, f"gone (3 tries){KEPT}"), case="but not for ever", outcome="spawn",
+        transient=True, message="gone", failures=2,
     ),
     case(
-        RUNNING, Retry(ID, "stopped", 0.0, "the run was stopped", "f"), case="a stopped run keeps it", outcome="stopped",
-        findings="f",
+        RUNNING, Retry(ID, "stopped", 0.0, "the run was stopped", "f"), case="a stopped run keeps it",
+        outcome="stopped", findings="f",
     ),
-    case(RUNNING, Retry(ID, "lost", 0.0, "killed", ""), case="a lost one is taken up", outcome="lost", message="killed"),
+    case(
+        RUNNING, Retry(ID, "lost", 0.0, "killed", ""), case="a lost one is taken up", outcome="lost",
+        message="killed",
+    ),
     case(
         RUNNING, failed(Reason.LOST, f"lost 2 times: killed{KEPT}"), case="not for ever either", outcome="lost",
         message="killed", lost=1,
@@ -101,8 +105,8 @@ RULES = [
         reason=Reason.CONFLICT, findings="both changed x",
     ),
     case(
-        LANDING, failed(Reason.CONFLICT, f"both changed x{KEPT}"), case="a conflict again fails", reason=Reason.CONFLICT,
-        findings="both changed x", reworks=1,
+        LANDING, failed(Reason.CONFLICT, f"both changed x{KEPT}"), case="a conflict again fails",
+        reason=Reason.CONFLICT, findings="both changed x", reworks=1,
     ),
 ]  # fmt: skip
 

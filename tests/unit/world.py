@@ -137,9 +137,9 @@ class World:
         )
         over = self.floor.over_budget
         found = self.floor.decide(self.log.now, room)
-        starts = [d for d in found if isinstance(d, Start)]
-        assert len(starts) <= room.starts
-        assert not (starts and (over or self.floor.board.paused))
+        begun = [d for d in found if isinstance(d, Start)]
+        assert len(begun) <= room.starts
+        assert not (begun and (over or self.floor.board.paused))
         assert sum(isinstance(d, Verify) for d in found) <= room.checks
         for decision in found:
             for order in decision.orders if isinstance(decision, Land) else (decision.order,):
@@ -283,7 +283,9 @@ class World:
         order = self.random.choice(list(self.floor.board.records))
         record = self.record(order)
         before = msgspec.json.encode(record)
-        kind = self.random.choice([E.SETTLED, E.VERIFY_VERDICT, E.AGENT_STOPPED, E.RETRIED, E.LANDING_LANDED, E.ASSIGNED])
+        kind = self.random.choice(
+            [E.SETTLED, E.VERIFY_VERDICT, E.AGENT_STOPPED, E.RETRIED, E.LANDING_LANDED, E.ASSIGNED]
+        )
         data = {"outcome": "done", "verdict": "PASS", "kind": "manual", "commit": "x"}
         match self.random.randrange(4):
             case 0:

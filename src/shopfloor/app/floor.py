@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from shopfloor.config.load import load as load_settings
 from shopfloor.config.settings import Settings
 from shopfloor.domain import names, report
 from shopfloor.domain.board import Board
-from shopfloor.domain.errors import NotFound, Refused, UsageError
+from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Order
@@ -32,9 +33,11 @@ from shopfloor.engine.session import Session, Start
 from shopfloor.ports import Clock, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
+from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
 
 REPLY_S = 10.0
+NO_ANSWER = f"the controller did not answer within {REPLY_S:g} s"
 NO_RUN = "start one with `shopfloor run prompts/*.md`"
 
 
@@ -127,6 +130,8 @@ class Shopfloor:
         Raises Refused with the reason, or when no answer comes within 10 s.
         """
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
+        if self._session is not None:
+            return await self._ask_ourselves(self._session.journal, draft)
         if self.controller() is None:
             return await self._by_hand(draft)
         journal = Journal(self.store, Floor(), self.clock, new_event_id)
@@ -138,9 +143,22 @@ class Shopfloor:
                 if event.event_type == E.HANDLED and event.caused_by == request.event_id:
                     return answer_of(event)
             await self.store.wait(position, left)
-        raise Refused(
-            f"the controller did not answer within {REPLY_S:g} s", hint="it will; look with `shopfloor status`"
-        )
+        raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`")
+
+    async def _ask_ourselves(self, journal: Journal, draft: Draft) -> str:
+        """Ask the session that this object performs: what it writes itself it does not read again from the log."""
+        answers: asyncio.Queue[Event] = asyncio.Queue()
+        journal.observers.append(see := _handled_into(answers))
+        try:
+            (request,) = await journal.commit(draft)
+            async with asyncio.timeout(REPLY_S):
+                while (event := await answers.get()).caused_by != request.event_id:
+                    continue
+        except TimeoutError:
+            raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`") from None
+        finally:
+            journal.observers.remove(see)
+        return answer_of(event)
 
     async def _by_hand(self, draft: Draft) -> str:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
@@ -152,11 +170,15 @@ class Shopfloor:
             run = run or board.unfinished() or next(reversed(board.runs.values()), None)
             if run is None:
                 raise NotFound("there has been no run here yet", hint=NO_RUN)
-            answers: list[Event] = []
-            session.journal.observers.append(lambda e: answers.append(e) if e.event_type == E.HANDLED else None)
+            answers: asyncio.Queue[Event] = asyncio.Queue()
+            session.journal.observers.append(_handled_into(answers))
             (request,) = await session.journal.commit(draft, run=run.id)
             await session.resume(run, {})
-            return answer_of(next(e for e in answers if e.caused_by == request.event_id))
+            while not answers.empty():
+                event = answers.get_nowait()
+                if event.caused_by == request.event_id:
+                    return answer_of(event)
+            raise Refused("stopped before it was answered", hint="ask again")
 
     # -- being the controller ---------------------------------------------------------------------------------------
 
@@ -199,24 +221,39 @@ class Shopfloor:
 
     @asynccontextmanager
     async def _leading(self, *, hands_only: bool = False) -> AsyncIterator[Session]:
-        prepare(self.place)
+        if self._session is not None:
+            raise Conflict("this program performs a run here already", hint="await it, or end it with stop()")
         floor = Floor(policy(self.settings))
         journal = Journal(self.store, floor, self.clock, new_event_id)
         journal.observers.extend(self.observers)
-        async with Guard() as guard:
-            tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
-            session = Session(journal, tools, settings)
-            if self._stop:
-                session.stop(self._stop)
-            info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
-            await session.lead(info)
-            self._session, self.floor = session, floor
-            try:
-                yield session
-            finally:
-                self._session = None
-                await tools.runner.close()
-            await journal.commit(Draft(E.CONTROLLER_STOPPED, {"generation": journal.generation}))
+        info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
+        with _disk_trouble(self.work):
+            prepare(self.place)
+            async with Guard() as guard:
+                tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
+                session = self._session = Session(journal, tools, settings)
+                if self._stop:
+                    session.stop(self._stop)
+                try:
+                    await session.lead(info)
+                    self.floor = floor
+                    yield session
+                finally:
+                    await tools.runner.close()
+                    await self._leave(journal)
+
+    async def _leave(self, journal: Journal) -> None:
+        """Say that this controller has ended, and let another one lead, in this process or elsewhere."""
+        self._session, self._stop = None, ""
+        if not journal.generation:
+            return
+        try:
+            # After a full disk or a newer controller nothing can be said any more, and something else is raised.
+            with suppress(ShopfloorError):
+                await journal.commit(Draft(E.CONTROLLER_STOPPED, {"generation": journal.generation}))
+        finally:
+            led, self.store = self.store, open_store(self.place)
+            await led.close()
 
     def _tell(self, text: str) -> None:
         self.say(text)
@@ -247,6 +284,23 @@ class Shopfloor:
         if attempt is None or not attempt.commit:
             raise NotFound(f"{record.order.name!r} has no work yet", hint=f"shopfloor show {record.order.name}")
         return self.place.git().text("diff", "--no-ext-diff", "--no-textconv", attempt.base, attempt.commit)
+
+
+def _handled_into(answers: asyncio.Queue[Event]) -> Callable[[Event], None]:
+    return lambda event: answers.put_nowait(event) if event.event_type == E.HANDLED else None
+
+
+@contextmanager
+def _disk_trouble(folder: Path) -> Iterator[None]:
+    """Say it as the log would where another file could not be written: what is wrong, and what to type."""
+    try:
+        yield
+    except (ShopfloorError, ConnectionError):
+        raise
+    except OSError as problem:
+        if problem.errno is None:
+            raise
+        raise refusal("write", Path(problem.filename or folder), problem) from problem
 
 
 def answer_of(event: Event) -> str:

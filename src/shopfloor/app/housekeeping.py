@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,14 +33,13 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
         )
     work = place.git()
     refs = list(_merged_refs(work, board))
-    slots = list(_slots(place, board))
-    if apply:
-        work.update_refs({ref: ("", commit) for ref, commit, _ in refs}, reason="shopfloor gc: merged")
-        if slots:
-            async with Guard() as guard:
-                await workspaces(place, guard).recover()
-            for slot in slots:
-                await _drop_slot(work, Path(slot.where))
+    async with Guard() as guard:
+        pool = workspaces(place, guard)
+        slots = [] if board.unfinished() is not None else [_free(path) for path in pool.free_slots()]
+        if apply:
+            work.update_refs({ref: ("", commit) for ref, commit, _ in refs}, reason="shopfloor gc: merged")
+            if slots:
+                await pool.drop_free()
     return [*(found for _, _, found in refs), *slots]
 
 
@@ -58,19 +56,9 @@ def _merged_refs(work: Git, board: Board) -> Iterator[tuple[str, str, Dropped]]:
             yield ref, commit, Dropped(what=what, where=ref, why="its commits are part of your branch")
 
 
-def _slots(place: Place, board: Board) -> Iterator[Dropped]:
-    folder = place.repository.root / place.settings.worktrees
-    if board.unfinished() is not None or not folder.is_dir():
-        return
-    for slot in sorted(folder.iterdir()):
-        if slot.is_dir() and not slot.name.startswith("."):
-            why = "free; a new one is made when it is needed"
-            yield Dropped(what="workspace", where=str(slot), why=why, size_bytes=_size(slot))
-
-
-async def _drop_slot(work: Git, slot: Path) -> None:
-    shutil.rmtree(slot)
-    work.worktree_prune()
+def _free(slot: Path) -> Dropped:
+    why = "free; a new one is made when it is needed"
+    return Dropped(what="workspace", where=str(slot), why=why, size_bytes=_size(slot))
 
 
 def _size(folder: Path) -> int:

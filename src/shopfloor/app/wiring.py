@@ -24,12 +24,13 @@ from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Job, Launch, Workspace, Workspaces
+from shopfloor.ports import Agent, Job, Launch, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
 from shopfloor.verifiers.commands import CommandVerifier
 from shopfloor.workspaces.clone import CloneWorkspaces
+from shopfloor.workspaces.pool import Pool
 from shopfloor.workspaces.worktree import WorktreeWorkspaces
 
 
@@ -90,7 +91,7 @@ def agents(place: Place, guard: Guard) -> Mapping[str, Agent]:
     return {name: driver(name, guard, environment=place.environment, root=root) for name in DRIVERS}
 
 
-def workspaces(place: Place, guard: Guard) -> Workspaces:
+def workspaces(place: Place, guard: Guard) -> Pool:
     """The pool that the settings ask for."""
     settings = place.settings
     kind = CloneWorkspaces if settings.workspace == "clone" else WorktreeWorkspaces

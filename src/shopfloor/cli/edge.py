@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +57,21 @@ class Edge:
             async with self.floor() as floor:
                 return await work(floor)
 
+        return self.perform(body())
+
+    def perform(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it in a loop of its own. What fails beside it is told in one line, with ``--debug`` in full."""
         import asyncio
+
+        def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if self.debug:
+                loop.default_exception_handler(context)
+            elif (problem := context.get("exception")) is not None:
+                self.put(f"shopfloor: beside this {type(problem).__name__} happened: {problem}", err=True)
+
+        async def body() -> T:
+            asyncio.get_running_loop().set_exception_handler(told)
+            return await work
 
         return asyncio.run(body())
 
@@ -175,6 +189,9 @@ def _error(problem: Exception) -> Mapping[str, object]:
         context = getattr(problem, "ctx", None)
         if context is not None:
             hint = f"type {context.command_path} --help"
+    elif isinstance(problem, OSError) and problem.strerror:
+        code, hint, message = 1, "", problem.strerror.lower()
+        message += f": {str(problem.filename)!r}" if problem.filename else ""
     else:
         code, hint = 1, "this is a fault of shopfloor: say it again with --debug, and report what that shows"
         message = f"unexpected {type(problem).__name__}: {problem}"

@@ -82,7 +82,8 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
     """What is to be said about it in one line, without its state."""
     state = shown(seen, alive=glance.alive)
     if state == "interrupted":
-        return f"attempt {seen.attempts} was {seen.state}; its controller is gone"
+        doing = {"checking": "being checked", "landing": "being landed"}.get(seen.state, seen.state)
+        return f"attempt {seen.attempts} was {doing}; its controller is gone"
     if state == "asking":
         return f'"{clean(seen.question)}"'
     if state == "running":

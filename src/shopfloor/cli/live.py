@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from rich.text import Text
 from shopfloor.cli.edge import Edge, silence
 from shopfloor.cli.lines import clock, line
 from shopfloor.cli.stage import Stage
-from shopfloor.cli.words import clean
+from shopfloor.cli.words import clean, screen
 from shopfloor.config import environment
 from shopfloor.domain.events import Event
 from shopfloor.domain.floor import Floor
@@ -109,7 +108,9 @@ class Picture:
     def __init__(self, floor: Callable[[], Floor | None], work: Path, *, no_color: bool) -> None:
         unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         self._stage = Stage(floor, work, unicode=unicode)
-        self._console = Console(no_color=no_color, highlight=False, markup=False, emoji=False)
+        # Rich would believe COLUMNS and LINES.
+        known = {name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")}
+        self._console = Console(no_color=no_color, highlight=False, markup=False, emoji=False, _environ=known)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop",
                           redirect_stdout=False, redirect_stderr=False)  # fmt: skip
         self._changed = asyncio.Event()
@@ -117,7 +118,7 @@ class Picture:
 
     def say(self, text: str) -> None:
         """As the first line, until the run begins."""
-        self._stage.doing = clean(text)
+        self._stage.tell(text, time.time())
         self._draw()
 
     def see(self, event: Event) -> None:
@@ -147,8 +148,8 @@ class Picture:
 
     def _draw(self) -> None:
         if self._live.is_started:
-            size = shutil.get_terminal_size()
-            lines = self._stage.picture(max(10, size.columns - 1), max(3, size.lines - 1), time.time())
+            width, height = screen()
+            lines = self._stage.picture(max(10, width - 1), max(3, height - 1), time.time())
             group = Group(*(Text.assemble(*parts, no_wrap=True, overflow="crop") for parts in lines))
             self._guarded(lambda: self._live.update(group, refresh=True))
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 
 from shopfloor.cli.glance import FINAL, RANK, SHOWN, Glance, Seen, shown, text
+from shopfloor.cli.words import screen
 
 SCHEMA = 1
 """The layout of the index that is understood here; see ``stores/index.py``."""
@@ -40,11 +41,7 @@ def answer(work: str) -> str | None:
             return None
     finally:
         db.close()
-    try:
-        width = os.get_terminal_size(1).columns
-    except OSError:
-        width = 0
-    return text(seen, now=time.time(), width=width)
+    return text(seen, now=time.time(), width=screen()[0])
 
 
 def _size(work: str) -> int:
@@ -53,7 +50,7 @@ def _size(work: str) -> int:
 
 def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     meta = dict(db.execute("SELECT key, value FROM meta"))
-    if meta.get("schema") != SCHEMA or meta.get("offset") != _size(work):
+    if meta.get("schema") != SCHEMA:
         return None
     found = Glance()
     found.pid = _controller(db, work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -21,7 +20,7 @@ from shopfloor.cli.words import clean, count, table
 def plan(edge: Edge, *, files: tuple[str, ...], **options: Any) -> None:
     """Say what a run of these prompts would do. Starts and writes nothing."""
     floor = open_floor(edge, Wanted(**options))
-    view = asyncio.run(_look(floor, files))
+    view = edge.perform(_look(floor, files))
     if edge.json:
         edge.put_json(msgspec.to_builtins(view))
     else:

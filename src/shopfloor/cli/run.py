@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,6 +16,7 @@ from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.live import Display, display
 from shopfloor.cli.options import Wanted, open_floor, prompts, work_options
 from shopfloor.cli.report import open_questions, render
+from shopfloor.cli.words import screen
 from shopfloor.domain.errors import UsageError
 
 STOPPING = "stopping: agents are asked to end, their work is kept (again: {key} kills now)"
@@ -54,14 +53,14 @@ def perform(edge: Edge, floor: Shopfloor, act: Callable[[], Coroutine[Any, Any, 
     """Do it before the person's eyes, answer signals, and report; returns the exit code."""
     stopper = _Stopper(floor)
     try:
-        report = asyncio.run(_perform(edge, floor, act, stopper, plain=plain))
+        report = edge.perform(_perform(edge, floor, act, stopper, plain=plain))
     except asyncio.CancelledError:
         edge.put("stopped before anything was started", err=True)
         return stopper.code
     if edge.json:
         edge.put_json(msgspec.to_builtins(report))
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        width = screen()[0]
         questions = open_questions(floor.floor.board) if floor.floor else {}
         edge.put(render(report, questions=questions, width=width))
     if stopper.code:

@@ -131,7 +131,7 @@ class _Story:
         found = checked(self.record)
         if not found and not self.record.verdict:
             return []
-        lines = ["", f"checks: {self.record.verdict or 'none ran yet'}"]
+        lines = ["", f"checks: {self.record.verdict}" if self.record.verdict else "checks of an earlier attempt"]
         lines += table([(_mark(check), clean(check.command), _how(check), near(Path(check.log))) for check in found])
         if self.record.findings and self.record.verdict not in ("PASS", ""):
             lines += _indented(self.record.findings)

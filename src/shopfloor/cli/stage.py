@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from shopfloor.cli.lines import line
+from shopfloor.cli.lines import clock, line
 from shopfloor.cli.tail import last_words, running_check
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
 from shopfloor.domain.events import E, Event
@@ -62,6 +62,11 @@ class Stage:
         """what goes on before there is a run"""
         self.note = ""
         """a word to the person, e.g. that the run is being stopped"""
+
+    def tell(self, text: str, at: float) -> None:
+        """Say what goes on before there are events, and keep it as news."""
+        self.doing = clean(text)
+        self._news.append(f"{clock(at)}  {self.doing}")
 
     def see(self, event: Event) -> None:
         """Take an event in; its floor has folded it already."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from typing import Any
 
@@ -12,6 +10,7 @@ import msgspec
 
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.glance import RANK, SHOWN, Glance, Seen, shown, text, why
+from shopfloor.cli.words import screen
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.floor import Floor, Now
@@ -31,7 +30,7 @@ def status(edge: Edge, *, everything: bool, run_id: str) -> None:
     if edge.json:
         edge.put_json(_shape(seen, board, run, controller, now))
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = screen()[0]
     edge.put(text(seen, now=now, width=width, limit=0 if everything else SHOWN))
 
 

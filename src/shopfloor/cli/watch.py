@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
 
 import click
@@ -16,7 +14,7 @@ from shopfloor.cli.glance import text
 from shopfloor.cli.live import Display, Lines, display
 from shopfloor.cli.report import open_questions, render
 from shopfloor.cli.status import glance
-from shopfloor.cli.words import count
+from shopfloor.cli.words import count, screen
 from shopfloor.domain import report as reports
 from shopfloor.domain.board import Run
 from shopfloor.domain.errors import NotFound, ShopfloorError
@@ -32,10 +30,10 @@ class Interrupted(ShopfloorError):
 @verb(example="shopfloor watch")
 @click.option("--plain", is_flag=True, help="One line for each event, also in a terminal.")
 def watch(edge: Edge, *, plain: bool) -> int:
-    """Follow the run until it ends or Ctrl-C. With --json: one event on each line, then nothing."""
+    """Follow the run until it ends or Ctrl-C. With --json: one event on each line, from its beginning."""
     report, questions = edge.call(lambda floor: _Follower(edge, floor).follow(plain=plain))
     if not edge.json:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        width = screen()[0]
         edge.put(render(report, questions=questions, width=width))
     return 0 if report.ok else 1
 
@@ -51,8 +49,10 @@ class _Follower:
 
     async def follow(self, *, plain: bool) -> tuple[Report, dict[str, str]]:
         """Until the run ends. Raises Interrupted when its controller dies, NotFound when there never was a run."""
-        for event in await self._news():
+        past = await self._news()
+        for event in past:
             self._floor.board.apply(event)
+        self._replay(past)
         view = display(self._edge, lambda: self._floor, self._shopfloor.work, plain=plain)
         if isinstance(view, Lines):
             self._say_how_it_stands(view)
@@ -65,6 +65,17 @@ class _Follower:
             view.close()
         board = self._floor.board
         return reports.build(board, run), open_questions(board)
+
+    def _replay(self, past: list[Event]) -> None:
+        """In JSON the unfinished run is told from its beginning."""
+        run = self._floor.board.unfinished()
+        if self._edge.json and run is not None:
+            for event in past:
+                if event.correlation_id == run.id:
+                    self._put(event)
+
+    def _put(self, event: Event) -> None:
+        self._edge.put(msgspec.json.encode(event).decode())
 
     def _say_how_it_stands(self, view: Lines) -> None:
         """What was said before this process looked."""
@@ -115,8 +126,7 @@ class _Follower:
 
     def _show(self, event: Event, view: Display) -> None:
         if self._edge.json:
-            self._edge.put(msgspec.json.encode(event).decode())
-            sys.stdout.flush()
+            self._put(event)
         else:
             view.see(event)
 

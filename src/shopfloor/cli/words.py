@@ -1,5 +1,6 @@
 """Numbers and foreign texts as people read them. Imports nothing new: the fast start uses it too."""
 
+import os
 from collections.abc import Sequence
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -28,10 +29,9 @@ def columns(text: str) -> int:
     """The columns that a text takes in a terminal."""
     if text.isascii():
         return len(text)
-    import unicodedata
+    from unicodedata import combining, east_asian_width
 
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def fit(text: str, width: int) -> str:
@@ -40,10 +40,14 @@ def fit(text: str, width: int) -> str:
         return text
     if width < 1:
         return ""
-    cut = text[: width - 1]
-    while columns(cut) > width - 1:
-        cut = cut[:-1]
-    return f"{cut}…"
+    if text.isascii():
+        return f"{text[: width - 1]}…"
+    used, end = 0, 0
+    for end, char in enumerate(text):  # noqa: B007 - where it ends is what is looked for
+        used += columns(char)
+        if used >= width:
+            break
+    return f"{text[:end]}…"
 
 
 def pad(text: str, width: int) -> str:
@@ -83,6 +87,18 @@ def size(number: int) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """``1 order``, ``2 orders``."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def screen() -> tuple[int, int]:
+    """Columns and lines of the terminal on stdout, (0, 0) when it is none.
+
+    COLUMNS and LINES are not asked: where a shell exports them, they are as old as its last prompt.
+    """
+    try:
+        size = os.get_terminal_size(1)
+    except OSError:
+        return 0, 0
+    return size.columns or 80, size.lines or 24
 
 
 def few(words: list[str], most: int) -> str:

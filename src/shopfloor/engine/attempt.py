@@ -71,11 +71,13 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     """Run one attempt. Emits its facts in order; exactly one ENDED, as the last, whatever happens."""
     attempt = _Attempt(job, control, emit, tools)
     try:
-        claim = Claim(key=job.attempt, commit=job.base, branch=job.branch, log=tools.setup_log(job))
-        workspace = await tools.workspaces.acquire(claim)
-    except ShopfloorError as problem:
-        text = f"no workspace: {problem.message}"
+        workspace = await _acquire(job, control, tools)
+    except _TROUBLE as problem:
+        text = f"no workspace: {_said(problem)}"
         await emit(attempt.fact(outcome=control.reason or Reason.SPAWN, text=text, transient=not control.reason))
+        return
+    if workspace is None:
+        await emit(attempt.fact(outcome=control.reason, text="stopped before its workspace was ready"))
         return
     await attempt.tell(Phase.WORKSPACE, workspace=workspace)
     ended = attempt.fact()
@@ -83,6 +85,20 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
         ended = await attempt.work(workspace)
     finally:
         await emit(await attempt.keep(workspace, ended))
+
+
+async def _acquire(job: Job, control: Control, tools: Tools) -> Workspace | None:
+    """Its workspace; None when it was stopped first: a setup command may take long, and is ended with it."""
+    claim = Claim(key=job.attempt, commit=job.base, branch=job.branch, log=tools.setup_log(job))
+    getting = asyncio.create_task(tools.workspaces.acquire(claim))
+    asked = asyncio.create_task(control.asked.wait())
+    try:
+        await asyncio.wait({getting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        getting.cancel()
+        await asyncio.wait({getting})
+    return None if getting.cancelled() else getting.result()
 
 
 class _Attempt:
@@ -121,8 +137,8 @@ class _Attempt:
         agent = self.tools.agents[job.profile.driver]
         try:
             handle = await agent.start(self.tools.launch(job, workspace))
-        except ShopfloorError as problem:
-            return self.fact(outcome=Reason.SPAWN, text=problem.message, transient=True)
+        except _TROUBLE as problem:
+            return self.fact(outcome=Reason.SPAWN, text=_said(problem), transient=True)
         control.agent, control.handle = agent, handle
         try:
             await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
@@ -217,8 +233,8 @@ class _Attempt:
         exited, control = self.exited, self.control
         code = exited.exit_code if exited else None
         left = exited.leftovers if exited else 0
-        behind = "1 process that it had left behind was" if left == 1 else f"{left} processes that it had left behind were"
-        notes = (f"{behind} ended with it",) if left else ()
+        them, were = ("1 process", "was") if left == 1 else (f"{left} processes", "were")
+        notes = (f"{them} that it had left behind {were} ended with it",) if left else ()
         if control.reason:
             text = self.failure or _STOPPED.get(control.reason, control.reason)
             return self.fact(outcome=control.reason, text=text, exit_code=code, notes=notes)
@@ -242,13 +258,23 @@ class _Attempt:
             snapshot = await pool.snapshot(workspace, message=self.job.order.title, trailers=who)
             notes += snapshot.notes
             await pool.release(workspace)
-        except ShopfloorError as problem:
-            notes.append(f"{problem.message}; {problem.hint}".rstrip("; "))
+        except _TROUBLE as problem:
+            notes.append(f"{_said(problem)}; {getattr(problem, 'hint', '')}".rstrip("; "))
             if snapshot is None and ended.outcome == "completed":
-                changes = {"outcome": Reason.ERROR, "text": f"its work could not be kept: {problem.message}"}
+                changes = {"outcome": Reason.ERROR, "text": f"its work could not be kept: {_said(problem)}"}
         if not ended.outcome:
             changes = {"outcome": Reason.LOST, "text": "the controller was stopped while it ran"}
         return msgspec.structs.replace(ended, snapshot=snapshot, notes=tuple(notes), **changes)
+
+
+_TROUBLE = (ShopfloorError, OSError)
+"""What goes wrong with one attempt and is no reason to end the others: a full disk may be full for it alone."""
+
+
+def _said(problem: ShopfloorError | OSError) -> str:
+    if isinstance(problem, ShopfloorError):
+        return problem.message
+    return f"{problem.filename!r}: {(problem.strerror or str(problem)).lower()}"
 
 
 _STOPPED: dict[str, str] = {Reason.STOPPED: "stopped by a person", Reason.BUDGET: "the budget is spent"}

@@ -23,7 +23,7 @@ from shopfloor.domain.judge import Decision, Land, Retry, Settle, Start, Stop, V
 from shopfloor.domain.order import Reason, Record, State
 from shopfloor.domain.prompt import render
 from shopfloor.domain.verdict import Verdict, required_checks
-from shopfloor.engine.facts import drafts, settlement, status_change
+from shopfloor.engine.facts import bounded, drafts, settlement, status_change
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.requests import Desk
@@ -66,6 +66,8 @@ class Controller:
         self._load = load
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        """the newest verification of each order"""
         self._failure: BaseException | None = None
         self._stopping = ""
         self._sampled = float("-inf")
@@ -88,28 +90,33 @@ class Controller:
     async def perform(self) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
         self.journal.observers.append(lambda _event: self._wake.set())
-        pumps = [self._spawn(self._take_facts()), self._spawn(self.desk.attend())]
+        facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))
         try:
-            while not self._failure and not self._stopping:
-                self._wake.clear()
-                await self._admission()
-                decisions = self.floor.decide(self.journal.now(), self._capacity())
-                for decision in decisions:
-                    await self._do(decision)
-                if not decisions and self._idle():
-                    break
-                if not self._wake.is_set():
-                    await self._sleep()
-            await self._wind_down(pumps)
+            await asyncio.wait({loop})
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Also when this is cancelled: what the agents have done is kept, and the log says how they ended.
+            if not loop.done():
+                self.stop("cancelled")
+            await self._wind_down(loop, desk, facts)
         if self._failure is not None:
             raise self._failure
-        if not self._stopping and self.floor.finished:
+        if self.floor.finished:
             await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
         return self._stopping
+
+    async def _loop(self) -> None:
+        while not self._failure and not self._stopping:
+            self._wake.clear()
+            await self._admission()
+            decisions = self.floor.decide(self.journal.now(), self._capacity())
+            for decision in decisions:
+                await self._do(decision)
+            if not decisions and self._idle():
+                await self.desk.catch_up()  # who asks at the last moment is answered, and may give us more to do
+                if not self._wake.is_set():
+                    return
+            if not self._wake.is_set():
+                await self._sleep()
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -162,14 +169,18 @@ class Controller:
                 if attempt is not None:
                     await self.runner.cancel(attempt.id, reason)
             case Verify(order):
-                self._spawn(self._verify(order))
+                self._checks[order] = self._spawn(self._verify(order))
             case Land(orders):
                 self._spawn(self.lane.land(orders))
             case Retry():
                 await self._retry(decision)
+            case Settle(reason=Reason.BUDGET) if self.settings.hands_only:
+                return  # whoever goes on with the run may give it a greater budget
             case Settle(order, outcome, reason, message):
                 record = self._record(order)
                 await self.journal.commit(*settlement(record, outcome, reason or "", message))
+                if order in self._checks:
+                    self._checks.pop(order).cancel()  # nobody waits for what it would find
 
     def _record(self, order: str) -> Record:
         return self.floor.board.records[order]
@@ -202,7 +213,9 @@ class Controller:
         except Conflict as problem:
             if "controller" in problem.message:
                 raise
-            return  # somebody else claimed it first: it is theirs
+            # Somebody else claimed it first: it is theirs, and must not keep this run open.
+            await self.journal.commit(*settlement(record, State.FAILED, Reason.LOST, problem.message))
+            return
         await self.runner.submit(
             Job(
                 order=order, attempt=attempt, generation=decision.generation, profile=profile, prompt=prompt, base=base,
@@ -215,7 +228,7 @@ class Controller:
         """What an attempt starts from: the target as it is now; without landing, the merge of what it waited for."""
         run = self.run
         if run.land != "off":
-            return await self.lander.tip(self.lane.target()) or run.base
+            return await self.lander.tip(self.lane.target()) or run.tip or run.base
         onto = run.base
         for need in record.order.depends_on:
             delivered = self.floor.board.records.get(need)
@@ -278,18 +291,28 @@ class Controller:
             self._failure = self._failure or task.exception()
         self._wake.set()
 
-    async def _wind_down(self, pumps: list[asyncio.Task[None]]) -> None:
+    async def _wind_down(self, *pumps: asyncio.Task[None]) -> None:
         """Stop what still runs and take its last facts in. What was not finished stays to be resumed."""
-        facts, desk = pumps
-        desk.cancel()
-        await self.lane.rest()
-        for task in self._tasks - set(pumps):
-            task.cancel()
-        await self.runner.close()
-        await asyncio.gather(facts, return_exceptions=True)
-        for decision in self.floor.decide(self.journal.now(), Capacity()):
-            if isinstance(decision, Retry | Settle) and not self._failure:
-                await self._do(decision)
+        loop, desk, facts = pumps
+        try:
+            await asyncio.wait({loop})
+            desk.cancel()
+            await self.lane.rest()
+            for task in self._tasks - {facts}:
+                task.cancel()
+            await self.runner.close()
+            if facts.done():
+                self._spawn(self._take_facts())  # it failed over one fact; the others' ends are still to be recorded
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failure is None:
+            await self.desk.catch_up()
+            for decision in self.floor.decide(self.journal.now(), Capacity()):
+                if isinstance(decision, Retry | Settle):
+                    await self._do(decision)
 
 
 def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[Draft]:
@@ -304,8 +327,8 @@ def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[
     counted = [r for r in verdict.results if r.required]
     summary = {
         **data, "verdict": verdict.decision.value.upper(), "criteria_passed": sum(r.passed for r in counted),
-        "criteria_failed": sum(not r.passed for r in counted), "reasoning": verdict.findings, "commit": verdict.commit,
-        "tree": verdict.tree, "base": verdict.base, "evidence": folder,
+        "criteria_failed": sum(not r.passed for r in counted), "reasoning": bounded(verdict.findings),
+        "commit": verdict.commit, "tree": verdict.tree, "base": verdict.base, "evidence": folder,
         "passed": [r.command for r in verdict.results if r.passed],
         "duration_s": round(sum(r.duration_s for r in verdict.results), 3),
     }  # fmt: skip

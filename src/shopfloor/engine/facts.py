@@ -6,9 +6,31 @@ from collections.abc import Iterable
 from typing import Any
 
 from shopfloor.domain.events import VERMAS_STATUS, E
-from shopfloor.domain.order import Record, State
+from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.engine.journal import Draft
 from shopfloor.ports import Fact, Phase
+
+MOST_CHARS = 8_000
+"""of what an agent or a check said, in one event: the whole of it lies in the files of the attempt or the evidence"""
+MOST_ANSWER_CHARS = 64_000
+"""of an answer, which is what its order hands back"""
+MOST_NAMES = 200
+"""paths or notes in one event; git and the attempt's files have them all"""
+
+
+def bounded(text: str, most: int = MOST_CHARS) -> str:
+    """The text, or its beginning and its end around a line that says how much is missing."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def bounded_names(names: Iterable[str]) -> list[str]:
+    """The first of them, each bounded, and how many there are beyond."""
+    known = list(names)
+    more = [f"… and {len(known) - MOST_NAMES} more"] if len(known) > MOST_NAMES else []
+    return [bounded(name) for name in known[:MOST_NAMES]] + more
 
 
 def drafts(fact: Fact, record: Record) -> list[Draft]:
@@ -35,7 +57,7 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
     if fact.phase is Phase.WORKING:
         return [Draft(E.AGENT_WORKING, data, actor)]
     if fact.phase is Phase.ASKED:
-        return [Draft(E.AGENT_ASKED, {**data, "question": fact.text}, actor)]
+        return [Draft(E.AGENT_ASKED, {**data, "question": bounded(fact.text)}, actor)]
     return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
 
 
@@ -51,10 +73,15 @@ def _end(fact: Fact, record: Record) -> dict[str, Any]:
     attempt = record.attempt
     work: dict[str, Any] = {}
     if kept is not None:
-        work = {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "ref": kept.ref, "files": list(kept.files)}
+        work = {
+            "commit": kept.commit, "tree": kept.tree, "base": kept.base, "ref": kept.ref,
+            "files": bounded_names(kept.files),
+        }  # fmt: skip
+    answers = fact.outcome == "completed" and record.order.deliverable is Deliverable.ANSWER
+    message = bounded(fact.text, MOST_ANSWER_CHARS if answers else MOST_CHARS)
     return {
-        "reason": fact.outcome, "exit_code": fact.exit_code, "outcome": fact.outcome, "message": fact.text,
-        "transient": fact.transient, "notes": list(fact.notes), **_usage(fact), **work,
+        "reason": fact.outcome, "exit_code": fact.exit_code, "outcome": fact.outcome, "message": message,
+        "transient": fact.transient, "notes": bounded_names(fact.notes), **_usage(fact), **work,
         "started": attempt is not None and attempt.started_at is not None,
     }  # fmt: skip
 

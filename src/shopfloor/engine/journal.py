@@ -56,12 +56,20 @@ class Journal:
         """One logical change: durable when this returns, then folded in. Raises what ``Store.append`` raises."""
         active = run or (self.floor.run.id if self.floor.run else None)
         stamped = await self.store.append([self.event(d, active) for d in drafts], expect=expect)
-        for event in stamped:
-            self.take(event)
+        self.take(*stamped)
         return stamped
 
-    def take(self, event: Event) -> None:
-        """Fold in an event that is durable already, and show it to the observers."""
-        self.floor.apply(event, self.now())
-        for observer in self.observers:
-            observer(event)
+    def take(self, *events: Event) -> None:
+        """Fold in events that are durable already, then show them to the observers.
+
+        What an observer raises is raised here, and ends the session; that observer is not called again, so that the
+        session can still be ended in good order.
+        """
+        now = self.now()
+        for event in events:
+            self.floor.apply(event, now)
+        for observer in tuple(self.observers):
+            self.observers.remove(observer)
+            for event in events:
+                observer(event)
+            self.observers.append(observer)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shopfloor.domain.board import Run
-from shopfloor.domain.errors import NotFound, ShopfloorError
+from shopfloor.domain.errors import NotFound, Refused, ShopfloorError
 from shopfloor.domain.events import E
 from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.verdict import Check, Decision, Verdict
 from shopfloor.engine.attempt import trailers
+from shopfloor.engine.facts import bounded, bounded_names
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.ports import CheckJob, Lander, Mirrored, Proposal, Target, Verifier
 
@@ -35,7 +36,7 @@ class LandingLane:
         self.verifier = verifier
         self.lander = lander
         self.evidence = evidence
-        self._moving = asyncio.Lock()
+        self._moving: asyncio.Task[None] | None = None
         self._tests = 0
 
     @property
@@ -51,18 +52,17 @@ class LandingLane:
 
     async def rest(self) -> None:
         """Wait until no ref is being moved."""
-        async with self._moving:
-            return
+        if self._moving is not None:
+            await asyncio.wait({self._moving})
 
     async def land(self, orders: Sequence[str]) -> None:
         """Take one batch as far as it goes: every order ends as landed, refused with a reason, or queued again."""
         records = [self.journal.floor.board.records[o] for o in orders]
-        # A ref that somebody has deleted is put back where we last saw it: it only ever held what was verified.
-        tip = await self.lander.tip(self.target(), start=self._run.tip)
+        tip, diverged = await self._tip()
         await self.journal.commit(
             *(Draft(E.LANDING_STARTED, {**_of(r), "commit": r.commit, "onto": tip}) for r in records)
         )
-        if tip != self._run.tip and not await self._accept_move(tip):
+        if tip != self._run.tip and not await self._accept_move(tip, diverged=diverged):
             await self._again(records, "the target was moved by somebody else")
             return
         stack = await self._stack(tip, records)
@@ -74,18 +74,31 @@ class LandingLane:
         if good < len(stack):
             await self._again([m.record for m in stack[good + 1 :]], "its batch was split")
 
+    async def _tip(self) -> tuple[str, bool]:
+        """Where the target stands, and whether somebody has put it where it lacks what has landed."""
+        try:
+            # A ref that somebody has deleted or set back is put where we last saw it: that was verified.
+            return await self.lander.tip(self.target(), start=self._run.tip), False
+        except Refused:
+            return await self.lander.tip(self.target()), True
+
     async def _stack(self, tip: str, records: Sequence[Record]) -> list[_Merge]:
         stack: list[_Merge] = []
         onto = tip
         for record in records:
             attempt = record.attempt
             order = record.order
-            proposal = await self.lander.propose(
-                onto, record.commit, message=f"{order.title}\n\nLands {order.name} ({order.id}).",
-                trailers=trailers(order.id, attempt.id if attempt else "", attempt.agent if attempt else ""),
-            )  # fmt: skip
+            try:
+                proposal = await self.lander.propose(
+                    onto, record.commit, message=f"Merge {order.name}: {order.title}",
+                    trailers=trailers(order.id, attempt.id if attempt else "", attempt.agent if attempt else ""),
+                )  # fmt: skip
+            except ShopfloorError as problem:
+                # One commit that git cannot merge must not keep all the others from landing, now and ever after.
+                await self._refuse(record, Reason.ERROR, f"it could not be merged: {problem.message}")
+                continue
             if proposal.conflicts:
-                paths = ", ".join(proposal.conflicts)
+                paths = ", ".join(bounded_names(proposal.conflicts))
                 text = f"conflict with what has landed since: {paths}\n{proposal.message}".rstrip()
                 await self._refuse(record, Reason.CONFLICT, text, files=proposal.conflicts)
                 continue
@@ -125,29 +138,32 @@ class LandingLane:
             key=f"{run.id}.tip.{self._tests}", commit=top.commit, tree=top.tree, base=tip,
             checks=tuple(checks), evidence=str(folder), fail_fast=True,
         )  # fmt: skip
-        return await self.verifier.check(job)
+        verdict = await self.verifier.check(job)
+        for _ in range(1, self.journal.floor.policy.verifications):
+            if verdict.decision is Decision.UNSURE:
+                verdict = await self.verifier.check(job)  # nobody goes back because a check could not be run
+        return verdict
 
     async def _move(self, stack: list[_Merge], tip: str, verdict: Verdict | None) -> None:
         # From the plan to the last mirror this must not be cut in two by a stop; a kill is repaired at the next start.
-        await asyncio.shield(asyncio.create_task(self._move_whole(stack, tip, verdict)))
+        self._moving = asyncio.create_task(self._move_whole(stack, tip, verdict))
+        await asyncio.shield(self._moving)
 
     async def _move_whole(self, stack: list[_Merge], tip: str, verdict: Verdict | None) -> None:
-        async with self._moving:
-            top = stack[-1].proposal
-            merges = [{"work_order_id": m.record.order.id, "commit": m.proposal.commit} for m in stack]
-            passed = [r.command for r in verdict.results if r.passed] if verdict else list(stack[0].record.passed)
-            plan: dict[str, object] = {
-                "merges": merges, "old": tip, "new": top.commit, "tree": top.tree, "ref": self._run.ref,
-                "passed": passed,
-            }  # fmt: skip
-            if top.commit != tip:
-                await self.journal.commit(Draft(E.LANDING_PLANNED, plan))
-                landed = await self.lander.land(self.target(), old=tip, new=top.commit)
-                if not landed.moved:
-                    await self._again([m.record for m in stack], "the target was moved by somebody else")
-                    return
-            await self.confirm(plan)
-            await self.mirror()
+        top = stack[-1].proposal
+        merges = [{"work_order_id": m.record.order.id, "commit": m.proposal.commit} for m in stack]
+        passed = [r.command for r in verdict.results if r.passed] if verdict else list(stack[0].record.passed)
+        plan: dict[str, object] = {
+            "merges": merges, "old": tip, "new": top.commit, "tree": top.tree, "ref": self._run.ref, "passed": passed,
+        }  # fmt: skip
+        if top.commit != tip:
+            await self.journal.commit(Draft(E.LANDING_PLANNED, plan))
+            landed = await self.lander.land(self.target(), old=tip, new=top.commit)
+            if not landed.moved:
+                await self._again([m.record for m in stack], "the target was moved by somebody else")
+                return
+        await self.confirm(plan)
+        await self.mirror()
 
     async def confirm(self, plan: dict[str, object]) -> None:
         """The ref was seen at the planned commit: say so for each order of the plan, as one change."""
@@ -173,16 +189,16 @@ class LandingLane:
         await self.journal.commit(Draft(E.MIRROR_PLANNED, {"branch": run.branch, "from": run.mirror, "to": run.tip}))
         try:
             result = await self.lander.mirror(self.target(), old=run.mirror, new=run.tip)
-        except ShopfloorError as problem:
+        except (ShopfloorError, OSError) as problem:
             # What landed is safe on its ref; a branch that could not be brought along is a thing to be told, no more.
-            result = Mirrored(moved=False, head=run.mirror, why=problem.message)
+            result = Mirrored(moved=False, head=run.mirror, why=str(problem))
         if result.moved:
             await self.journal.commit(Draft(E.MIRROR_ADVANCED, {"branch": run.branch, "to": result.head}))
         else:
             data = {"branch": run.branch, "to": run.tip, "head": result.head, "why": result.why}
             await self.journal.commit(Draft(E.MIRROR_HELD, data))
 
-    async def _accept_move(self, tip: str) -> bool:
+    async def _accept_move(self, tip: str, *, diverged: bool) -> bool:
         """Somebody else moved the target: test what is there now before anything lands on it."""
         run = self._run
         self._tests += 1
@@ -193,12 +209,15 @@ class LandingLane:
         verdict = await self.verifier.check(job)
         green = verdict.decision is Decision.PASS
         why = f"{run.ref} was moved to {tip[:12]} by somebody else"
+        if diverged:
+            why += f", where it lacks {run.tip[:12]} that has landed"
         if not green:
-            why += f" and is red there: {verdict.findings}"
+            why += f" and is red there: {bounded(verdict.findings)}"
         passed = [r.command for r in verdict.results if r.passed]
-        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": not green}
+        hold = diverged or not green
+        data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "unknown", "why": why, "hold": hold}
         await self.journal.commit(Draft(E.TARGET_MOVED, {**data, "passed": passed}))
-        return green
+        return not hold
 
     async def _again(self, records: Sequence[Record], why: str) -> None:
         if records:
@@ -207,7 +226,7 @@ class LandingLane:
             )
 
     async def _refuse(self, record: Record, reason: Reason, text: str, *, files: Sequence[str] = ()) -> None:
-        data = {**_of(record), "reason": reason.value, "message": text, "files": list(files)}
+        data = {**_of(record), "reason": reason.value, "message": bounded(text), "files": bounded_names(files)}
         await self.journal.commit(Draft(E.LANDING_REFUSED, data))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from shopfloor.domain.board import Run
 from shopfloor.domain.events import E
 from shopfloor.domain.order import Attempt, Reason, Record
-from shopfloor.engine.facts import agent_id
+from shopfloor.engine.facts import agent_id, bounded_names
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.ports import Orphan, Workspaces
@@ -54,11 +54,23 @@ def _lost(record: Record, attempt: Attempt, text: str, orphan: Orphan | None) ->
     }  # fmt: skip
     kept = orphan.snapshot if orphan else None
     if kept is not None:
-        data |= {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "files": list(kept.files)}
-        data["notes"] = [f"what it had done is kept on {attempt.branch} ({kept.ref})", *kept.notes]
+        data |= {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "files": bounded_names(kept.files)}
+        data["notes"] = bounded_names([f"what it had done is kept on {attempt.branch} ({kept.ref})", *kept.notes])
     elif orphan is not None:
         data["notes"] = [f"its workspace {orphan.path} could not be kept whole and was left as it is: {orphan.problem}"]
     return data
+
+
+async def follow_later_runs(journal: Journal, lane: LandingLane, run: Run) -> None:
+    """A run that is taken up again after others have landed on its target: their moves were no stranger's."""
+    tip = await lane.lander.tip(lane.target())
+    others = [r for r in journal.floor.board.runs.values() if r.id != run.id and r.ref == run.ref and r.tip == tip]
+    if not others or tip == run.tip:
+        return
+    later = others[-1]
+    data = {"ref": run.ref, "from": run.tip, "to": tip, "by": "shopfloor", "why": f"{later.id} has landed there"}
+    await journal.commit(Draft(E.TARGET_MOVED, {**data, "passed": sorted(later.passed_on(tip))}))
+    await journal.commit(Draft(E.MIRROR_ADVANCED, {"branch": run.branch, "to": later.mirror}))
 
 
 async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
@@ -72,4 +84,6 @@ async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
             why = f"{run.ref} was moved to {tip[:12]} by somebody else while no controller was alive"
             data = {"ref": run.ref, "from": run.tip, "to": run.tip, "by": "unknown", "why": why}
             await journal.commit(Draft(E.TARGET_MOVED, data))
+    else:
+        await follow_later_runs(journal, lane, run)
     await lane.mirror()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from shopfloor.domain.board import Request, at_rest
@@ -24,6 +25,7 @@ class Desk:
         self.journal = journal
         self.runner = runner
         self._stop = stop
+        self._one = asyncio.Lock()
         self._verbs: dict[str, Callable[[Request], Awaitable[None]]] = {
             "pause": self._pause, "resume": self._go_on, "stop": self._end, "retry": self._retry,
             "accept": self._accept, "reject": self._reject, "land": self._land, "answer": self._answer,
@@ -38,13 +40,14 @@ class Desk:
 
     async def catch_up(self) -> None:
         """Take in what others have written since, and answer what waits."""
-        async for position, event in self.journal.store.read(self.journal.position):
-            self.journal.position = position
-            ours = event.sf is not None and event.sf.controller == self.journal.generation
-            if not ours:
-                self.journal.take(event)
-        for request in list(self.journal.floor.board.requests.values()):
-            await self.answer(request)
+        async with self._one:
+            async for position, event in self.journal.store.read(self.journal.position):
+                self.journal.position = position
+                ours = event.sf is not None and event.sf.controller == self.journal.generation
+                if not ours:
+                    self.journal.take(event)
+            for request in list(self.journal.floor.board.requests.values()):
+                await self.answer(request)
 
     async def answer(self, request: Request) -> None:
         """Do what was asked, or say why not."""
@@ -167,6 +170,15 @@ class Desk:
 
     def _waits_for_a_person(self, record: Record) -> bool:
         return record.state is State.VERIFIED and at_rest(record, self.journal.floor.board.run_of(record))
+
+
+async def turn_away(journal: Journal) -> None:
+    """Answer what was asked of a session that ended before it could answer: it was not meant for the next one."""
+    text = "the controller ended before it could answer; ask again if it still matters"
+    for request in list(journal.floor.board.requests.values()):
+        if not request.order:
+            data = {"verb": request.verb, "work_order_id": "", "result": "refused", "text": text}
+            await journal.commit(Draft(E.HANDLED, data, caused_by=request.event_id))
 
 
 def _done(verb: str, record: Record) -> Draft:

@@ -20,6 +20,7 @@ from shopfloor.domain.verdict import Check, CheckResult, Verdict
 from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.recovery import EndProcess, end_lost_attempts, finish_moves, take_orphans
+from shopfloor.engine.requests import turn_away
 from shopfloor.ports import CheckJob, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
 
@@ -68,6 +69,7 @@ class Session:
         async for position, event in journal.store.read():
             journal.position = position
             journal.floor.board.apply(event)
+        await turn_away(journal)
         self.orphans = await take_orphans(journal, self.tools.workspaces)
 
     def stop(self, why: str) -> None:
@@ -97,6 +99,7 @@ class Session:
         }  # fmt: skip
         created = (Draft(E.CREATED, creation(order), order.created_by) for order in start.orders)
         await self.journal.commit(Draft(E.RUN_STARTED, data), *created, run=start.run)
+        await self._start_again(start.run)
         self.journal.floor.open(start.run, self.journal.now())
         return await self._perform()
 
@@ -108,14 +111,18 @@ class Session:
             raise NotFound("there is no unfinished run", hint="start one with `shopfloor run prompts/*.md`")
         await self._end_attempts_of_other_runs(run)
         await self.journal.commit(Draft(E.RUN_STARTED, {"run_id": run.id, **changes}), run=run.id)
-        if board.paused:
-            data = {"verb": "resume", "work_order_id": "", "result": "ok", "text": "the run was resumed"}
-            await self.journal.commit(Draft(E.HANDLED, data), run=run.id)
+        await self._start_again(run.id)
         self.journal.floor.open(run.id, self.journal.now())
         await end_lost_attempts(self.journal, run, self.orphans, self.tools.end_process)
         controller = self._new_controller()
         await finish_moves(self.journal, controller.lane, run)
         return await self._perform(controller)
+
+    async def _start_again(self, run: str) -> None:
+        """Nothing of an earlier session's pause is left."""
+        if self.journal.floor.board.paused:
+            data = {"verb": "resume", "work_order_id": "", "result": "ok", "text": "the run was resumed"}
+            await self.journal.commit(Draft(E.HANDLED, data), run=run)
 
     async def _end_attempts_of_other_runs(self, run: Run) -> None:
         for other in self.journal.floor.board.runs.values():
@@ -147,13 +154,15 @@ class Session:
             key=f"{start.run}.base", commit=tip, tree="", base="", checks=tuple(Check(command=c) for c in checks),
             evidence=str(Path(self.settings.evidence, start.run, "base")),
         )  # fmt: skip
+        if self._stop_early:
+            raise Refused(_STOPPED_EARLY, hint="run it again")
         self._base_check = asyncio.create_task(self.tools.verifier.check(job))
         try:
             verdict = await self._base_check
         except asyncio.CancelledError:
             if not self._stop_early:
                 raise
-            raise Refused("stopped while the base was checked; nothing was started", hint="run it again") from None
+            raise Refused(_STOPPED_EARLY, hint="run it again") from None
         if verdict.problem:
             raise Refused(
                 f"the checks cannot run on {start.target.branch}: {verdict.problem}",
@@ -168,6 +177,7 @@ class Session:
         return verdict
 
 
+_STOPPED_EARLY = "stopped while the base was checked; nothing was started"
 _RED_HINT = (
     "make it pass first, name `checks:` in the orders' front matter, or go on all the same with --allow-red-base"
 )

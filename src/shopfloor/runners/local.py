@@ -29,7 +29,7 @@ class LocalRunner:
         self._execute = execute
         self._control = control
         self._running: dict[str, tuple[asyncio.Task[None], Control]] = {}
-        self._facts: asyncio.Queue[Fact | BaseException | None] = asyncio.Queue()
+        self._facts: asyncio.Queue[Fact | Exception | None] = asyncio.Queue()
 
     async def submit(self, job: Job) -> None:
         """Start executing; returns at once."""
@@ -40,10 +40,9 @@ class LocalRunner:
     async def _run(self, job: Job, control: Control) -> None:
         try:
             await self._execute(job, control, self._facts.put)
-        except BaseException as bug:
+        except Exception as bug:
             # Nobody awaits this task: whoever reads the facts must learn that one of them will never come.
             self._facts.put_nowait(bug)
-            raise
         finally:
             self._running.pop(job.attempt, None)
 
@@ -55,7 +54,7 @@ class LocalRunner:
     async def outcomes(self) -> AsyncIterator[Fact]:
         """Facts of all attempts as they happen, until ``close``. Raises what an attempt died of, if it ever does."""
         while (fact := await self._facts.get()) is not None:
-            if isinstance(fact, BaseException):
+            if isinstance(fact, Exception):
                 raise fact
             yield fact
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def write(root: Path, files: Mapping[str, str | bytes]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+async def appears(folder: Path, pattern: str) -> Path:
+    """Wait for a file of a command that runs meanwhile."""
+    while True:
+        found = await asyncio.to_thread(lambda: list(folder.glob(pattern)))
+        if found:
+            return found[0]
+        await asyncio.sleep(0.01)
 
 
 class Repository:

@@ -22,12 +22,15 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain.verdict import Check, Decision, Verdict
+from shopfloor.domain.verdict import Check, CheckResult, Decision, Verdict
 from shopfloor.ports import CheckJob, Verifier
 from shopfloor.spawn import Guard
-from shopfloor.testing.repository import Repository, write
+from shopfloor.testing.repository import Repository, appears, write
 
 MOST_LOG_BYTES = 16 << 20
+MOST_TAIL_CHARS = 10_000
+RED = 3
+"""an exit code that nothing but the check can have given"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,15 @@ class Bench:
         return await self.verifier.check(self.job(*checks, **fields))
 
 
+def lives(marker: Path) -> bool:
+    """Whether the process whose id was written there is still there."""
+    return Path(f"/proc/{int(marker.read_text())}/cmdline").exists()
+
+
+def log_of(result: CheckResult) -> bytes:
+    return Path(result.log).read_bytes()
+
+
 def project(command: str, *, passed_on_base: bool = True) -> Check:
     """A check that the project has, whatever the order wants."""
     return Check(command=command, passed_on_base=passed_on_base)
@@ -87,7 +99,7 @@ async def what_passes_passes(bench: Bench) -> None:
 async def what_fails_fails_with_its_words(bench: Bench) -> None:
     verdict = await bench.check("echo the reason why >&2; exit 3")
     assert verdict.decision is Decision.FAIL
-    assert verdict.results[0].exit_code == 3
+    assert verdict.results[0].exit_code == RED
     assert "the reason why" in verdict.findings
 
 
@@ -196,7 +208,7 @@ async def the_end_by_a_signal_is_a_failure(bench: Bench) -> None:
 async def nothing_it_started_lives_on(bench: Bench) -> None:
     marker = bench.folder / "pid"
     await bench.check(f"setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > {marker}")
-    assert not Path(f"/proc/{int(marker.read_text())}/cmdline").exists()
+    assert not lives(marker)
 
 
 async def stdin_is_empty(bench: Bench) -> None:
@@ -211,21 +223,21 @@ async def the_environment_is_the_given_one(bench: Bench) -> None:
 async def logs_are_kept_with_their_digest(bench: Bench) -> None:
     verdict = await bench.check("echo out; echo err >&2", "true")
     for result in verdict.results:
-        content = Path(result.log).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == result.digest
-    assert Path(verdict.results[0].log).read_text() == "out\nerr\n"
-    assert len({r.log for r in verdict.results}) == 2
+        assert hashlib.sha256(log_of(result)).hexdigest() == result.digest
+    first, second = verdict.results
+    assert log_of(first) == b"out\nerr\n"
+    assert first.log != second.log
 
 
 async def long_output_is_bounded(bench: Bench) -> None:
     verdict = await bench.check("echo first; yes | head -c 40000000; echo last")
     (result,) = verdict.results
-    content = Path(result.log).read_bytes()
+    content = log_of(result)
     assert len(content) <= MOST_LOG_BYTES
     assert content.startswith(b"first\n")
     assert content.endswith(b"last\n")
     assert b"left out" in content
-    assert len(result.tail) < 10_000
+    assert len(result.tail) < MOST_TAIL_CHARS
 
 
 async def output_that_is_no_text_is_shown_safely(bench: Bench) -> None:
@@ -236,10 +248,13 @@ async def output_that_is_no_text_is_shown_safely(bench: Bench) -> None:
 
 
 async def one_failure_is_enough_when_asked(bench: Bench) -> None:
-    assert len((await bench.check("exit 1", "true", fail_fast=True)).results) == 1
-    assert len((await bench.check("exit 1", "true")).results) == 2
     red = project("exit 1", passed_on_base=False)
-    assert len((await bench.check(red, "true", fail_fast=True)).results) == 2
+    for checks, fail_fast, run in (
+        (("exit 1", "true"), True, 1),
+        (("exit 1", "true"), False, 2),
+        ((red, "true"), True, 2),
+    ):
+        assert len((await bench.check(*checks, fail_fast=fail_fast)).results) == run
 
 
 async def evidence_is_written_for_other_programs(bench: Bench) -> None:
@@ -253,7 +268,7 @@ async def evidence_is_written_for_other_programs(bench: Bench) -> None:
     assert told["summary"] == {"total": 2, "passed": 1, "failed": 1, "audited": 0}
     first, second = told["criteria"]
     assert (first["id"], first["test_type"], first["command"]) == ("AC-1", "shell", "test -e new.txt")
-    assert (second["passed"], second["evidence"]["exit_code"]) == (False, 3)
+    assert (second["passed"], second["evidence"]["exit_code"]) == (False, RED)
     assert "no" in second["evidence"]["stdout"]
 
 
@@ -266,12 +281,11 @@ async def jobs_wait_for_each_other(bench: Bench) -> None:
 async def cancelling_ends_what_runs(bench: Bench) -> None:
     marker = bench.folder / "pid"
     task = asyncio.create_task(bench.check(f"echo $$ > {marker}.new; mv {marker}.new {marker}; exec sleep 1000"))
-    while not marker.exists():
-        await asyncio.sleep(0.01)
+    await appears(bench.folder, marker.name)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
-    assert not Path(f"/proc/{int(marker.read_text())}/cmdline").exists()
+    assert not lives(marker)
     assert (await bench.check("true")).decision is Decision.PASS
 
 

@@ -137,9 +137,9 @@ class CommandVerifier:
         duration_s = self._clock.awake() - began
         digest, tail = await asyncio.to_thread(_keep_log, log, output.content())
         return CheckResult(
-            command=check.command, passed=ended.code == 0 and not timed_out, exit_code=None if timed_out else ended.code,
-            duration_s=duration_s, timed_out=timed_out, required=check.own or check.passed_on_base,
-            log=str(log), digest=digest, tail=tail,
+            command=check.command, passed=ended.code == 0 and not timed_out,
+            exit_code=None if timed_out else ended.code, duration_s=duration_s, timed_out=timed_out,
+            required=check.own or check.passed_on_base, log=str(log), digest=digest, tail=tail,
         )  # fmt: skip
 
 
@@ -185,10 +185,10 @@ def _evidence(job: CheckJob, verdict: Verdict, wall_s: float) -> bytes:
     counted = [r for r in verdict.results if r.required]
     criteria = [
         {
-            "id": f"AC-{number}", "description": r.command, "test_type": "shell", "command": r.command, "passed": r.passed,
-            "evidence": {"exit_code": r.exit_code, "stdout": r.tail, "stderr": ""}, "required": r.required,
-            "log": Path(r.log).name, "sha256": r.digest, "duration_ms": round(r.duration_s * 1000),
-            "timed_out": r.timed_out, "base_passed": r.base_passed,
+            "id": f"AC-{number}", "description": r.command, "test_type": "shell", "command": r.command,
+            "passed": r.passed, "evidence": {"exit_code": r.exit_code, "stdout": r.tail, "stderr": ""},
+            "required": r.required, "log": Path(r.log).name, "sha256": r.digest,
+            "duration_ms": round(r.duration_s * 1000), "timed_out": r.timed_out, "base_passed": r.base_passed,
         }
         for number, r in enumerate(verdict.results, 1)
     ]  # fmt: skip
@@ -201,7 +201,8 @@ def _evidence(job: CheckJob, verdict: Verdict, wall_s: float) -> bytes:
             "total": len(counted), "passed": sum(r.passed for r in counted),
             "failed": sum(not r.passed for r in counted), "audited": 0,
         },
-        "decision": verdict.decision.value, "run": job.key, "commit": job.commit, "tree": verdict.tree, "base": job.base,
+        "decision": verdict.decision.value, "run": job.key, "commit": job.commit,
+        "tree": verdict.tree, "base": job.base,
         "problem": verdict.problem,
     }  # fmt: skip
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

@@ -100,6 +100,11 @@ class Pool:
         """Take back the slots of processes that are gone. Slots of living processes are left alone."""
         return await in_thread(self._recover)
 
+    def free_slots(self) -> list[Path]:
+        """What ``drop_free`` would remove now: the folders of slots that nobody uses and that hold nothing."""
+        free = (self.shelf.path(lease.slot) for lease in self.shelf.all() if lease.state == "free")
+        return sorted(path for path in free if path.is_dir())
+
     async def drop_free(self) -> list[Path]:
         """Remove every free slot from disk; retired ones hold work and stay."""
         return await in_thread(self._trim, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +79,6 @@ async def is_clean(bench: Bench) -> None:
     assert git.rev_parse("HEAD") == bench.repository.first
     assert git.text("status", "--porcelain", "--ignored") == ""
     assert (root / "src/deep/er/data.txt").read_text() == "data\n"
-
-
-async def appears(folder: Path, pattern: str) -> Path:
-    """Wait for a file of a command that runs meanwhile."""
-    while not (found := list(folder.glob(pattern))):
-        await asyncio.sleep(0.01)
-    return found[0]
 
 
 Case = Callable[[Bench], Awaitable[None]]

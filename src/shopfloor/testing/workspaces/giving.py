@@ -8,8 +8,8 @@ from pathlib import Path
 from shopfloor.config.settings import Cache
 from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError
 from shopfloor.git import Git
-from shopfloor.testing.repository import write
-from shopfloor.testing.workspaces.bench import Bench, Case, appears, is_clean
+from shopfloor.testing.repository import appears, write
+from shopfloor.testing.workspaces.bench import Bench, Case, is_clean
 
 MANY = 20
 

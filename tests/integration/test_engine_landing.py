@@ -1,0 +1,201 @@
+"""The landing lane against everything that can happen to a target, with a lander that goes wrong at one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.events import E
+from shopfloor.git import GitError
+from shopfloor.ports import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
+
+from .engine_lab import Lander0, resumed, swap
+from .lab import Lab, git, row, script, write
+
+TARGET = "refs/shopfloor/target/main"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+class CountingVerifier:
+    """The real one; remembers the keys of what it checked."""
+
+    def __init__(self, real: Verifier, keys: list[str]) -> None:
+        self.real = real
+        self.keys = keys
+
+    async def check(self, job: CheckJob) -> object:
+        self.keys.append(job.key)
+        return await self.real.check(job)
+
+
+def verified(lab: Lab, *prompts: Path, **flags: object) -> dict[str, str]:
+    """Run without landing; ids by name."""
+    report = lab.run(*prompts, land="off", **flags)
+    assert report.counts["verified"] == len(prompts)
+    return {r.name: r.order for r in report.orders}
+
+
+def test_a_red_one_in_the_middle_of_a_batch_is_found_by_halving(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    # Each is green alone; whichever of the two comes second makes the sum red.
+    check = "test $(ls | grep -c '^half-') -lt 2"
+    names = ["a", "b", "half-1", "c", "half-2", "d", "e", "f"]
+    verified(lab, *[lab.prompt(n, script(write(n))) for n in names], check=check)
+    swap(monkeypatch, verifier=lambda real: CountingVerifier(real, keys))
+    assert "8 verified orders" in lab.ask("land")
+    report = lab.report()
+    assert report.counts["landed"] == 7
+    refused = [e for e in lab.seen(E.LANDING_REFUSED) if not e.data.get("again")]
+    assert [row(report, n).merge == "" for n in ("half-1", "half-2")].count(True) == 1
+    assert len(refused) == 1
+    tips = [key for key in keys if ".tip." in key]
+    assert len(tips) <= 1 + math.ceil(math.log2(8)) + 1, "the batch, its halves, and the rest once more"
+    assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)
+
+
+def test_a_conflict_in_the_middle_of_a_batch_does_not_keep_the_others(lab: Lab) -> None:
+    deeds = {"a": write("a"), "b": write("same", "b\n"), "c": write("same", "c\n"), "d": write("d")}
+    verified(lab, *[lab.prompt(n, script(deed)) for n, deed in deeds.items()])
+    lab.ask("land")
+    report = lab.report()
+    assert report.counts["landed"] == 3
+    (conflict,) = [e for e in lab.seen(E.LANDING_REFUSED) if e.data.get("reason") == "conflict"]
+    assert "same" in conflict.data["message"]
+    assert len(lab.seen(E.LANDING_LANDED)) == 3
+
+
+def test_work_that_the_target_holds_already_is_landed_without_a_move(lab: Lab) -> None:
+    ids = verified(lab, lab.prompt("one", script(write("one"))), lab.prompt("two", script(write("two"))))
+    branch = next(b for b in git(lab.repo, "branch", "--list", "--format=%(refname:short)").split() if "/one-" in b)
+    git(lab.repo, "update-ref", TARGET, branch)
+    lab.ask("land")
+    report = lab.report()
+    assert report.counts["landed"] == 2
+    assert set(ids) == {"one", "two"}
+    assert git(lab.repo, "ls-tree", "--name-only", "main", "one", "two").split() == ["one", "two"]
+
+
+class MovedBetween(Lander0):
+    """Somebody moves the target after the merge was made and tested, once."""
+
+    moved = False
+
+    def __init__(self, real: Lander, repo: Path) -> None:
+        super().__init__(real)
+        self.repo = repo
+
+    async def land(self, target: Target, *, old: str, new: str) -> Landed:
+        if not self.moved:
+            MovedBetween.moved = True
+            theirs = git(self.repo, "commit-tree", f"{old}^{{tree}}", "-p", old, "-m", "theirs")
+            git(self.repo, "update-ref", target.ref, theirs)
+        return await self.real.land(target, old=old, new=new)
+
+
+def test_a_target_that_moves_under_a_tested_merge_is_tested_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MovedBetween, "moved", False)
+    swap(monkeypatch, lander=lambda real: MovedBetween(real, lab.repo))
+    report = lab.run(lab.prompt("add", script(write("new.txt"))))
+    assert report.counts["landed"] == 1
+    assert [e.data["by"] for e in lab.seen(E.TARGET_MOVED)] == ["unknown"]
+    assert "theirs" in git(lab.repo, "log", "--format=%s", "main")
+
+
+def test_a_deleted_target_is_put_back_and_attempts_start_from_what_has_landed(lab: Lab) -> None:
+    one = lab.prompt("one", script(write("one"), {"run": f"git update-ref -d {TARGET}"}))
+    two = lab.prompt("two", script({"run": "cp one two"}), depends_on="one", checks="test -e two")
+    gone = lab.prompt("gone", script({"run": f"git update-ref -d {TARGET}; cp two three"}), depends_on="two")
+    report = lab.run(one, two, gone)
+    assert report.counts["landed"] == 3
+    assert git(lab.repo, "ls-tree", "--name-only", "main", "one", "two", "three").split() == ["one", "three", "two"]
+
+
+def test_a_target_put_where_it_lacks_what_has_landed_holds_the_run_and_says_so(lab: Lab) -> None:
+    one = lab.prompt("one", script(write("one")))
+    aside = f"git update-ref {TARGET} $(git -c user.name=p -c user.email=p@x commit-tree HEAD^{{tree}} -m aside)"
+    two = lab.prompt("two", script(write("two"), {"run": aside}), depends_on="one")
+    report = lab.run(one, two)
+    assert report.counts["landed"] == 1
+    assert row(report, "two").outcome == "verified"
+    assert "lacks" in report.mirror_why
+
+
+class NoMerge(Lander0):
+    """Git cannot merge the commits of one order."""
+
+    async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
+        if "poison" in message:
+            raise GitError(["merge-tree"], 128, b"fatal: bad object")
+        return await self.real.propose(onto, commit, message=message, trailers=trailers)
+
+
+def test_one_commit_that_git_cannot_merge_does_not_keep_the_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap(monkeypatch, lander=NoMerge)
+    report = lab.run(
+        lab.prompt("poison", script(write("p"))), lab.prompt("fine", script(write("fine"))), rework=0
+    )  # fmt: skip
+    assert row(report, "fine").outcome == "landed"
+    assert (row(report, "poison").outcome, row(report, "poison").reason) == ("failed", "error")
+    assert "bad object" in row(report, "poison").message
+
+
+class NoLanding(Lander0):
+    async def land(self, target: Target, *, old: str, new: str) -> Landed:
+        raise GitError(["update-ref"], 128, b"fatal: cannot lock ref")
+
+
+async def test_a_target_that_cannot_be_moved_ends_the_session_and_resume_lands(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        swap(patch, lander=NoLanding)
+        async with lab.floor() as floor:
+            with pytest.raises(ShopfloorError, match="cannot lock ref"):
+                await floor.run([lab.prompt("add", script(write("new.txt")))])
+    assert git(lab.repo, "rev-parse", "main") == lab.start
+    report = await resumed(lab)
+    assert (report.counts["landed"], row(report, "add").attempts) == (1, 1)
+
+
+class NoMirror(Lander0):
+    async def mirror(self, target: Target, *, old: str, new: str) -> Mirrored:
+        raise PermissionError(13, "Permission denied", "index")
+
+
+def test_a_branch_that_cannot_be_written_does_not_cost_the_landing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap(monkeypatch, lander=NoMirror)
+    report = lab.run(lab.prompt("add", script(write("new.txt"))))
+    assert report.counts["landed"] == 1
+    assert "Permission denied" in report.mirror_why
+
+
+class Unsure:
+    """The first verification of a tip cannot tell."""
+
+    def __init__(self, real: Verifier) -> None:
+        self.real = real
+        self.told = False
+
+    async def check(self, job: CheckJob) -> object:
+        from shopfloor.domain.verdict import Decision, Verdict
+
+        if ".tip." in job.key and not self.told:
+            self.told = True
+            return Verdict(decision=Decision.UNSURE, commit=job.commit, tree=job.tree, base="", problem="no checkout")
+        return await self.real.check(job)
+
+
+def test_nobody_goes_back_because_a_tip_could_not_be_checked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap(monkeypatch, verifier=Unsure)
+    report = lab.run(
+        lab.prompt("one", script(write("one"))), lab.prompt("two", script({"wait_s": 0.3}, write("two"))), rework=0
+    )  # fmt: skip
+    assert report.counts["landed"] == 2
