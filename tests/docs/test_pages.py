@@ -65,7 +65,9 @@ def bins(folder: Path) -> dict[str, str]:
 
 
 def run(command: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", "-c", command], cwd=cwd, env=env, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(
+        ["sh", "-c", command], cwd=cwd, env=env, capture_output=True, text=True, timeout=50, check=False
+    )
 
 
 # Commands that steer a run answer with a refusal when none is going on; that they are understood is what counts here.
@@ -127,7 +129,8 @@ def test_every_file_that_a_page_names_is_there() -> None:
         missing += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists()]
         missing += [f"{page.name}: {name}" for name in named if not (ROOT / name).exists()]
         if page.name == "architecture.md":
-            places = [p for row in re.findall(r"^\|[^|]*\| (`.*`.*) \|$", text, re.MULTILINE) for p in re.findall(r"`([^`]+)`", row)]
+            rows = re.findall(r"^\|[^|]*\| (`.*`.*) \|$", text, re.MULTILINE)
+            places = [place for row in rows for place in re.findall(r"`([^`]+)`", row)]
             missing += [f"{page.name}: {p}" for p in places if not (ROOT / "src/shopfloor" / p).exists()]
     assert not missing
 

@@ -64,7 +64,8 @@ def make_repo(folder: Path) -> Path:
 
 def run_child(repo: Path, kill_at: int, steps: Path) -> int:
     """The exit code of one life; -9 when it was killed."""
-    done = subprocess.run([sys.executable, CHILD, repo, str(kill_at), steps], capture_output=True, timeout=50, check=False)
+    command = [sys.executable, CHILD, repo, str(kill_at), steps]
+    done = subprocess.run(command, capture_output=True, timeout=50, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode
 

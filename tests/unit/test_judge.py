@@ -57,6 +57,8 @@ RULES = [
         commit="", message="42",
     ),
     case(RUNNING, failed(Reason.TIMEOUT, f"slow{KEPT}"), case="out of time", outcome="timeout", message="slow"),
+    case(RUNNING, failed(Reason.TIMEOUT, "slow"), case="with no work", outcome="timeout", message="slow", commit=""),
+    case(RUNNING, failed(Reason.TIMEOUT, "slow"), case="on its base", outcome="timeout", message="slow", commit="b"),
     case(RUNNING, failed(Reason.ERROR, f"odd{KEPT}"), case="an unknown outcome", outcome="sang", message="odd"),
     case(
         RUNNING, Retry(ID, "transient", backoff(POLICY, ID, 2), "died", "f"), case="a crash is tried again",

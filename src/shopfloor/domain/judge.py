@@ -62,7 +62,7 @@ def step(record: Record, run: Run, policy: Policy) -> Decision | None:
     order = record.order.id
     if record.state in FINAL:
         return None
-    if record.state is State.LANDING and (record.merge or record.reason is None):
+    if record.state is State.LANDING and record.reason is None:
         # A landing that has begun is not stopped: whether the target moved decides.
         return Settle(order, State.DONE, None, "") if record.merge else Land((order,))
     if record.stopping:

@@ -54,7 +54,7 @@ class Plan:
         self._until_empty: _Line = {}
         """lines for a folder with held paths below it"""
         self._missed: dict[str, dict[str, None]] = {}
-        """held folder -> lines below it that are woken when it is free, because to wake them sooner would help nobody"""
+        """held folder -> lines below it that are woken when it is free, because waking them sooner would help nobody"""
 
     def add(self, order: str, key: Key, needs: Iterable[str], files: Iterable[str]) -> None:
         """Take an order in; it becomes ready when everything in ``needs`` was delivered."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from shopfloor.domain.board import Request, at_rest
-from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.errors import Conflict, ShopfloorError
 from shopfloor.domain.events import E
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.engine.facts import settlement
@@ -46,8 +46,14 @@ class Desk:
                 ours = event.sf is not None and event.sf.controller == self.journal.generation
                 if not ours:
                     self.journal.take(event)
+            self._still_leads()
             for request in list(self.journal.floor.board.requests.values()):
                 await self.answer(request)
+
+    def _still_leads(self) -> None:
+        newest, own = self.journal.floor.board.controller, self.journal.generation
+        if newest > own:
+            raise Conflict(f"controller {newest} has taken over from controller {own}", hint="shopfloor status")
 
     async def answer(self, request: Request) -> None:
         """Do what was asked, or say why not."""

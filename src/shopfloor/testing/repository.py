@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from shopfloor.config import environment
 from shopfloor.git import Git
 
 FILES: Mapping[str, str] = {
@@ -20,7 +20,7 @@ FILES: Mapping[str, str] = {
 
 def plain_env(home: Path) -> dict[str, str]:
     """PATH and an empty home: no configuration of whoever runs the tests."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home)}
+    return {"PATH": environment()["PATH"], "HOME": str(home)}
 
 
 def write(root: Path, files: Mapping[str, str | bytes]) -> None:
