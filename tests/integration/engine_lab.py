@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,9 +107,12 @@ class Lander0:
 
 
 def log_of(lab: Lab) -> list[dict[str, Any]]:
-    """The whole log as it lies on disk."""
-    lines = (lab.repo / ".work/events.jsonl").read_bytes().splitlines()
-    return [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+    """The whole log as it lies on disk, without lines that are torn or no events."""
+    found = []
+    for line in (lab.repo / ".work/events.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            found.append(msgspec.json.decode(line, type=dict[str, Any]))
+    return found
 
 
 async def resumed(lab: Lab, **flags: object) -> Report:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.domain.errors import Conflict, NotFound, Refused
+from shopfloor.app import Shopfloor
+from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
 from shopfloor.domain.events import E
 
 from .lab import Lab, git, row, script, write
@@ -267,6 +268,27 @@ def test_with_review_verified_work_waits_for_a_person(lab: Lab) -> None:
     assert row(report, "after").outcome == "verified"
     with pytest.raises(Refused, match="only a verified order"):
         lab.ask("accept", ids["one"])
+
+
+def test_a_run_is_gone_on_with_as_it_was_started_without_its_flags(lab: Lab) -> None:
+    agents = {"shell": {"command": ["sh", "-c", "test $SHOPFLOOR_GENERATION = 2 && cat > said.txt"]}}
+    report = lab.run(lab.prompt("add", "the wish"), agents=agents, agent="shell", retries=0, check="test -s said.txt",
+                     allow_red_base=True)  # fmt: skip
+    assert row(report, "add").outcome == "failed"
+    before = (report.wall_s, report.sessions)
+    lab.ask("retry", row(report, "add").order)
+    assert (lab.report().wall_s, lab.report().sessions) == before, "asking by hand is no session of the run"
+
+    async def go_on() -> object:
+        async with Shopfloor.open(lab.repo) as floor:
+            return await floor.resume()
+
+    asyncio.run(go_on())
+    assert row(lab.report(), "add").outcome == "landed"
+    with pytest.raises(UsageError, match="keeps the checks"):
+        lab.run(lab.prompt("again", script({"crash": 1})), retries=0)
+        lab.ask("retry", row(lab.report(), "again").order)
+        lab.resume(check="true")
 
 
 def test_a_question_waits_for_its_answer_and_the_answer_reaches_the_agent(lab: Lab) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from shopfloor import git
 from shopfloor._version import __version__
 from shopfloor.app import doctor as doctor_module
-from shopfloor.app import housekeeping, intake
-from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, options, policy, prepare
+from shopfloor.app import carry, housekeeping, intake
+from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
 from shopfloor.config.settings import Settings
@@ -27,6 +31,7 @@ from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report
+from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL
 from shopfloor.engine.session import Session, Start
@@ -37,6 +42,7 @@ from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
 
 REPLY_S = 10.0
+FULL_BYTES = 1 << 18
 NO_ANSWER = f"the controller did not answer within {REPLY_S:g} s"
 NO_RUN = "start one with `shopfloor run prompts/*.md`"
 
@@ -164,16 +170,17 @@ class Shopfloor:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
         if verb in ("pause", "resume") or (verb == "stop" and not order and text != CANCEL):
             raise Refused("no run is going on here", hint=NO_RUN)
+        board = await self.board()
+        run = board.run_of(board.records[order]) if order in board.records else None
+        run = run or board.unfinished() or next(reversed(board.runs.values()), None)
+        if run is None:
+            raise NotFound("there has been no run here yet", hint=NO_RUN)
+        self._adopt(run)
         async with self._leading(hands_only=True) as session:
-            board = session.journal.floor.board
-            run = board.run_of(board.records[order]) if order in board.records else None
-            run = run or board.unfinished() or next(reversed(board.runs.values()), None)
-            if run is None:
-                raise NotFound("there has been no run here yet", hint=NO_RUN)
             answers: asyncio.Queue[Event] = asyncio.Queue()
             session.journal.observers.append(_handled_into(answers))
             (request,) = await session.journal.commit(draft, run=run.id)
-            await session.resume(run, {})
+            await session.attend(run.id)
             while not answers.empty():
                 event = answers.get_nowait()
                 if event.caused_by == request.event_id:
@@ -199,7 +206,7 @@ class Shopfloor:
         target = Target(branch=branch, ref=f"refs/shopfloor/target/{branch}")
         head = self.place.git().rev_parse(f"refs/heads/{branch}")
         start = Start(
-            run=run_id, target=target, head=head, orders=orders, options=options(self.settings),
+            run=run_id, target=target, head=head, orders=orders, options=carry.options(self.settings),
             allow_red=self.settings.allow_red_base,
         )  # fmt: skip
         async with self._leading() as session:
@@ -207,11 +214,20 @@ class Shopfloor:
 
     async def resume(self) -> Report:
         """Go on with the unfinished run. What is finished is not done again. Raises NotFound when there is none."""
+        changes = carry.changes(self.settings)
+        board = await self.board()
+        run = board.unfinished()
+        if run is not None:
+            carry.refuse_other_checks(self.settings, run)
+            self._adopt(run)
+            await self._refuse([r.order for r in board.open_orders(run)])
         async with self._leading() as session:
-            run = session.journal.floor.board.unfinished()
-            if run is not None:
-                await self._refuse([r.order for r in session.journal.floor.board.open_orders(run)])
-            return await session.resume(run, options(self.settings, again=True))
+            return await session.resume(None, changes)
+
+    def _adopt(self, run: Run) -> None:
+        """Work with what the run was started with."""
+        self.settings = carry.carried(self.settings, run)
+        self.place = msgspec.structs.replace(self.place, settings=self.settings)
 
     def stop(self, why: str = "") -> None:
         """Let ``run`` or ``resume`` end early: agents are stopped, their work is kept, ``resume`` goes on later."""
@@ -295,6 +311,12 @@ def _disk_trouble(folder: Path) -> Iterator[None]:
     """Say it as the log would where another file could not be written: what is wrong, and what to type."""
     try:
         yield
+    except git.GitError as problem:
+        # Git says in many words that it could not write, and in few of them why.
+        if shutil.disk_usage(folder.parent).free > FULL_BYTES:
+            raise
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise refusal("work with git in", folder.parent, full) from problem
     except (ShopfloorError, ConnectionError):
         raise
     except OSError as problem:

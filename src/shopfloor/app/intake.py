@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.app.wiring import default_agent
+from shopfloor.app.carry import default_agent
 from shopfloor.config.settings import Settings
 from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.graph import check_acyclic, collisions, critical_path, depth_below, waves

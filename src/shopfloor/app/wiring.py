@@ -16,7 +16,6 @@ from shopfloor.agents import DRIVERS, driver
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.admission import Limits, Load
-from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.order import Attempt
 from shopfloor.domain.policy import Policy
 from shopfloor.engine import attempt as one_attempt
@@ -175,25 +174,3 @@ def sample() -> Load:
 def policy(settings: Settings) -> Policy:
     """The limits of a run."""
     return Policy(retries=settings.retries, reworks=settings.rework)
-
-
-def default_agent(settings: Settings) -> str:
-    """The profile for orders that name none; empty when none was chosen and there is not exactly one."""
-    try:
-        return settings.profile().name
-    except ShopfloorError:
-        return ""
-
-
-def options(settings: Settings, *, again: bool = False) -> dict[str, Any]:
-    """The settings that a run keeps in the log; ``again``: only those that were changed for a resumed run."""
-    found: dict[str, Any] = {
-        "land": settings.land, "agent": default_agent(settings),
-        "max_parallel": settings.max_parallel, "timeout_s": settings.timeout_s, "silence_s": settings.silence_s,
-        "budget_usd": settings.budget_usd,
-    }  # fmt: skip
-    if again:
-        keys = {"timeout_s": "timeout", "silence_s": "silence", "budget_usd": "budget"}
-        given = {k for k, source in settings.sources().items() if source.startswith("--")}
-        return {k: v for k, v in found.items() if keys.get(k, k) in given}
-    return {**found, "checks": list(settings.checks), "setup": settings.setup, "skipped_checks": settings.no_check}

@@ -71,6 +71,8 @@ class Run(msgspec.Struct, kw_only=True):
     """the most agents at work at once"""
     skipped_checks: bool = False
     """started with --no-check"""
+    profiles: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    """the agents that could be chosen from, by name, without their variables"""
 
     def passed_on(self, commit: str) -> frozenset[str]:
         """The project's checks that passed on a commit of the target; of any other commit, those of the beginning.
@@ -90,7 +92,7 @@ _ON_RESUME = ("max_parallel", "budget_usd", "timeout_s", "silence_s", "land", "a
 _AT_START = (
     *_ON_RESUME,
     *("branch", "ref", "base", "checks", "passed_on_base", "base_checked", "setup", "mirror", "tip"),
-    "skipped_checks",
+    *("skipped_checks", "profiles"),
 )
 
 

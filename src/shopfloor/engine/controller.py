@@ -100,7 +100,7 @@ class Controller:
             await self._wind_down(loop, desk, facts)
         if self._failure is not None:
             raise self._failure
-        if self.floor.finished:
+        if self.floor.finished and self.run.finished_at is None:
             await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
         return self._stopping
 

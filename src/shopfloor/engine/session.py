@@ -109,9 +109,16 @@ class Session:
         run = run or board.unfinished()
         if run is None:
             raise NotFound("there is no unfinished run", hint="start one with `shopfloor run prompts/*.md`")
-        await self._end_attempts_of_other_runs(run)
         await self.journal.commit(Draft(E.RUN_STARTED, {"run_id": run.id, **changes}), run=run.id)
         await self._start_again(run.id)
+        return await self._go_on(run)
+
+    async def attend(self, run_id: str) -> Report:
+        """Answer what people asked for, without starting anything: no session of the run, and none of its time."""
+        return await self._go_on(self.journal.floor.board.runs[run_id])
+
+    async def _go_on(self, run: Run) -> Report:
+        await self._end_attempts_of_other_runs(run)
         self.journal.floor.open(run.id, self.journal.now())
         await end_lost_attempts(self.journal, run, self.orphans, self.tools.end_process)
         controller = self._new_controller()
