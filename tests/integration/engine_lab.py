@@ -13,8 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from shopfloor.app import Shopfloor
-from shopfloor.app import floor as floor_module
+from shopfloor.app import Shopfloor, wiring
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.order import Record
@@ -78,13 +77,13 @@ async def until_true(condition: Callable[[], bool], what: str) -> None:
 
 def swap(monkeypatch: pytest.MonkeyPatch, **ports: Callable[[Any], Any]) -> None:
     """Every session from now on has these ports in place of its own; each is made from the real one."""
-    real = floor_module.build
+    real = wiring.build
 
     def build(*args: Any, **more: Any) -> Any:
         tools, settings = real(*args, **more)
         return msgspec.structs.replace(tools, **{n: make(getattr(tools, n)) for n, make in ports.items()}), settings
 
-    monkeypatch.setattr(floor_module, "build", build)
+    monkeypatch.setattr("shopfloor.app.floor.build", build)
 
 
 class Lander0:

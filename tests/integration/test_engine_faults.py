@@ -249,14 +249,15 @@ def with_clock(lab: Lab, clock: Jumping, **flags: object) -> Shopfloor:
 @pytest.mark.parametrize("kind", [E.RETRIED, E.AGENT_STARTED])
 async def test_a_wall_clock_that_jumps_ends_nobody_and_delays_nothing(lab: Lab, jump_s: float, kind: E) -> None:
     clock = Jumping()
-    began: dict[str, float] = {}
+    began: list[tuple[str, int, float]] = []
     async with with_clock(lab, clock, retries=1, timeout="20s", silence="20s") as floor:
         watch = Watch(floor)
         floor.observers.append(once(kind, lambda: setattr(clock, "ahead_s", jump_s)))
-        floor.observers.append(lambda e: began.setdefault(f"{e.event_type}{e.data.get('generation')}", time.monotonic()))
+        floor.observers.append(lambda e: began.append((e.event_type, e.data.get("generation", 0), time.monotonic())))
         report = await floor.run([lab.prompt("flaky", script({"crash_once": "x"}, {"wait_s": 0.3}, write("f.txt")))])
     assert (report.counts["landed"], row(report, "flaky").attempts) == (1, 2)
-    waited = began[f"{E.ASSIGNED}2"] - began[f"{E.RETRIED}1"]
+    at = {(kind, generation): moment for kind, generation, moment in began}
+    waited = at[E.ASSIGNED, 2] - at[E.RETRIED, 1]
     planned = watch.of(E.RETRIED)[0].data["delay_s"]
     assert planned * 0.9 <= waited <= planned + 3.0
     assert all(r.agent_s >= 0 for r in report.orders)
@@ -375,4 +376,3 @@ asyncio.run(main())
     argv = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(lab.repo), str(prompt)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=25, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-

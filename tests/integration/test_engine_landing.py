@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,6 +164,47 @@ async def test_a_target_that_cannot_be_moved_ends_the_session_and_resume_lands(
     assert git(lab.repo, "rev-parse", "main") == lab.start
     report = await resumed(lab)
     assert (report.counts["landed"], row(report, "add").attempts) == (1, 1)
+
+
+class SlowLanding(Lander0):
+    """Says when the ref is about to be moved, and waits for leave."""
+
+    def __init__(self, real: Lander, reached: asyncio.Event, leave: asyncio.Event) -> None:
+        super().__init__(real)
+        self.reached, self.leave = reached, leave
+
+    async def land(self, target: Target, *, old: str, new: str) -> Landed:
+        self.reached.set()
+        await self.leave.wait()
+        return await self.real.land(target, old=old, new=new)
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel", "stop the order", "pause"])
+async def test_a_landing_under_way_is_finished_whatever_is_asked(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    reached, leave = asyncio.Event(), asyncio.Event()
+    swap(monkeypatch, lander=lambda real: SlowLanding(real, reached, leave))
+    async with lab.floor() as floor:
+        running = asyncio.create_task(floor.run([lab.prompt("add", script(write("new.txt")))]))
+        await asyncio.wait_for(reached.wait(), 20)
+        (order,) = (await floor.board()).records
+        match how:
+            case "stop":
+                floor.stop("enough")
+            case "cancel":
+                running.cancel()
+            case "pause":
+                await floor.ask("pause")
+            case _:
+                await floor.ask("stop", order)
+        leave.set()
+        (outcome,) = await asyncio.gather(running, return_exceptions=True)
+        assert isinstance(outcome, asyncio.CancelledError) == (how == "cancel")
+        report = await floor.report()
+        assert report.finished
+    assert report.counts["landed"] == 1
+    assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)
 
 
 class NoMirror(Lander0):

@@ -1,6 +1,7 @@
 """Killed again and again: a resume that is itself cut off, and everything that may have happened in between.
 
-Run as a program (``test_engine_recovery.py REPO KILL_AT STEPS_FILE``) it resumes and dies by SIGKILL at one durable step.
+Run as a program (``test_engine_recovery.py REPO KILL_AT STEPS_FILE``) it resumes and dies by SIGKILL at one durable
+step.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -27,8 +29,7 @@ FLAGS: dict[str, object] = {"agent": "scripted", "check": "test ! -e broken", "m
 
 async def go_on(repo: Path, kill_at: int, file: Path) -> None:
     """What the program does."""
-    import crash_child
-
+    crash_child = import_module("crash_child")  # beside this file, when it is run as a program
     steps = crash_child.Steps(kill_at, file)
     async with Shopfloor.open(repo, flags=FLAGS) as floor:
         store = crash_child.WatchedStore(floor.work, clock=floor.clock)
@@ -177,7 +178,8 @@ async def test_an_agent_that_outlived_its_controller_is_ended_before_it_is_tried
         report = await resumed(lab)
         assert (report.counts["landed"], row(report, "add").attempts) == (1, 2)
         assert stray.poll() is not None or psutil.Process(stray.pid).status() == psutil.STATUS_ZOMBIE
-        assert any("was still running" in e["data"]["message"] for e in log_of(lab) if e["event_type"] == E.AGENT_STOPPED)
+        ends = [e["data"]["message"] for e in log_of(lab) if e["event_type"] == E.AGENT_STOPPED]
+        assert any("was still running" in said for said in ends)
     finally:
         if stray.poll() is None:
             os.kill(stray.pid, signal.SIGKILL)

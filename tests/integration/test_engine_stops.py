@@ -37,7 +37,11 @@ async def test_a_stop_before_or_during_the_base_check_starts_nothing(lab: Lab) -
         floor.stop("early")
         with pytest.raises(Refused, match="stopped while the base was checked"):
             await floor.run([add])
-        floor.say = lambda _text: asyncio.get_running_loop().call_soon(floor.stop) and None
+
+        def stop_soon(_text: str) -> None:
+            asyncio.get_running_loop().call_soon(floor.stop)
+
+        floor.say = stop_soon
         with pytest.raises(Refused, match="stopped while the base was checked"):
             await floor.run([add])
     assert time.monotonic() - began < 20
@@ -54,7 +58,7 @@ async def test_a_stop_during_setup_does_not_wait_for_its_end(lab: Lab) -> None:
         report = await asyncio.wait_for(running, 15)
     assert report.counts["waiting"] == 1
     assert not at_work_in(lab)
-    assert (await resumed(lab, setup="true")).counts["landed"] == 1
+    assert (await resumed(lab, check=None, setup="true")).counts["landed"] == 1
 
 
 async def test_a_stop_during_a_verification_is_made_good_by_resume(lab: Lab, tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ async def test_a_stop_during_a_verification_is_made_good_by_resume(lab: Lab, tmp
     assert report.counts["waiting"] == 1
     assert not at_work_in(lab)
     hold.unlink()
-    report = await resumed(lab)
+    report = await resumed(lab, check=None)
     assert report.counts["landed"] == 1
     assert row(report, "add").attempts == 1
 
@@ -128,7 +132,8 @@ async def test_a_cancelled_call_ends_its_agents_and_leaves_a_run_to_go_on_with(l
         floor.stop("enough")
         report = await again
     assert report.counts["waiting"] == 2
-    assert all(record.lost == 0 for record in records(floor.floor.board).values()) if floor.floor else False
+    assert floor.floor is not None
+    assert all(record.lost == 0 for record in records(floor.floor.board).values())
 
 
 # -- observers ------------------------------------------------------------------------------------------------------

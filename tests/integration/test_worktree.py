@@ -239,6 +239,21 @@ async def test_a_workspace_that_became_a_link_leads_nowhere(kind: Kind, reposito
         assert [path.name for path in precious.iterdir()] == ["file.txt"]
 
 
+async def test_an_agent_that_replaced_its_folder_by_a_link(kind: Kind, repository: Repository, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    write(precious, {"file.txt": "x"})
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        Path(workspace.path).rename(tmp_path / "moved away")
+        Path(workspace.path).symlink_to(precious)
+        snapshot = await pool.snapshot(workspace, message="m", trailers={})
+        assert snapshot.files == ()
+        assert any("gone" in note for note in snapshot.notes)
+        await pool.release(workspace)
+        await pool.acquire(claim(repository, 2))
+        assert [path.name for path in precious.iterdir()] == ["file.txt"]
+
+
 async def test_an_agent_in_a_clone_cannot_move_our_refs(repository: Repository) -> None:
     async with opened(CloneWorkspaces, repository) as pool:
         workspace = await pool.acquire(claim(repository))

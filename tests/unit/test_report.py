@@ -6,7 +6,7 @@ import pytest
 
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.events import E
-from shopfloor.domain.order import Deliverable, Record, State
+from shopfloor.domain.order import Attempt, Deliverable, Record, State
 from shopfloor.domain.report import OUTCOMES, Report, build, outcome
 
 from .events_of import RUN, START_S, Desk, Log, begun, order
@@ -44,6 +44,18 @@ def test_an_order_has_one_outcome(state: State, fields: dict[str, object], land:
     assert expected in OUTCOMES
 
 
+def test_preparing_is_the_time_from_claim_to_agent_of_every_attempt() -> None:
+    attempts = [
+        Attempt(id="a.a1", generation=1, agent="x", claimed_at=10.0, started_at=13.0, ended_at=20.0),
+        Attempt(id="a.a2", generation=2, agent="x", claimed_at=20.0, started_at=22.5, ended_at=30.0),
+        Attempt(id="a.a3", generation=3, agent="x", claimed_at=30.0),
+    ]
+    board = Board()
+    board.records["a"] = Record(order=order("a"), attempts=attempts)
+    run = board.runs[RUN] = Run(id=RUN, orders=["a"])
+    assert build(board, run).prepare_s == pytest.approx(5.5)
+
+
 def test_an_answer_is_answered() -> None:
     wish = order("a", deliverable=Deliverable.ANSWER)
     assert outcome(Record(order=wish, state=State.DONE), Run(id=RUN)) == "answered"
@@ -71,6 +83,7 @@ def test_a_report_of_a_run() -> None:
     found = report(desk)
     assert found.counts == {**dict.fromkeys(OUTCOMES, 0), "landed": 1, "failed": 1, "waiting": 1}
     assert (found.wall_s, found.agent_s, found.check_s, found.overhead_s) == (20.0, 20.0, 3.5, 6.0)
+    assert found.prepare_s == 0.0
     assert found.speed_up == pytest.approx(23.5 / 20.0)
     assert (found.peak_parallel, found.max_parallel, found.sessions, found.finished) == (2, 3, 1, True)
     assert (found.cost_usd, found.unpriced_attempts) == (0.25, 1)
@@ -128,6 +141,7 @@ def test_the_time_between_two_sessions_counts_nowhere() -> None:
     desk.end("a", 2)
     found = report(desk)
     assert (found.wall_s, found.agent_s, found.overhead_s) == (17.0, 15.0, 2.0)
+    assert found.prepare_s == 0.0
     assert found.speed_up == pytest.approx(15.0 / 17.0)
     assert found.peak_parallel == 1
 

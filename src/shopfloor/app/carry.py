@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -24,15 +25,22 @@ def default_agent(settings: Settings) -> str:
         return ""
 
 
-def options(settings: Settings) -> dict[str, Any]:
-    """The settings that a new run keeps in the log. Variables of agents stay out: they may be keys."""
-    profiles = {
-        name: {"driver": p.driver, "command": p.command, "pass_env": p.pass_env, "memory_limit_bytes": p.memory_limit_bytes}
-        for name, p in settings.agents.items()
-    }  # fmt: skip
+def options(settings: Settings, secrets: Sequence[str]) -> dict[str, Any]:
+    """The settings that a new run keeps in the log.
+
+    Secrets stay out: no variables of agents, and no agent at all whose command has a key in it.
+    """
+    open_ones = [p for p in settings.agents.values() if not any(s in word for s in secrets for word in p.command)]
     return {
-        **_changeable(settings), "checks": list(settings.checks), "setup": settings.setup, "profiles": profiles,
-        "skipped_checks": settings.no_check,
+        **_changeable(settings), "checks": list(settings.checks), "setup": settings.setup,
+        "skipped_checks": settings.no_check, "profiles": {p.name: _described(p) for p in open_ones},
+    }  # fmt: skip
+
+
+def _described(p: Profile) -> dict[str, Any]:
+    return {
+        "driver": p.driver, "command": list(p.command), "pass_env": list(p.pass_env),
+        "memory_limit_bytes": p.memory_limit_bytes,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -50,6 +51,10 @@ def _machine(place: Place) -> list[Finding]:
     if sys.platform != "linux":
         text = "agents' processes are ended by group and by parent here; only Linux can end every one of them for sure"
         found.append(Finding(level="warn", what=text))
+    folder = place.work if place.work.exists() else place.repository.root
+    if os.statvfs(folder).f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK):
+        hint = f"make it writable: ls -ld {folder}; mount | grep {folder}"
+        found.append(Finding(level="bad", what=f"{folder} is read-only: the log cannot be written", hint=hint))
     free = shutil.disk_usage(place.repository.root).free
     if free < LOW_DISK_BYTES:
         found.append(Finding(level="bad", what=f"only {free >> 20} MiB of disk are free", hint="shopfloor gc"))

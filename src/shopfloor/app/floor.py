@@ -18,8 +18,8 @@ import msgspec
 
 from shopfloor import git
 from shopfloor._version import __version__
-from shopfloor.app import doctor as doctor_module
 from shopfloor.app import carry, housekeeping, intake
+from shopfloor.app import doctor as doctor_module
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
@@ -144,11 +144,14 @@ class Shopfloor:
         (request,) = await self.store.append([journal.event(draft, None)])
         position, deadline = 0, self.clock.awake() + REPLY_S
         while (left := deadline - self.clock.awake()) > 0:
+            alive = self.controller() is not None
             async for after, event in self.store.read(position):
                 position = after
                 if event.event_type == E.HANDLED and event.caused_by == request.event_id:
                     return answer_of(event)
-            await self.store.wait(position, left)
+            if not alive:
+                raise Refused("the controller ended before it could answer", hint="ask again")
+            await self.store.wait(position, min(left, 1.0))
         raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`")
 
     async def _ask_ourselves(self, journal: Journal, draft: Draft) -> str:
@@ -206,7 +209,7 @@ class Shopfloor:
         target = Target(branch=branch, ref=f"refs/shopfloor/target/{branch}")
         head = self.place.git().rev_parse(f"refs/heads/{branch}")
         start = Start(
-            run=run_id, target=target, head=head, orders=orders, options=carry.options(self.settings),
+            run=run_id, target=target, head=head, orders=orders, options=carry.options(self.settings, self.place.secrets),
             allow_red=self.settings.allow_red_base,
         )  # fmt: skip
         async with self._leading() as session:

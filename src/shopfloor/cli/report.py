@@ -88,7 +88,8 @@ def _figures(report: Report) -> list[str]:
         sessions = f" in {report.sessions} sessions" if report.sessions > 1 else ""
         lines[0] += f"{sessions}, {report.speed_up:.1f} x the speed of one after the other"
         work = f"agents {duration(report.agent_s)}, checks {duration(report.check_s)}"
-        lines.append(f"{work}, neither at work {duration(report.overhead_s)}")
+        lines.append(f"{work}; preparing their workspaces {duration(report.prepare_s)}")
+        lines.append(f"neither agents nor checks at work: {duration(report.overhead_s)} of the time")
         lines.append(f"at most {report.peak_parallel} of {report.max_parallel} agents at once")
     priced = "" if report.cost_usd is None else money(report.cost_usd)
     unpriced = count(report.unpriced_attempts, "attempt") + " unpriced" if report.unpriced_attempts else ""

@@ -45,6 +45,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Row, ...]
     wall_s: float
     agent_s: float
+    prepare_s: float
+    """seconds from claim to agent, all attempts added up: workspace and setup"""
     check_s: float
     speed_up: float | None
     """(agents' seconds + checks' seconds) / wall seconds; None when nothing ran"""
@@ -97,6 +99,7 @@ def build(board: Board, run: Run) -> Report:
         orders=rows,
         wall_s=wall_s,
         agent_s=agent_s,
+        prepare_s=sum(max(0.0, a.started_at - a.claimed_at) for a in attempts if a.started_at is not None),
         check_s=run.check_s,
         speed_up=(agent_s + run.check_s) / wall_s if wall_s and attempts else None,
         overhead_s=max(0.0, wall_s - busy_s),

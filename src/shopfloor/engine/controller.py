@@ -100,8 +100,6 @@ class Controller:
             await self._wind_down(loop, desk, facts)
         if self._failure is not None:
             raise self._failure
-        if self.floor.finished and self.run.finished_at is None:
-            await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
         return self._stopping
 
     async def _loop(self) -> None:
@@ -313,6 +311,8 @@ class Controller:
             for decision in self.floor.decide(self.journal.now(), Capacity()):
                 if isinstance(decision, Retry | Settle):
                     await self._do(decision)
+            if self.floor.finished and self.run.finished_at is None:
+                await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
 
 
 def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[Draft]:
