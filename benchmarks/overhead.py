@@ -1,4 +1,4 @@
-"""What orchestration costs: 40 sleeping commands, 8 at a time, by hand and as work orders with all that belongs to it."""
+"""What orchestration costs: 40 sleeping commands, 8 at a time, by hand and as work orders."""
 
 from __future__ import annotations
 

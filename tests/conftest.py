@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +23,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have counted: `record_property("histogram", [title, {name: count}])`, summed up by title."""
+    sums: dict[str, Counter[str]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "histogram":
+                title, counts = value
+                sums.setdefault(title, Counter()).update(counts)
+    for title, counts in sums.items():
+        terminalreporter.section(title)
+        for name, count in counts.items():
+            terminalreporter.write_line(f"{count:5} {name}")
 
 
 def find_program(program: str, install: str) -> str:

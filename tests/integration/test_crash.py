@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -64,7 +65,7 @@ def make_repo(folder: Path) -> Path:
 
 def run_child(repo: Path, kill_at: int, steps: Path) -> int:
     """The exit code of one life; -9 when it was killed."""
-    command = [sys.executable, CHILD, repo, str(kill_at), steps]
+    command = [sys.executable, str(CHILD), str(repo), str(kill_at), str(steps)]
     done = subprocess.run(command, capture_output=True, timeout=50, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode
@@ -164,7 +165,9 @@ async def finish(repo: Path) -> tuple[Board, str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_kill_at_every_durable_step(shard: int, tmp_path: Path) -> None:
+def test_kill_at_every_durable_step(
+    shard: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     template = make_repo(tmp_path / "template")
     whole = tmp_path / "whole"
     shutil.copytree(template, whole)
@@ -183,12 +186,11 @@ def test_kill_at_every_durable_step(shard: int, tmp_path: Path) -> None:
         histogram[name] += 1
         check_after_kill(repo, steps)
         board, how = asyncio.run(finish(repo))
-        histogram[f"  then {how}"] += 1
+        histogram[f"then {how}"] += 1
         check_at_the_end(repo, board)
         shutil.rmtree(repo)
-    hit = sum(count for name, count in histogram.items() if name[0] != " ")
-    lines = [f"killed at {hit} of {len(names)} durable steps:", *(f"{n:4} {name}" for name, n in histogram.items())]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    title = f"killed at each of {len(names)} durable steps of one order's life"
+    record_property("histogram", [title, dict(histogram)])
 
 
 def test_the_steps_cover_an_orders_life(tmp_path: Path) -> None:

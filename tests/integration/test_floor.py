@@ -285,9 +285,9 @@ def test_a_run_is_gone_on_with_as_it_was_started_without_its_flags(lab: Lab) -> 
 
     asyncio.run(go_on())
     assert row(lab.report(), "add").outcome == "landed"
+    lab.run(lab.prompt("again", script({"crash": 1})), retries=0)
+    lab.ask("retry", row(lab.report(), "again").order)
     with pytest.raises(UsageError, match="keeps the checks"):
-        lab.run(lab.prompt("again", script({"crash": 1})), retries=0)
-        lab.ask("retry", row(lab.report(), "again").order)
         lab.resume(check="true")
 
 

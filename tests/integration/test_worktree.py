@@ -67,6 +67,15 @@ async def test_slots_beyond_the_free_ones_are_removed(kind: Kind, repository: Re
         assert len(repository.git.worktrees()) == 1
 
 
+async def test_a_slot_with_late_work_is_not_removed_before_that_is_kept(kind: Kind, repository: Repository) -> None:
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        await pool.release(workspace)
+        write(Path(workspace.path), {"late.txt": "x"})
+        assert pool.free_slots() == await pool.drop_free() == [Path(workspace.path)]
+        assert repository.show("refs/heads/shopfloor/b1", "late.txt") == b"x"
+
+
 async def test_when_all_are_in_use_it_says_so(kind: Kind, repository: Repository) -> None:
     async with opened(kind, repository, most=1) as pool:
         await pool.acquire(claim(repository, 1))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from shopfloor.domain.board import Board, at_rest, counts, creation, fold
 from shopfloor.domain.events import E, Event, Stamp, read_time, stamp_time
-from shopfloor.domain.order import Deliverable, Order, Record
+from shopfloor.domain.order import Deliverable, Order, Record, State
 
-from .events_of import RUN, Desk, Log, begun, order, state_of
+from .events_of import RUN, START_S, Desk, Log, begun, order, state_of
 
 WORD = st.text(min_size=1, max_size=12)
 ORDERS = st.builds(
@@ -52,6 +52,19 @@ def test_a_line_of_another_program_creates_an_order() -> None:
     record = fold(None, event)
     assert record is not None
     assert (record.order.name, record.order.issue_type, record.order.created_by) == ("wo-x", "bug", "somebody")
+
+
+def test_a_line_that_names_nothing_but_an_id_is_enough() -> None:
+    record = fold(None, Log().write(E.CREATED, "wo-x", stamped=False, of_run=None))
+    assert record is not None
+    assert record.order == Order(id="wo-x", name="wo-x", title="", created_at=START_S, created_by="somebody")
+
+
+def test_a_claim_that_does_not_count_changes_no_record() -> None:
+    record = fold(None, Log().create(order("a")))
+    assert fold(record, Log().write(E.SETTLED, "wo-a", stamped=False, outcome="done")) is record
+    assert record is not None
+    assert record.state is State.READY
 
 
 @pytest.mark.parametrize(

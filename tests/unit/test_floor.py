@@ -33,9 +33,13 @@ def test_a_change_is_started_checked_landed_and_done() -> None:
     assert decided(desk) == []
     desk.end("a")
     assert decided(desk) == [Verify("wo-a")]
+    assert desk.floor.checking == {"wo-a"}
     desk.check("a")
+    assert desk.floor.checking == set()
     assert decided(desk) == [Land(("wo-a",))]
+    assert desk.floor.landing == {"wo-a"}
     desk.land("a")
+    assert desk.floor.landing == set()
     assert decided(desk) == [Settle("wo-a", State.DONE, None, "")]
     assert not is_over(desk)
     desk.settle("a")
@@ -118,8 +122,10 @@ def test_dependants_wait_and_fail_with_what_they_need() -> None:
     desk.end("a", outcome="timeout")
     assert [type(d) for d in decided(desk)] == [Settle]
     desk.settle("a", "failed", reason="timeout")
+    assert not is_over(desk)
     text = "'a' failed, and this order needs it"
     assert decided(desk) == [Settle("wo-b", State.FAILED, Reason.DEPENDENCY, text)]
+    assert not is_over(desk)
     desk.settle("b", "cancelled")
     text = "'b' was cancelled, and this order needs it"
     assert decided(desk) == [Settle("wo-c", State.FAILED, Reason.DEPENDENCY, text)]
@@ -305,13 +311,28 @@ def test_what_an_order_waits_for_is_said() -> None:
     }
 
 
+def test_of_orders_of_one_age_the_one_with_more_behind_it_starts_first() -> None:
+    desk = begun(order("x"), order("a"), order("b", needs=["a"]))
+    assert started(desk) == ["wo-a", "wo-x"]
+
+
+def test_an_order_that_comes_back_after_a_restart_keeps_its_place() -> None:
+    desk = begun(order("a"), order("b"))
+    desk.settle("a", "failed")
+    desk.floor.open(RUN, desk.log.now)
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert started(desk) == ["wo-a", "wo-b"]
+
+
 def test_a_floor_can_be_opened_again() -> None:
-    desk = begun(order("a"), settings={"budget_usd": 1.0})
+    desk = begun(order("a"), order("b"), settings={"budget_usd": 1.0})
+    assert started(desk) == ["wo-a", "wo-b"]
     desk.claim("a")
     desk.write(E.AGENT_USAGE, "a", cost_usd=0.4)
     desk.floor.open(RUN, desk.log.now)
     assert desk.floor.spent_usd == 0.4
     assert desk.floor.live == {"wo-a"}
+    assert started(desk) == ["wo-b"]
 
 
 def test_a_restart_keeps_the_files_of_what_is_at_work() -> None:

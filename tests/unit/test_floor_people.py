@@ -62,6 +62,26 @@ def test_a_stop_during_a_landing_leaves_the_outcome_to_the_landing() -> None:
     assert outcomes == [State.DONE, State.CANCELLED]
 
 
+def test_a_stop_of_an_order_that_waits_for_another_one() -> None:
+    desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "review"})
+    desk.verified("a")
+    assert is_over(desk)
+    stop(desk, "b")
+    assert not is_over(desk)
+    assert decided(desk) == [Settle("wo-b", State.CANCELLED, Reason.STOPPED, "stopped by a person")]
+
+
+def test_an_end_that_is_on_its_way_is_not_overtaken_by_a_person_who_sends_the_order_back() -> None:
+    desk = begun(order("a"), settings={"land": "review"})
+    desk.verified("a")
+    stop(desk, "a")
+    assert [type(d) for d in decided(desk)] == [Settle]
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert decided(desk) == []
+    desk.settle("a", "cancelled")
+    assert is_over(desk)
+
+
 def test_a_stop_survives_a_retry_that_was_on_its_way() -> None:
     desk = begun(order("a"))
     desk.claim("a")

@@ -50,7 +50,8 @@ def test_the_same_line_twice_counts_once() -> None:
 
 def test_an_attempt_is_recorded() -> None:
     desk = begun(order("a"))
-    desk.claim("a", handle=3)
+    desk.claim("a")
+    desk.write(E.AGENT_STARTED, "a", handle={"pid": 7})
     desk.write(E.WORKSPACE, "a", path="/w")
     desk.write(E.AGENT_USAGE, "a", cost_usd=1.5, tokens_in=10, tokens_out=4, steps=2, session="s")
     desk.write(E.AGENT_IDLE, "a")
@@ -63,10 +64,19 @@ def test_an_attempt_is_recorded() -> None:
     desk.end("a", message="done", exit_code=-9, files=["f", 3], notes=["n"], cost_usd=None, tokens_in=0)
     assert record_of(desk).attempt == Attempt(
         id="wo-a.a1", generation=1, agent="a", claimed_at=START_S, started_at=START_S, ended_at=START_S + 5.0,
+        handle={"pid": 7},
         workspace="/w", branch="shopfloor/a", base="b0", session="s", outcome="completed", message="done", exit_code=-9,
         commit="c-a-1", tree="t", files=("f",), notes=("n",), cost_usd=1.5, tokens_in=10, tokens_out=4, steps=2,
     )  # fmt: skip
     assert record_of(desk).cost_usd == 1.5
+
+
+def test_the_cost_of_an_attempt_never_falls() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    for cost in (0.5, 0.2, None, "much"):
+        desk.write(E.AGENT_USAGE, "a", cost_usd=cost)
+        assert record_of(desk).cost_usd == 0.5
 
 
 def test_a_cost_is_unknown_until_it_is_told() -> None:

@@ -209,8 +209,8 @@ class Shopfloor:
         target = Target(branch=branch, ref=f"refs/shopfloor/target/{branch}")
         head = self.place.git().rev_parse(f"refs/heads/{branch}")
         start = Start(
-            run=run_id, target=target, head=head, orders=orders, options=carry.options(self.settings, self.place.secrets),
-            allow_red=self.settings.allow_red_base,
+            run=run_id, target=target, head=head, orders=orders, allow_red=self.settings.allow_red_base,
+            options=carry.options(self.settings, self.place.secrets),
         )  # fmt: skip
         async with self._leading() as session:
             return await session.begin(start)

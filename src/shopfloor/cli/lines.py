@@ -140,6 +140,12 @@ def _handled(d: dict[str, Any], _board: Board, _run: str) -> str:
     return f"{d.get('verb')}: {d.get('text')}" if d.get("text") else ""
 
 
+def _orphan(d: dict[str, Any]) -> str:
+    where = str(d.get("ref", "")) or str(d.get("workspace", ""))
+    problem = f" ({_first(d.get('problem'))})" if d.get("problem") else ""
+    return f"found work that a killed controller had left behind, kept in {where}{problem}"
+
+
 def _moved(d: dict[str, Any], _board: Board, _run: str) -> str:
     return f"the target was moved: {_first(d.get('why'))}"
 
@@ -151,6 +157,8 @@ _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
     E.TARGET_MOVED: _moved,
     E.MIRROR_ADVANCED: lambda d, _board, _run: f"{d.get('branch')} is at {str(d.get('to', ''))[:12]}",
     E.MIRROR_HELD: lambda d, _board, _run: f"{d.get('branch')} was left alone: {_first(d.get('why'))}",
+    E.SNAPSHOT: lambda d, _board, _run: _orphan(d),
+    E.VIEW_EDITED: lambda d, _board, _run: f"another program edited {d.get('path')}; kept: {d.get('kept')}",
     E.HANDLED: _handled,
     E.PROBLEM: lambda d, _board, _run: f"problem: {_first(d.get('message') or d.get('what') or d)}",
 }

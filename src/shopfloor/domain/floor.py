@@ -139,6 +139,7 @@ class Floor:
     @property
     def finished(self) -> bool:
         """True when nothing more will happen in this run without a person."""
+        # What is cheap to know comes first: the last line may have to look at every open order.
         if self.live or self._under_way or self._book or self._doomed or self.timers.next() is not None:
             return False
         return all(self._waits(order) for order in self._open)
@@ -163,7 +164,7 @@ class Floor:
     def _settle_decision(self, order: str, fact: str) -> None:
         """Whatever was decided for an order is done once its fact is there."""
         kind = self._under_way.get(order)
-        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or (kind and kind is _ENDS.get(fact)):
+        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or kind is _ENDS.get(fact):
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)

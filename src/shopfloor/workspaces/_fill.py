@@ -90,8 +90,6 @@ def _tracked(slot: Slot) -> list[str]:
 
 def _switch(slot: Slot) -> None:
     git, lease = slot.git, slot.lease
-    if lease.sparse:
-        remove(slot.git_dir / "index")
     where = ("--no-track", "-b", lease.branch, lease.base) if lease.branch else ("--detach", lease.base)
     try:
         git.call("checkout", "-q", "-f", *where)

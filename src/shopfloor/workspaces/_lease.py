@@ -38,7 +38,7 @@ class Lease(msgspec.Struct, kw_only=True):
     heads: tuple[str, ...] = ()
     """where its HEAD may stand if nobody has worked in it since it was snapshotted"""
     sparse: bool = False
-    """its index hides files: the next checkout starts without it"""
+    """its index hides files, so what git says about it means little"""
     ready_ns: int = 0
     """file system time when it was handed out; what changed before was made by setup (0: there was none)"""
     caches: dict[str, str] = msgspec.field(default_factory=dict)

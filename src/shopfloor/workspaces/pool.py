@@ -161,14 +161,14 @@ class Pool:
         if not lease.git_dir:
             lease.git_dir = str(self.backend.create(self.shelf.path(lease.slot), lease.base))
             self.shelf.write(lease)
-        seen = self._keep_late_work(before) if before.purpose == "attempt" else None
+        seen = self._keep_late_work(before)
         lease.caches = before.caches
         lease.caches = fill(self._slot(lease), self.backend, self.caches, seen)
 
     def _keep_late_work(self, before: Lease) -> State | None:
         """Whoever worked in the slot after it was given back must not lose that. The state, if nobody did."""
         slot = self._slot(before)
-        if before.sparse or not before.key:
+        if before.purpose == "check" or before.sparse or not (before.key and self.shelf.is_there(before.slot)):
             return None
         self.backend.repair(slot)
         state = look(slot.git)
@@ -284,8 +284,12 @@ class Pool:
             free = [lease for lease in self.shelf.all() if lease.state == "free"]
             for prefix in PREFIX.values():
                 for lease in [lease for lease in free if lease.slot.startswith(prefix)][keep_free:]:
-                    self.backend.remove(self.shelf.path(lease.slot), lease.git_dir)
-                    self.shelf.forget(lease.slot)
+                    try:
+                        self._keep_late_work(lease)
+                    except (GitError, OSError) as error:
+                        self._retire(lease, str(error))
+                        continue
+                    self._drop(lease)
                     gone.append(self.shelf.path(lease.slot))
         return gone
 

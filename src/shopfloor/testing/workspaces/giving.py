@@ -114,10 +114,12 @@ async def checks_see_nothing_of_agents(bench: Bench) -> None:
 async def checks_see_nothing_of_each_other(bench: Bench) -> None:
     first = await bench.pool.acquire(bench.check())
     write(Path(first.path), {"build/leftover": "x", "untracked": "x", "README.md": "changed"})
+    (Path(first.path) / "hollow/folder").mkdir(parents=True)
     await bench.pool.release(first)
     second = Path((await bench.pool.acquire(bench.check())).path)
     git = Git(second, base_env=bench.repository.env)
     assert git.text("status", "--porcelain", "--ignored") == ""
+    assert not (second / "hollow").exists()
 
 
 async def setup_prepares_it(bench: Bench) -> None:

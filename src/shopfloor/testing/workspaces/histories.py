@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shopfloor.git import Git
 from shopfloor.testing.repository import write
 from shopfloor.testing.workspaces.bench import Bench, Case, is_clean, saved
@@ -94,6 +96,23 @@ async def a_merge_under_way_does_not_matter(bench: Bench) -> None:
     assert (await bench.pool.acquire(bench.claim())).path
 
 
+async def a_rebase_under_way_does_not_matter(bench: Bench) -> None:
+    workspace, root, git = await bench.workspace()
+    for branch, text in (("one", "1\n"), ("two", "2\n")):
+        git.call("checkout", "-q", "-b", branch, workspace.commit)
+        write(root, {"README.md": text})
+        git.call("commit", "-q", "-a", "-m", branch)
+    assert git.call("rebase", "-q", "one", ok=(0, 1)).code == 1
+    (Path(git.text("rev-parse", "--absolute-git-dir")) / "index.lock").touch()  # as a killed git leaves it
+    snapshot = await bench.keep(workspace)
+    saved(bench, snapshot, workspace)
+    assert b"<<<<<<<" in bench.repository.show(snapshot.commit, "README.md")
+    await bench.pool.release(workspace)
+    _, _, again = await bench.workspace()
+    assert again.under_way() == ""
+    again.call("add", "-A")
+
+
 async def a_repository_inside_is_kept_aside(bench: Bench) -> None:
     workspace, root, _ = await bench.workspace(**{"new": "x", "inner/code.py": "1\n"})
     inner = Git(root / "inner", base_env=bench.repository.env)
@@ -161,6 +180,7 @@ CASES: tuple[Case, ...] = (
     commits_that_were_left_stay_reachable,
     rewritten_history_is_kept_and_based_again,
     a_merge_under_way_does_not_matter,
+    a_rebase_under_way_does_not_matter,
     a_repository_inside_is_kept_aside,
     a_repository_inside_that_was_committed_is_taken_out,
     its_own_repository_in_the_root_is_kept_aside,
