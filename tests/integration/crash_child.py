@@ -1,7 +1,7 @@
 """Run one order's life and die by SIGKILL at one durable step: started by test_crash.py, never imported by it.
 
 A durable step is an append to the log, or a git command that moves a ref, an index or a worktree. Each counts twice:
-before and after. ``crash_child.py REPO KILL_AT STEPS_FILE``; with KILL_AT 0 nothing is killed. Every step's name goes to
+before and after. ``crash_child.py REPO KILL_AT STEPS_FILE``; with KILL_AT 0 nothing is killed. Each step's name goes to
 the file, and every event that was acknowledged to ``STEPS_FILE.acknowledged``.
 """
 

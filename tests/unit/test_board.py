@@ -257,3 +257,12 @@ def test_creation_names_only_what_differs_from_the_default() -> None:
 @given(st.integers(0, 4_000_000_000_000))
 def test_times_survive_the_log_to_the_millisecond(ms: int) -> None:
     assert read_time(stamp_time(ms / 1000)) == ms / 1000
+
+
+def test_a_strangers_order_is_known_but_joins_no_run() -> None:
+    desk = begun(order("a"))
+    wish = order("b", needs=["b"])
+    line = Event("e", E.CREATED, "2026-01-01T00:00:00.000Z", "somebody", RUN, creation(wish))
+    desk.board.apply(line)
+    assert desk.board.records[wish.id].order.run == ""
+    assert wish.id not in desk.board.runs[RUN].orders

@@ -179,6 +179,33 @@ def test_an_order_that_is_named_before_it_exists_is_waited_for_once_it_does() ->
     assert started(desk) == ["wo-a"]
 
 
+def test_what_nobody_ever_created_is_not_waited_for() -> None:
+    assert started(begun(order("b", needs=["nobody"]))) == ["wo-b"]
+
+
+def test_what_was_delivered_before_is_not_waited_for() -> None:
+    desk = begun()
+    desk.take(desk.log.create(order("x", run="")))
+    desk.settle("x")
+    desk.take(desk.log.create(order("b", needs=["x"])))
+    assert started(desk) == ["wo-b"]
+
+
+def test_urgent_orders_start_first_then_those_created_first() -> None:
+    desk = begun(order("c"), order("b"), order("z", priority=0), order("a"))
+    assert started(desk) == ["wo-z", "wo-c", "wo-b", "wo-a"]
+
+
+def test_a_check_that_was_begun_anew_is_no_book_entry() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a")
+    desk.check("a", "FAIL")
+    desk.write(E.VERIFY_STARTED, "a", generation=1)
+    assert decided(desk, Capacity()) == []
+    assert decided(desk) == [Verify("wo-a")]
+
+
 def test_orders_of_another_run_release_and_doom_too() -> None:
     desk = begun()
     for name in ("x", "y"):

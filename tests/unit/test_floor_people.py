@@ -62,6 +62,17 @@ def test_a_stop_during_a_landing_leaves_the_outcome_to_the_landing() -> None:
     assert outcomes == [State.DONE, State.CANCELLED]
 
 
+def test_a_stop_during_a_back_off_is_not_overtaken_by_its_timer() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a", outcome="error", transient=True)
+    desk.write(E.RETRIED, "a", kind="transient", delay_s=60.0)
+    stop(desk, "a")
+    assert [type(d) for d in decided(desk)] == [Settle]
+    desk.log.pass_time(61.0)
+    assert decided(desk) == []
+
+
 def test_a_stop_of_an_order_that_waits_for_another_one() -> None:
     desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "review"})
     desk.verified("a")

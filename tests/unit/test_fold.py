@@ -56,16 +56,19 @@ def test_an_attempt_is_recorded() -> None:
     desk.write(E.AGENT_USAGE, "a", cost_usd=1.5, tokens_in=10, tokens_out=4, steps=2, session="s")
     desk.write(E.AGENT_IDLE, "a")
     assert record_of(desk).attempts[0].idle_since == START_S
+    desk.write(E.AGENT_WORKING, "a")
+    assert record_of(desk).attempts[0].idle_since is None
+    desk.write(E.AGENT_IDLE, "a")
     desk.write(E.AGENT_ASKED, "a", question="which?")
     assert (record_of(desk).state, record_of(desk).question) == (State.ASKING, "which?")
     desk.write(E.AGENT_WORKING, "a")
     assert (record_of(desk).state, record_of(desk).question) == (State.RUNNING, "")
     desk.log.pass_time(5.0)
-    desk.end("a", message="done", exit_code=-9, files=["f", 3], notes=["n"], cost_usd=None, tokens_in=0)
+    desk.end("a", base="b1", message="done", exit_code=-9, files=["f", 3], notes=["n"], cost_usd=None, tokens_in=0)
     assert record_of(desk).attempt == Attempt(
         id="wo-a.a1", generation=1, agent="a", claimed_at=START_S, started_at=START_S, ended_at=START_S + 5.0,
         handle={"pid": 7},
-        workspace="/w", branch="shopfloor/a", base="b0", session="s", outcome="completed", message="done", exit_code=-9,
+        workspace="/w", branch="shopfloor/a", base="b1", session="s", outcome="completed", message="done", exit_code=-9,
         commit="c-a-1", tree="t", files=("f",), notes=("n",), cost_usd=1.5, tokens_in=10, tokens_out=4, steps=2,
     )  # fmt: skip
     assert record_of(desk).cost_usd == 1.5
@@ -97,6 +100,31 @@ def test_what_comes_after_the_end_of_an_attempt_does_not_bring_it_back() -> None
     for kind in (E.WORKSPACE, E.AGENT_STARTED, E.AGENT_IDLE, E.AGENT_WORKING, E.AGENT_ASKED, E.AGENT_STOPPED):
         desk.write(kind, "a", generation=1, question="?")
         assert state_of(desk.board) == before
+
+
+def test_a_question_that_its_agent_did_not_live_to_hear_answered_is_gone() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.write(E.AGENT_ASKED, "a", question="which?")
+    desk.end("a", outcome="timeout", base="")
+    r = record_of(desk)
+    assert (r.state, r.question, r.attempts[0].base) == (State.RUNNING, "", "b0")
+
+
+def test_nothing_is_checked_while_its_agent_lives() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.check("a")
+    assert (record_of(desk).state, record_of(desk).verdict) == (State.RUNNING, "")
+
+
+def test_checks_are_counted() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a")
+    for number in (1, 2):
+        desk.check("a", "UNSURE")
+        assert record_of(desk).verifications == number
 
 
 def test_a_claim_over_a_live_attempt_closes_it() -> None:

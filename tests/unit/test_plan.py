@@ -11,7 +11,7 @@ from shopfloor.domain.graph import overlap
 from shopfloor.domain.paths import folders_above, plain_path
 from shopfloor.domain.plan import AGEING_S, Key, Plan, ageing_key
 
-PATHS = ["src", "src/a.py", "src/b.py", "src/sub", "src/sub/c.py", "docs", "docs/x.md", ".", "README.md"]
+PATHS = ["src", "src/a.py", "src/sub/c.py", "docs", "."]
 
 
 def key(n: int, priority: int = 0, created_at: float = 0.0) -> Key:
@@ -208,6 +208,32 @@ def test_orders_below_a_freed_folder_start_side_by_side() -> None:
         assert plan.held_by("o3") is not None
         plan.drop(name)
     assert drain(plan) == ["o3"]
+
+
+def test_orders_of_one_folder_take_turns_when_what_lies_in_it_is_done() -> None:
+    plan = plan_of(["src/a"], ["src"], ["src"], ["src"])
+    for n in range(4):
+        assert drain(plan) == [f"o{n}"]
+        plan.drop(f"o{n}")
+
+
+def test_what_was_popped_is_not_ready_again_because_a_need_came_and_went() -> None:
+    plan = Plan()
+    plan.add("a", key(0), ("need",), ())
+    plan.deliver("need")
+    assert drain(plan) == ["a"]
+    plan.withdraw("need")
+    plan.deliver("need")
+    assert drain(plan) == []
+
+
+def test_files_that_somebody_else_took_meanwhile_stay_theirs() -> None:
+    plan = plan_of(["src"], ["src/a"])
+    assert drain(plan) == ["o0"]
+    plan.hold("o1")
+    assert plan.held_by("o1") == "o0"
+    plan.free("o1")
+    assert plan.held_by("o1") == "o0"
 
 
 def test_an_order_that_names_a_folder_and_what_lies_in_it_does_not_bar_itself() -> None:

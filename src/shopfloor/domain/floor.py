@@ -204,8 +204,7 @@ class Floor:
             self._book.append(order)
             return
         for need in self.plan.waits_for(order):
-            cause = self.board.records.get(need)
-            if cause is not None and cause.state in _ENDED:
+            if self.board.records[need].state in _ENDED:
                 self._doomed.append((order, need))
         if self._sleeps(record, now):
             self.plan.unqueue(order)
@@ -273,14 +272,13 @@ class Floor:
 
     def _unanswered(self, record: Record) -> bool:
         """Its agent ended with a question; the answer starts it anew, so its files are free until then."""
-        return record.state is State.ASKING and not record.live and not record.stopping
+        return record.state is State.ASKING and not record.live
 
     # -- inside: decisions ------------------------------------------------------------------------------------------
 
     def _may_decide(self, record: Record) -> bool:
-        kind = self._under_way.get(record.order.id)
         # A check takes long and changes nothing: a person's stop does not wait for it.
-        return kind is None or (kind is Verify and record.stopping)
+        return self._under_way.get(record.order.id) in (None, Verify)
 
     def _bookkeeping(self, run: Run) -> list[Decision]:
         found: list[Decision] = []

@@ -51,6 +51,8 @@ def _created(event: Event) -> Record | None:
     data = event.data
     extra = data.get("shopfloor")
     extra = extra if isinstance(extra, dict) else {}
+    # Only a controller puts orders into a run: a stranger's line could otherwise make its plan impossible.
+    run = event.correlation_id if event.sf is not None and event.sf.controller > 0 else None
     try:
         order = msgspec.convert(
             {
@@ -63,7 +65,7 @@ def _created(event: Event) -> Record | None:
                 "issue_type": data.get("issue_type") or data.get("type") or "task",
                 "created_by": data.get("created_by") or event.actor,
                 "created_at": read_time(event.timestamp),
-                "run": event.correlation_id or "",
+                "run": run or "",
             },
             Order,
         )
@@ -186,9 +188,8 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a.base = values.text(d, "base") or a.base
     a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
     a.transient = d.get("transient") is True
-    if r.state is not State.ASKING or a.outcome != "completed":
-        r.state, r.question = State.RUNNING, ""  # an agent that asked and ended well waits for its answer
-    r.verdict, r.verifications = "", 0
+    if a.outcome != "completed":
+        r.state, r.question = State.RUNNING, ""  # only an agent that asked and ended well waits for its answer
     return True
 
 

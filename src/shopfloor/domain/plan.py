@@ -89,7 +89,7 @@ class Plan:
             needs = self._needs.get(follower, ())
             if order in needs:
                 self._needs[follower].discard(order)
-                if not needs and follower not in self._parked:
+                if follower not in self._parked:
                     self.queue(follower)
 
     def withdraw(self, order: str) -> None:

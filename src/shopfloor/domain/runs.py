@@ -136,6 +136,10 @@ def follow(run: Run, event: Event, *, changed: bool) -> None:
     elif event.event_type in _ENDS and key in _ENDS[event.event_type](run):
         _end(run, _ENDS[event.event_type](run), key, at)
         run.check_s += values.amount(event.data, "duration_s") or 0.0
+    elif event.event_type in (E.SETTLED, E.RETRIED):
+        # A verification that was stopped has no verdict: it ended with what was decided about its order.
+        for left in [k for k in run.checks_at_work if k.startswith(f"{event.order_id}:")]:
+            _end(run, run.checks_at_work, left, at)
 
 
 def _end_session(run: Run) -> None:
