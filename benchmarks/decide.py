@@ -11,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+import msgspec
+
 from benchmarks.figures import Figure
 from shopfloor.domain.board import creation
 from shopfloor.domain.events import E, Event, Stamp, stamp_time
@@ -47,9 +49,10 @@ class _Log:
 def shapes() -> dict[str, list[Order]]:
     """100,000 orders: independent; all on one file; all but one behind that one."""
 
-    def order(number: int, **fields: tuple[str, ...]) -> Order:
+    def order(number: int, *, files: tuple[str, ...] = (), depends_on: tuple[str, ...] = ()) -> Order:
         name = f"o{number}"
-        return Order(id=f"wo-{name}", name=name, title=name, run=RUN, created_at=START_S, **fields)
+        made = Order(id=f"wo-{name}", name=name, title=name, run=RUN, created_at=START_S)
+        return msgspec.structs.replace(made, files=files, depends_on=depends_on)
 
     return {
         "independent": [order(n, files=(f"src/part{n}.py",)) for n in range(OPEN)],

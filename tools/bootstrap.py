@@ -40,9 +40,7 @@ def bring_up_to_date(folder: Path) -> None:
         built.write_text(wanted)
     pip(folder, "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT))
     if pip(folder, "check", required=False):
-        print(
-            "requirements.lock does not satisfy pyproject.toml (see above); type: make lock", file=sys.stderr
-        )
+        print("requirements.lock does not satisfy pyproject.toml (see above); type: make lock", file=sys.stderr)
     ready.touch()
 
 
@@ -72,14 +70,10 @@ def require_git() -> None:
     try:
         said = subprocess.run(["git", "--version"], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        sys.exit(
-            "git was not found; type: apt install git (macOS: brew install git). 2.38 or newer is needed."
-        )
+        sys.exit("git was not found; type: apt install git (macOS: brew install git). 2.38 or newer is needed.")
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None or tuple(map(int, found.groups())) < OLDEST_GIT:
-        sys.exit(
-            f"git >= 2.38 is needed for merge-tree --write-tree, found {said.strip()!r}. Install a newer git."
-        )
+        sys.exit(f"git >= 2.38 is needed for merge-tree --write-tree, found {said.strip()!r}. Install a newer git.")
 
 
 def require_ensurepip() -> None:

@@ -10,9 +10,7 @@ import pytest
 from .source import REPOSITORY, refuse
 
 # Where checkouts and homes usually stand, and not in the middle of a longer path or an address.
-MACHINE_PATH = re.compile(
-    r"(?<![\w.~$*)}\]>-])/(?:work|farm|root|(?:home|Users)/[A-Za-z_][\w.-]*)(?:/|(?![\w.-]))"
-)
+MACHINE_PATH = re.compile(r"(?<![\w.~$*)}\]>-])/(?:work|farm|root|(?:home|Users)/[A-Za-z_][\w.-]*)(?:/|(?![\w.-]))")
 LOCK_FILE = re.compile(r"(?:.*\.lock|.*requirements[^/]*\.txt|package-lock\.json|npm-shrinkwrap\.json)")
 HOST = re.compile(r"https?://|--(?:extra-)?index-url|--find-links|--trusted-host")
 
@@ -40,9 +38,7 @@ def machine_paths(files: Iterator[tuple[str, list[str]]]) -> Iterator[str]:
     for name, lines in files:
         for number, line in enumerate(lines, 1):
             if found := MACHINE_PATH.search(line):
-                what = (
-                    f"{found[0]!r} exists on one machine only; write a relative path, ~ or a temporary folder"
-                )
+                what = f"{found[0]!r} exists on one machine only; write a relative path, ~ or a temporary folder"
                 yield f"{name}:{number}: {what}"
 
 
@@ -52,9 +48,7 @@ def hosts_in_locks(files: Iterator[tuple[str, list[str]]]) -> Iterator[str]:
             continue
         for number, line in enumerate(lines, 1):
             if found := HOST.search(line):
-                what = (
-                    f"{found[0]!r}: a lock that names a host works only where that host does; type: make lock"
-                )
+                what = f"{found[0]!r}: a lock that names a host works only where that host does; type: make lock"
                 yield f"{name}:{number}: {what}"
 
 
@@ -66,9 +60,7 @@ def test_no_host_in_a_lock_file(need: Callable[[str, str], str]) -> None:
     refuse(hosts_in_locks(text_files(REPOSITORY, need)))
 
 
-def test_a_new_file_is_searched_and_an_ignored_one_is_not(
-    need: Callable[[str, str], str], tmp_path: Path
-) -> None:
+def test_a_new_file_is_searched_and_an_ignored_one_is_not(need: Callable[[str, str], str], tmp_path: Path) -> None:
     subprocess.run([need("git", "apt install git"), "init", "-q", str(tmp_path)], check=True)
     path = str(Path("/", "home", "ada", "x"))
     for name, text in {".gitignore": "made.txt\n", "made.txt": path, "notes.md": f"ok\nsee {path}"}.items():
@@ -79,9 +71,7 @@ def test_a_new_file_is_searched_and_an_ignored_one_is_not(
     assert "/ada" in violation
 
 
-@pytest.mark.parametrize(
-    "parts", [["", "root", ".cache"], ["", "work"], ["'", "farm", "x"], ["", "Users", "ada"]]
-)
+@pytest.mark.parametrize("parts", [["", "root", ".cache"], ["", "work"], ["'", "farm", "x"], ["", "Users", "ada"]])
 def test_a_machine_path_is_found(parts: list[str]) -> None:
     (violation,) = machine_paths(iter([("a.md", ["/".join(parts)])]))
     assert violation.startswith("a.md:1: ")

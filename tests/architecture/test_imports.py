@@ -87,11 +87,7 @@ ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 PROCESS_MODULES = {"subprocess", "multiprocessing", "pty"}
 OS_PROCESSES = {
     *("system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
-    *(
-        f"{verb}{how}"
-        for verb in ("exec", "spawn")
-        for how in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")
-    ),
+    *(f"{verb}{how}" for verb in ("exec", "spawn") for how in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
 }
 OTHER_PROCESSES = {
     *("create_subprocess_exec", "create_subprocess_shell", "subprocess_exec", "subprocess_shell"),
@@ -104,9 +100,7 @@ Rule = Callable[[Source], Iterator[str]]
 def direction(source: Source) -> Iterator[str]:
     for module in source:
         if module.unit not in MAY_IMPORT:
-            why = (
-                f"{module.unit!r} has no place in the drawing; move it, or add it to MAY_IMPORT in {__file__}"
-            )
+            why = f"{module.unit!r} has no place in the drawing; move it, or add it to MAY_IMPORT in {__file__}"
             yield module.violation(1, why)
             continue
         allowed = MAY_IMPORT[module.unit] | {module.unit, "_version"}
@@ -143,9 +137,7 @@ def domain_is_pure(source: Source) -> Iterator[str]:
                 yield module.violation(found.line, f"{what}: do this in a driver and pass the result in")
         for node in ast.walk(module.tree):
             if (impure := impurity(node)) is not None:
-                yield module.violation(
-                    getattr(node, "lineno", 1), f"domain uses {impure}: pass the result in"
-                )
+                yield module.violation(getattr(node, "lineno", 1), f"domain uses {impure}: pass the result in")
 
 
 def impurity(node: ast.AST) -> str | None:
@@ -155,11 +147,7 @@ def impurity(node: ast.AST) -> str | None:
         case ast.Call(func=ast.Name(id=name)) if name in IMPURE_BUILTINS:
             return f"{name}()"
         case ast.Attribute(attr=clock, value=owner) if clock in CLOCKS:
-            return (
-                f"the clock ({dotted(node)})"
-                if dotted(owner).split(".")[-1] in {"datetime", "date"}
-                else None
-            )
+            return f"the clock ({dotted(node)})" if dotted(owner).split(".")[-1] in {"datetime", "date"} else None
         case _:
             return None
 
@@ -177,20 +165,14 @@ def environment_has_one_reader(source: Source) -> Iterator[str]:
         lines = [item.line for item in imports if item.target == "os" and item.what in ENVIRONMENT]
         lines += [node.lineno for node in attributes(module) if of_os(node, ENVIRONMENT)]
         for line in lines:
-            yield module.violation(
-                line, "reads the environment; only config.py does: take the value from there"
-            )
+            yield module.violation(line, "reads the environment; only config.py does: take the value from there")
 
 
 def processes_have_one_door(source: Source) -> Iterator[str]:
     for module in source:
         if module.unit in {"spawn", "guard"} or is_agent(module):
             continue
-        found = [
-            (item.line, f"{item.target} {item.what}")
-            for item in source.imports(module)
-            if starts_process(item)
-        ]
+        found = [(item.line, f"{item.target} {item.what}") for item in source.imports(module) if starts_process(item)]
         found += [
             (node.lineno, dotted(node) or node.attr)
             for node in attributes(module)
@@ -253,9 +235,7 @@ def no_cycles(source: Source) -> Iterator[str]:
     except CycleError as error:
         knot: list[str] = error.args[1]
         path = " <- ".join(knot)
-        yield source.modules[knot[0]].violation(
-            1, f"import cycle: {path}; move what both need into a third module"
-        )
+        yield source.modules[knot[0]].violation(1, f"import cycle: {path}; move what both need into a third module")
 
 
 def imports_are_plain(source: Source) -> Iterator[str]:
@@ -263,9 +243,7 @@ def imports_are_plain(source: Source) -> Iterator[str]:
         hidden = [node.lineno for node in attributes(module) if node.attr == "TYPE_CHECKING"]
         for item in source.imports(module):
             if item.what == "*":
-                yield module.violation(
-                    item.line, f"imports * from {item.target}; nobody can see what: name it"
-                )
+                yield module.violation(item.line, f"imports * from {item.target}; nobody can see what: name it")
             if item.what == "TYPE_CHECKING":
                 hidden.append(item.line)
         for line in hidden:

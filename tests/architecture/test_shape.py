@@ -39,9 +39,7 @@ def functions_are_short(source: Source) -> Iterator[str]:
 
 def broad_handlers_are_few(source: Source) -> Iterator[str]:
     broad = [
-        module.violation(
-            node.lineno, f"broad handler, more than {BROAD_HANDLERS} in all: name the errors meant"
-        )
+        module.violation(node.lineno, f"broad handler, more than {BROAD_HANDLERS} in all: name the errors meant")
         for module in source
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ExceptHandler | ast.Call) and catches_all(node)
@@ -72,9 +70,7 @@ def importing_does_nothing(source: Source) -> Iterator[str]:
         return
     for found in source.imports(root):
         if not found.lazy and found.target not in PLAIN_IMPORTS:
-            yield root.violation(
-                found.line, f"imports {found.target} at once; load it in __getattr__ by its name"
-            )
+            yield root.violation(found.line, f"imports {found.target} at once; load it in __getattr__ by its name")
     for statement in root.tree.body:
         match statement:
             case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.Expr(value=ast.Constant()):
@@ -97,9 +93,7 @@ def test_the_package_keeps(rule: Rule) -> None:
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
-    show = (
-        f"import sys; before = set(sys.modules); import {PACKAGE}; print(*sorted(set(sys.modules) - before))"
-    )
+    show = f"import sys; before = set(sys.modules); import {PACKAGE}; print(*sorted(set(sys.modules) - before))"
     command = [sys.executable, "-I", "-c", show]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     ours = {name for name in loaded if name.startswith(f"{PACKAGE}.")}

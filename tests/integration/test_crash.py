@@ -165,9 +165,7 @@ async def finish(repo: Path) -> tuple[Board, str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_kill_at_every_durable_step(
-    shard: int, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_kill_at_every_durable_step(shard: int, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     template = make_repo(tmp_path / "template")
     whole = tmp_path / "whole"
     shutil.copytree(template, whole)

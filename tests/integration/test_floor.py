@@ -374,4 +374,3 @@ async def test_stop_keeps_what_runs_and_resume_goes_on(lab: Lab) -> None:
         await asyncio.wait_for(resumed, 30)
     first = [e.data["work_order_id"] for e in lab.seen(E.ASSIGNED)]
     assert first.count(row(report, "done").order) == 1, "finished work was run again"
-

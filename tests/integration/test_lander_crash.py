@@ -56,7 +56,7 @@ class Cut:
 
     def is_at(self, commit: str) -> None:
         assert self.git.rev_parse("HEAD") == commit
-        assert self.git.text("status", "--porcelain", "-uno") == ""
+        assert self.git.text("status", "--porcelain") == "?? untracked.txt"
         assert self.git.text("fsck", "--no-dangling") == ""
 
 
@@ -108,6 +108,7 @@ async def test_what_a_person_changed_meanwhile_is_theirs(tmp_path: Path) -> None
     cut.lock()
     half(cut, "b.txt")
     half(cut, "c gone")
+    half(cut, "added half")
     write(cut.root, {"a.txt": "a person's words"})
     moved, why = await cut.mirror()
     assert not moved
@@ -115,6 +116,7 @@ async def test_what_a_person_changed_meanwhile_is_theirs(tmp_path: Path) -> None
     assert (cut.root / "a.txt").read_text() == "a person's words"
     assert (cut.root / "b.txt").read_text() == "old b\n", "the half that was done was not undone"
     assert (cut.root / "gone/c.txt").read_text() == "c\n"
+    assert not (cut.root / "added").exists()
     assert cut.git.rev_parse("HEAD") == cut.old
 
 

@@ -93,6 +93,7 @@ async def test_what_cannot_be_kept_retires_the_slot(kind: Kind, repository: Repo
         assert set(snapshot.files) == {"new.txt", "more.txt"}
         assert any("git~1/config" in note for note in snapshot.notes)
         await pool.release(workspace)
+        assert pool.free_slots() == []
         other = await pool.acquire(claim(repository, 2))
         assert other.path != workspace.path
         assert Path(workspace.path, "git~1/config").read_text() == "precious"
@@ -142,8 +143,16 @@ async def test_misleading_configuration_misleads_nobody(repository: Repository, 
         workspace = await pool.acquire(claim(repository))
         git = agent(repository, workspace)
         hook = tmp_path / "hooks/post-checkout"
-        write(tmp_path, {"hooks/post-checkout": f"#!/bin/sh\ntouch {tmp_path}/ran\n", "monitor": "#!/bin/sh\nexit 1\n"})
-        hook.chmod(0o755)
+        write(
+            tmp_path,
+            {"hooks/post-checkout": f"#!/bin/sh\ntouch {tmp_path}/ran\n", "monitor": "#!/bin/sh\necho token\n"},
+        )
+        for program in (hook, tmp_path / "monitor"):
+            program.chmod(0o755)
+        # It says that nothing has changed, and git believes that of every file it has once looked at.
+        lying = ("-c", f"core.fsmonitor={tmp_path / 'monitor'}", "-c", "core.fsmonitorHookVersion=1")
+        git.call(*lying, "update-index", "--fsmonitor")
+        git.call(*lying, "status")
         for name, value in (
             ("core.hooksPath", str(tmp_path / "hooks")), ("core.fsmonitor", str(tmp_path / "monitor")),
             ("core.ignoreStat", "true"), ("status.showUntrackedFiles", "no"), ("core.safecrlf", "true"),

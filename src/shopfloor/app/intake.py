@@ -137,4 +137,3 @@ def plan_view(orders: Sequence[Order], settings: Settings, refused: Sequence[Sho
         depends_on={o.name: [names[i] for i in o.depends_on] for o in orders},
         problems=[f"{p.message} ({p.hint})" if p.hint else p.message for p in refused],
     )
-

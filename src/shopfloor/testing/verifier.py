@@ -163,6 +163,7 @@ async def what_was_red_before_is_not_required(bench: Bench) -> None:
     verdict = await bench.check(project("exit 1", passed_on_base=False), "true")
     assert verdict.decision is Decision.PASS
     assert [r.required for r in verdict.results] == [False, True]
+    assert verdict.results[0].base_passed is None
 
 
 async def without_a_base_nothing_is_run_again(bench: Bench) -> None:

@@ -108,7 +108,8 @@ async def a_rebase_under_way_does_not_matter(bench: Bench) -> None:
     saved(bench, snapshot, workspace)
     assert b"<<<<<<<" in bench.repository.show(snapshot.commit, "README.md")
     await bench.pool.release(workspace)
-    _, _, again = await bench.workspace()
+    _, same, again = await bench.workspace()
+    assert same == root, "what it left made the slot unusable"
     assert again.under_way() == ""
     again.call("add", "-A")
 
