@@ -152,9 +152,10 @@ async def test_misleading_configuration_misleads_nobody(repository: Repository, 
         # It says that nothing has changed, and git believes that of every file it has once looked at.
         lying = ("-c", f"core.fsmonitor={tmp_path / 'monitor'}", "-c", "core.fsmonitorHookVersion=1")
         git.call(*lying, "update-index", "--fsmonitor")
-        git.call(*lying, "status")
+        git.call(*lying, "update-index", "--refresh")
         for name, value in (
             ("core.hooksPath", str(tmp_path / "hooks")), ("core.fsmonitor", str(tmp_path / "monitor")),
+            ("core.fsmonitorHookVersion", "1"),
             ("core.ignoreStat", "true"), ("status.showUntrackedFiles", "no"), ("core.safecrlf", "true"),
             ("core.autocrlf", "input"), ("gc.auto", "1"), ("commit.gpgSign", "true"), ("core.bare", "true"),
         ):  # fmt: skip

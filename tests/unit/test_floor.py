@@ -189,6 +189,21 @@ def test_what_was_delivered_before_is_not_waited_for() -> None:
     desk.settle("x")
     desk.take(desk.log.create(order("b", needs=["x"])))
     assert started(desk) == ["wo-b"]
+    desk.floor.open(RUN, desk.log.now)
+    desk.take(desk.log.create(order("c", needs=["x"])))
+    assert started(desk) == ["wo-b", "wo-c"]
+
+
+def test_a_run_is_not_over_while_a_check_is_still_to_be_made() -> None:
+    desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "off"})
+    desk.verified("a")
+    desk.claim("b")
+    desk.write(E.RETRIED, "a", kind="manual")
+    desk.settle("a", "failed")
+    desk.end("b")
+    assert decided(desk, Capacity()) == []
+    assert not is_over(desk)
+    assert decided(desk) == [Verify("wo-b")]
 
 
 def test_urgent_orders_start_first_then_those_created_first() -> None:
@@ -238,6 +253,8 @@ def test_a_spent_budget_stops_what_runs_and_starts_nothing() -> None:
     assert is_spent(desk)
     text = "the budget of 0.3 USD is spent (0.3 USD)"
     assert decided(desk) == [Stop("wo-a", Reason.BUDGET), Settle("wo-b", State.FAILED, Reason.BUDGET, text)]
+    desk.write(E.AGENT_USAGE, "a", steps=1)
+    desk.write(E.HANDLED, "b", verb="stop", result="ok")
     assert decided(desk) == []
     desk.end("a", outcome="budget", commit="")
     assert decided(desk) == [Settle("wo-a", State.FAILED, Reason.BUDGET, "")]
@@ -275,9 +292,13 @@ def test_a_back_off_is_waited_for_on_the_awake_clock() -> None:
     assert desk.floor.situation(desk.board.records["wo-a"]) == (State.WAITING, "waits before it is tried again")
     desk.log.pass_time(delay - 1.0)
     assert decided(desk) == []
-    desk.log.pass_time(1.001)
-    assert decided(desk) == [Start("wo-a", 2)]
+    due = desk.floor.next_timer()
+    assert due is not None
+    desk.log.awake = due
+    assert decided(desk, Capacity()) == []
+    desk.write(E.AGENT_USAGE, "a", steps=1)
     assert desk.floor.next_timer() is None
+    assert decided(desk) == [Start("wo-a", 2)]
 
 
 @pytest.mark.parametrize("jump", [HOURS_6, -HOURS_6])
@@ -303,10 +324,14 @@ def test_after_a_restart_at_most_the_whole_back_off_is_waited_for(jump: float, l
     assert (due or 5.0) == pytest.approx(5.0 + left * delay, abs=0.01)
 
 
-def test_a_person_does_not_wait_for_a_back_off_and_an_old_timer_wakes_nobody() -> None:
-    desk, delay = failed_once(Policy(backoff_s=60.0))
+def test_a_person_does_not_wait_for_a_back_off() -> None:
+    desk, _ = failed_once(Policy(backoff_s=60.0))
     desk.write(E.RETRIED, "a", kind="manual")
     assert decided(desk) == [Start("wo-a", 2)]
+
+
+def test_an_old_timer_wakes_nobody() -> None:
+    desk, delay = failed_once(Policy(backoff_s=60.0))
     desk.claim("a", 2)
     desk.end("a", 2, outcome="error", transient=True)
     desk.write(E.RETRIED, "a", kind="transient", delay_s=500.0)

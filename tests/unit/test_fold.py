@@ -63,6 +63,7 @@ def test_an_attempt_is_recorded() -> None:
     assert (record_of(desk).state, record_of(desk).question) == (State.ASKING, "which?")
     desk.write(E.AGENT_WORKING, "a")
     assert (record_of(desk).state, record_of(desk).question) == (State.RUNNING, "")
+    desk.write(E.AGENT_IDLE, "a")
     desk.log.pass_time(5.0)
     desk.end("a", base="b1", message="done", exit_code=-9, files=["f", 3], notes=["n"], cost_usd=None, tokens_in=0)
     assert record_of(desk).attempt == Attempt(
@@ -170,6 +171,39 @@ def test_a_verdict_that_nobody_can_read_tells_nothing() -> None:
     desk.end("a")
     desk.check("a", verdict="perhaps")
     assert (record_of(desk).state, record_of(desk).verdict) == (State.CHECKING, "UNSURE")
+
+
+def test_a_verdict_says_what_was_found_also_of_a_check_whose_start_is_not_there() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    desk.end("a")
+    desk.write(E.VERIFY_VERDICT, "a", verdict="FAIL", reasoning="exit 2")
+    r = record_of(desk)
+    assert (r.state, r.verdict, r.findings) == (State.CHECKING, "FAIL", "exit 2")
+
+
+def test_retries_are_counted_by_kind_until_a_person_steps_in() -> None:
+    desk = begun(order("a"))
+    for generation, kind in enumerate(["transient", "rework", "lost", "stopped", "lost"], start=1):
+        desk.claim("a", generation)
+        desk.end("a", generation)
+        desk.write(E.RETRIED, "a", kind=kind)
+    r = record_of(desk)
+    assert (r.failures, r.reworks, r.lost) == (1, 1, 2)
+    desk.write(E.RETRIED, "a", kind="manual")
+    assert (r.failures, r.reworks, r.lost) == (0, 0, 0)
+
+
+def test_a_refused_landing_says_why_and_a_landed_one_is_not_refused_any_more() -> None:
+    desk = begun(order("a"))
+    desk.verified("a")
+    desk.write(E.LANDING_STARTED, "a")
+    assert record_of(desk).state is State.LANDING
+    desk.write(E.LANDING_REFUSED, "a", reason="checks", message="red")
+    assert (record_of(desk).reason, record_of(desk).findings) == (Reason.CHECKS, "red")
+    desk.write(E.LANDING_LANDED, "a", commit="m")
+    desk.write(E.LANDING_REFUSED, "a", again=True)
+    assert (record_of(desk).state, record_of(desk).reason, record_of(desk).merge) == (State.LANDING, None, "m")
 
 
 def test_a_new_check_forgets_the_verdict_of_the_last() -> None:

@@ -192,6 +192,32 @@ def test_a_run_that_ends_while_something_is_at_work_is_busy_no_longer() -> None:
     assert run_of(desk).busy_s == 3.0
 
 
+def test_a_check_that_is_cut_off_was_work_until_then() -> None:
+    for last, cut in ((E.RUN_FINISHED, 3.0), (E.RUN_STARTED, 0.0)):
+        desk = begun(order("a"))
+        desk.claim("a")
+        desk.end("a")
+        desk.write(E.VERIFY_STARTED, "a", generation=1)
+        desk.log.pass_time(3.0)
+        desk.write(last, run_id=RUN)
+        assert not run_of(desk).busy
+        assert run_of(desk).busy_s == cut  # a session that was killed is known up to its last line
+
+
+@pytest.mark.parametrize("end", [E.SETTLED, E.RETRIED])
+def test_a_check_that_is_stopped_ends_with_what_was_decided_about_its_order(end: E) -> None:
+    desk = begun(order("a"), order("b"))
+    for name in "ab":
+        desk.claim(name)
+        desk.end(name)
+        desk.write(E.VERIFY_STARTED, name, generation=1)
+    desk.log.pass_time(2.0)
+    desk.write(end, "a", outcome="cancelled", kind="manual")
+    assert run_of(desk).checks_at_work == ["wo-b:1"]
+    desk.write(end, "b", outcome="cancelled", kind="manual")
+    assert (run_of(desk).busy, run_of(desk).busy_s) == (False, 2.0)
+
+
 def test_a_check_of_the_base_is_work_too() -> None:
     desk = begun()
     desk.write(E.VERIFY_STARTED)
@@ -252,7 +278,10 @@ def test_the_target_is_where_it_was_seen() -> None:
     assert run.tip == "t1"
     desk.write(E.TARGET_MOVED, to="t2", by="unknown", passed=[])
     assert (run.tip, run.moved_by_others, run.passed_on("t2")) == ("t2", ["t2"], frozenset())
+    desk.write(E.LANDING_PLANNED, old="t2", new="t3")
     desk.write(E.TARGET_MOVED, to="t3", by="shopfloor")
+    assert run.planned == {}
+    desk.write(E.TARGET_MOVED, by="shopfloor")
     assert (run.tip, run.moved_by_others, run.land) == ("t3", ["t2"], "auto")
     desk.write(E.TARGET_MOVED, to="t4", hold=True, why="red")
     assert (run.land, run.mirror_why) == ("review", "red")
@@ -263,5 +292,7 @@ def test_the_target_is_where_it_was_seen() -> None:
     desk.write(E.MIRROR_PLANNED, to="t4")
     desk.write(E.MIRROR_ADVANCED, to="t4")
     assert (run.mirror, run.mirror_planned, run.mirror_why) == ("t4", "", "")
+    desk.write(E.MIRROR_ADVANCED)
+    assert run.mirror == "t4"
     desk.write(E.ADMISSION, limit=2)
     assert run.limit == 2
