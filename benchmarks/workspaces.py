@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -43,7 +44,7 @@ def _repository(root: Path, *, files: int = FILES) -> Git:
     for number in range(files):
         path = root / f"area{number % 10}" / f"part{number // 100}" / f"file{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"line of file {number}\n" * 20)
+        path.write_text("".join(f"{random.getrandbits(256):x}\n" for _ in range(12)))
     git = Git(root, base_env={"PATH": os.environ["PATH"], "HOME": str(root.parent)})
     git.call("init", "-q", "-b", "main")
     git.exclude(["/.worktrees/"])

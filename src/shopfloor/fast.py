@@ -34,7 +34,11 @@ def _print(text: str) -> int:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it closes
-    except (OSError, UnicodeError):
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"shopfloor: {os.strerror(problem.errno or 0).lower()}\n")
+        return 1
+    except UnicodeError:
         from shopfloor.cli.main import run
 
         return run(sys.argv[1:])

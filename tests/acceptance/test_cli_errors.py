@@ -213,14 +213,16 @@ def test_a_corrupt_line_in_the_log_is_left_out_and_told(shop: Shop) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_the_answer_is_named(shop: Shop) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_answer_is_named(shop: Shop, unbuffered: str) -> None:
     shop.configure()
     assert shop("run", shop.adds("one")).code == 0
     for words in (("status", "--all"), ("--version",)):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                [*COMMAND, *words], cwd=shop.root, env=shop.env, check=False, stdout=full, stderr=subprocess.PIPE
-            )
+                [*COMMAND, *words], cwd=shop.root, env={**shop.env, "PYTHONUNBUFFERED": unbuffered}, check=False,
+                stdout=full, stderr=subprocess.PIPE,
+            )  # fmt: skip
         assert done.returncode == 1, words
         assert b"no space left" in done.stderr.lower()
         assert b"Traceback" not in done.stderr

@@ -122,6 +122,19 @@ async def test_a_huge_file(kind: Kind, repository: Repository) -> None:
         assert repository.show(snapshot.commit, "huge.bin") == content
 
 
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"DIRC\0\0\0\2\0\0\0\1"])
+async def test_an_index_that_nobody_can_read(kind: Kind, repository: Repository, damage: bytes) -> None:
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        git = agent(repository, workspace)
+        write(Path(workspace.path), {"new.txt": "x", "README.md": "changed"})
+        Path(git.text("rev-parse", "--absolute-git-dir"), "index").write_bytes(damage)
+        snapshot = await pool.snapshot(workspace, message="m", trailers={})
+        assert set(snapshot.files) == {"new.txt", "README.md"}
+        await pool.release(workspace)
+        assert (await pool.acquire(claim(repository, 2))).path == workspace.path
+
+
 async def test_a_sparse_agent_leaves_a_whole_checkout(kind: Kind, repository: Repository) -> None:
     async with opened(kind, repository) as pool:
         workspace = await pool.acquire(claim(repository))

@@ -227,13 +227,23 @@ def test_what_was_popped_is_not_ready_again_because_a_need_came_and_went() -> No
     assert drain(plan) == []
 
 
-def test_files_that_somebody_else_took_meanwhile_stay_theirs() -> None:
-    plan = plan_of(["src"], ["src/a"])
-    assert drain(plan) == ["o0"]
+def test_who_is_barred_holds_none_of_its_files() -> None:
+    plan = plan_of(["src"], ["src/a", "docs"], ["docs"])
+    assert plan.pop() == "o0"
     plan.hold("o1")
     assert plan.held_by("o1") == "o0"
-    plan.free("o1")
-    assert plan.held_by("o1") == "o0"
+    assert plan.pop() == "o2"
+
+
+def test_a_wake_that_was_consumed_below_a_held_folder_is_not_lost() -> None:
+    plan = plan_of(["src/a"], ["src/a"], ["src/a"])
+    assert drain(plan) == ["o0"]
+    plan.add("folder", key(9, -1), (), ("src",))
+    plan.drop("o0")
+    assert drain(plan) == ["folder"]
+    plan.drop("o1")  # it had been woken, and stood in the folder's line since
+    plan.drop("folder")
+    assert drain(plan) == ["o2"]
 
 
 def test_an_order_that_names_a_folder_and_what_lies_in_it_does_not_bar_itself() -> None:

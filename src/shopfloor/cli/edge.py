@@ -147,6 +147,11 @@ def guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         silence()
         return 0
+    except OSError as problem:
+        # What was still in the buffer could not be written, e.g. to a full disk.
+        silence()
+        sys.stderr.write(_lines(_error(problem)) + "\n")
+        return 1
     return code
 
 

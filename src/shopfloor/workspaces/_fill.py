@@ -12,7 +12,7 @@ from shopfloor.git import GitError
 from shopfloor.workspaces._backend import Backend, Slot, ensure_free
 from shopfloor.workspaces._folder import bring, cache_key, oddities, remove, tidy
 from shopfloor.workspaces._keep import below
-from shopfloor.workspaces._stage import State, entries, look
+from shopfloor.workspaces._stage import State, entries, look, marks
 
 # What an interrupted command, or an agent, leaves in a checkout's own git folder.
 _LEFT_OVER = (
@@ -76,16 +76,15 @@ def _remove_seen(root: Path, seen: State, kept: Sequence[str]) -> bool:
 def _tracked(slot: Slot) -> list[str]:
     """What the checkout has to hold. Starts over where somebody hid files in its index; empties submodules."""
     git, lease = slot.git, slot.lease
-    listed = entries(git)
-    if listed.assumed or listed.skipped:
+    if marks(git):
         remove(slot.git_dir / "index")
         git.call("reset", "-q", "--hard", lease.base)
-        listed = entries(git)
-    lease.submodules = tuple(listed.submodules)
-    for path in lease.submodules:
+    paths, submodules = entries(git)
+    lease.submodules = tuple(submodules)
+    for path in submodules:
         remove(git.root / path)
         (git.root / path).mkdir(parents=True)
-    return listed.paths
+    return paths
 
 
 def _switch(slot: Slot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,9 @@ import msgspec
 from shopfloor.git import Git, GitError, is_ours, shown, split
 from shopfloor.ports import Snapshot
 from shopfloor.workspaces._backend import Backend, Moves, Slot
-from shopfloor.workspaces._folder import oddities
+from shopfloor.workspaces._folder import Oddities, oddities
 from shopfloor.workspaces._nested import changed_since, keep_nested
-from shopfloor.workspaces._stage import GITLINK, Change, State, drop, look, made_before, stage, unhide
+from shopfloor.workspaces._stage import GITLINK, Change, Marks, State, drop, look, made_before, marks, stage, unhide
 
 ATTEMPTS, NESTED = "refs/shopfloor/attempts", "refs/shopfloor/nested"
 _SAID = 5
@@ -48,18 +49,17 @@ def keep(slot: Slot, backend: Backend, *, message: str, trailers: Mapping[str, s
         git.root.unlink(missing_ok=True)  # a link in its place must not lead us elsewhere
         git.root.mkdir()
     index = slot.git_dir / "shopfloor.index"
-    sparse = prepare_index(slot, index)
+    _copy_index(slot, index)
     if gone:
         git.call("checkout-index", "-a", "-f", "-u", index=index)
-    odd = oddities(git.root, skip=slot.caches)
-    state = look(git, index)
+    state, odd, sparse, known = _look_around(slot, index)
     content = _content(slot, index, state)
     notes = _notes(slot, state, content, odd.specials, odd.closed)
     if gone:
         notes.append("its folder was gone: only what had been committed or staged is kept")
     nested = _worth_keeping(slot, state, odd.repositories)
     more, whole = keep_nested(slot.main, git.root, nested, f"{NESTED}/{lease.key}", slot.git_dir / "shopfloor.nested")
-    tip, moves, said = _history(slot, state, content, message=message, trailers=trailers)
+    tip, moves, said = _history(slot, state, content, known, message=message, trailers=trailers)
     backend.publish(slot, moves)
     index.replace(slot.git_dir / "index")
     snapshot = Snapshot(
@@ -75,20 +75,37 @@ def keep(slot: Slot, backend: Backend, *, message: str, trailers: Mapping[str, s
     return Kept(snapshot, (tip, state.head), sparse, messy=bool(odd.specials or odd.closed or nested))
 
 
-def prepare_index(slot: Slot, index: Path) -> bool:
-    """A copy of the slot's index without marks that hide changes. True when files are left out of the checkout."""
+def _copy_index(slot: Slot, index: Path) -> None:
+    """A copy of the slot's index to work with; where there is none, the base's."""
     for stale in (index, index.with_name(f"{index.name}.lock")):
         stale.unlink(missing_ok=True)
-    source = slot.git_dir / "index"
     try:
         # With its time stamp: git compares it with those of files to see which may have changed at that same moment.
-        shutil.copy2(source, index)
-        found = unhide(slot.git, index)
-    except (OSError, GitError):
-        index.unlink(missing_ok=True)
+        shutil.copy2(slot.git_dir / "index", index)
+    except FileNotFoundError:
         slot.git.call("read-tree", slot.lease.base, index=index)
-        return False
-    return bool(found.skipped)
+
+
+def _look_around(slot: Slot, index: Path) -> tuple[State, Oddities, bool, dict[str, str]]:
+    """State, oddities, whether files are left out of the checkout, and the refs that keep it; all looked at at once."""
+    git, lease = slot.git, slot.lease
+    refs = [f"{ATTEMPTS}/{lease.key}/tip", *([f"refs/heads/{lease.branch}"] if lease.branch else [])]
+    with ThreadPoolExecutor(3) as side:
+        walking = side.submit(oddities, git.root, skip=slot.caches)
+        marking = side.submit(marks, git, index)
+        reading = side.submit(git.refs, *refs)
+        try:
+            state = look(git, index)
+            hidden = marking.result()
+        except GitError:  # nobody can read this index, and it stands in the way of other commands
+            index.unlink(missing_ok=True)
+            (slot.git_dir / "index").unlink(missing_ok=True)
+            git.call("read-tree", lease.base, index=index)
+            state, hidden = look(git, index), Marks()
+        if hidden:
+            unhide(git, index, hidden)
+            state = look(git, index)
+        return state, walking.result(), bool(hidden.skipped), reading.result()
 
 
 def part_of_change(slot: Slot, state: State) -> tuple[list[Change], list[str]]:
@@ -158,12 +175,11 @@ def owns_root(slot: Slot) -> bool:
 
 
 def _history(
-    slot: Slot, state: State, content: Content, *, message: str, trailers: Mapping[str, str]
+    slot: Slot, state: State, content: Content, known: Mapping[str, str], *, message: str, trailers: Mapping[str, str]
 ) -> tuple[str, Moves, list[str]]:
     """The tip, the refs that keep it and what it leaves behind, and what to say about that."""
     git, lease = slot.git, slot.lease
     under, branch, base = f"{ATTEMPTS}/{lease.key}", f"refs/heads/{lease.branch}", lease.base
-    known = git.refs(branch, f"{under}/tip") if lease.branch else git.refs(f"{under}/tip")
     notes: list[str] = []
     moves: Moves = {}
     ours = bool(state.head) and git.is_ancestor(base, state.head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from shopfloor.git import Git, split
 
 GITLINK = "160000"
+_MARKED = re.compile(rb"(?:^|\0)([^H]) ([^\0]+)")  # ten thousand plain entries cost nothing
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -61,41 +63,42 @@ def look(git: Git, index: Path | None = None) -> State:
     return state
 
 
-class Entries(msgspec.Struct, kw_only=True):
-    """What an index lists."""
+class Marks(msgspec.Struct, kw_only=True):
+    """Index entries that git does not look at."""
 
-    paths: list[str] = msgspec.field(default_factory=list)
-    submodules: list[str] = msgspec.field(default_factory=list)
     assumed: list[str] = msgspec.field(default_factory=list)
-    """marked as unchanged by somebody, so that git does not look at them"""
+    """somebody marked them as unchanged"""
     skipped: list[str] = msgspec.field(default_factory=list)
-    """marked as not checked out"""
+    """somebody marked them as not checked out"""
+
+    def __bool__(self) -> bool:
+        return bool(self.assumed or self.skipped)
 
 
-def entries(git: Git, index: Path | None = None) -> Entries:
-    """Everything in an index, with the marks that hide changes from git."""
-    found = Entries()
-    for word in git.names("ls-files", "-z", "-v", "-s", index=index):
-        facts, _, path = word.partition("\t")
-        found.paths.append(path)
-        if facts[0] != "H":
-            if facts[0] in "Ss":
-                found.skipped.append(path)
-            if facts[0].islower():
-                found.assumed.append(path)
-        if facts[2:8] == GITLINK:
-            found.submodules.append(path)
+def marks(git: Git, index: Path | None = None) -> Marks:
+    """The entries of an index that git does not look at."""
+    listed = git.call("ls-files", "-z", "-v", index=index).stdout
+    found = Marks()
+    for letter, path in _MARKED.findall(listed):
+        if letter in b"Ss":
+            found.skipped.append(os.fsdecode(path))
+        if letter.islower():
+            found.assumed.append(os.fsdecode(path))
     return found
 
 
-def unhide(git: Git, index: Path) -> Entries:
-    """Take the marks away that hide changes: ``assume-unchanged``, and ``skip-worktree`` on files that are there."""
-    found = entries(git, index)
+def unhide(git: Git, index: Path, found: Marks) -> None:
+    """Take away ``assume-unchanged``, and ``skip-worktree`` from files that are there."""
     there = [path for path in found.skipped if os.path.lexists(git.root / path)]
     for flag, paths in (("--no-assume-unchanged", found.assumed), ("--no-skip-worktree", there)):
         if paths:
             git.call("update-index", "-z", flag, "--stdin", input=_words(paths), index=index)
-    return found
+
+
+def entries(git: Git) -> tuple[list[str], list[str]]:
+    """All paths in the index, and those of them that are submodules."""
+    lines = [line.partition("\t") for line in git.names("ls-files", "-z", "-s")]
+    return [path for _, _, path in lines], [path for facts, _, path in lines if facts.startswith(GITLINK)]
 
 
 def stage(git: Git, index: Path, changes: Sequence[Change], untracked: Sequence[str]) -> list[str]:
