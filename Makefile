@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench lock clean FORCE
+.PHONY: help demo test check bench chaos fuzz reliability lock clean FORCE
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## run the guided demonstration
 	@$(BIN)/shopfloor demo $(ARGS)
@@ -28,6 +28,15 @@ check: $(READY) ## lint, format, types and architecture
 
 bench: $(READY) ## measure the figures in benchmarks/
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY) ## kill, fill, jump, corrupt, and look at the promises; ARGS="--size 0.02 --seed 7"
+	@$(BIN)/python -m campaigns chaos $(ARGS)
+
+fuzz: $(READY) ## a million hostile inputs for everything that reads
+	@$(BIN)/python -m campaigns fuzz $(ARGS)
+
+reliability: $(READY) ## run every campaign and write docs/reference/reliability.md
+	@$(BIN)/python -m campaigns --write $(ARGS)
 
 # Starts from whatever was installed last, so that a new dependency can be locked before it can be installed.
 lock: | $(READY) ## pin every dependency again; make lock ARGS=--upgrade takes the newest
