@@ -52,9 +52,12 @@ def encode_request(cwd: bytes, argv: list[bytes], env: dict[bytes, bytes]) -> by
 
 
 def decode_request(body: bytes) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
-    """The inverse of `encode_request`, without the length."""
+    """The inverse of `encode_request`, without the length. Raises ValueError for what that does not write."""
     cwd, count, *rest = body.split(b"\0")
-    argv, pairs = rest[: int(count)], rest[int(count) :]
+    words = int(count)
+    if not 0 < words <= len(rest) or b"%d" % words != count:
+        raise ValueError(f"{count!r} cannot be the number of words")
+    argv, pairs = rest[:words], rest[words:]
     return cwd, argv, {name: value for name, _, value in (pair.partition(b"=") for pair in pairs)}
 
 

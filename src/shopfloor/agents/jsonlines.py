@@ -164,7 +164,8 @@ class EventReader:
     def _tidy(self, value: Any, depth: int = 0) -> Any:
         """The same, masked, and such that it can be written again: no lone surrogates, no NaN, no endless depth."""
         if isinstance(value, str):
-            return self._masker.text(value[:TEXT_CHARS]).encode(errors="replace").decode()
+            # Masked before it is cut: the half of a secret is one too.
+            return self._masker.text(value)[:TEXT_CHARS].encode(errors="replace").decode()
         if isinstance(value, bool) or value is None:
             return value
         if isinstance(value, int | float):

@@ -45,7 +45,7 @@ def checked(record: Record) -> list[Checked]:
     folder = Path(record.evidence)
     try:
         found = msgspec.json.decode((folder / "verdict.json").read_bytes(), type=_Verdict)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     return [
         Checked(c.command, c.passed, c.required, c.evidence.exit_code, c.duration_ms / 1000, str(folder / c.log))

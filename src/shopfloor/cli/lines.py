@@ -27,8 +27,11 @@ def line(event: Event, board: Board) -> str:
 
 
 def clock(at: float) -> str:
-    """Local time of day."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+    """Local time of day; dashes for what is no time."""
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
 
 
 def _said(event: Event, name: str, text: str, board: Board) -> str:

@@ -116,7 +116,7 @@ def _put_raw(edge: Edge, pieces: Iterator[bytes]) -> None:
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -20,7 +20,8 @@ def last_words(transcript: Path) -> str:
     """The newest thing that an agent said or did, as one line; empty when there is nothing yet."""
     for report in reversed(list(_reports(_end_of(transcript)))):
         text = clean(str(report.get("text") or ""), _SHOWN)
-        if text and report.get("kind") in SPEAKING:
+        kind = report.get("kind")
+        if text and isinstance(kind, str) and kind in SPEAKING:
             return text
     return ""
 
@@ -56,7 +57,7 @@ def _reports(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         try:
             found = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         if isinstance(found, dict):
             yield found

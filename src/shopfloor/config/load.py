@@ -25,6 +25,7 @@ from shopfloor.config.values import closest
 from shopfloor.domain.errors import UsageError
 from shopfloor.ports import Profile
 
+_LARGEST_BYTES = 1_000_000
 _NOT_SETTINGS = {f"{PREFIX}{name}" for name in ("ORDER", "ATTEMPT", "GENERATION", "ATTEMPT_DIR", "WORKSPACE")}
 
 
@@ -37,7 +38,7 @@ class _Source:
         self.text = text
 
     def where(self, key: str) -> str:
-        found = re.search(rf"^\s*\[*[\"']?{re.escape(key)}\b", self.text, re.MULTILINE)
+        found = re.search(rf"^[ \t]*\[*[\"']?{re.escape(key)}\b", self.text, re.MULTILINE)
         return f"{self.name}:{self.text.count(chr(10), 0, found.end()) + 1}" if found else self.name
 
 
@@ -96,7 +97,11 @@ def _file(path: Path | None, problems: list[str]) -> _Source:
     if path is None:
         return _Source("", {})
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_BYTES + 1)
+        if len(raw) > _LARGEST_BYTES:
+            problems.append(f"{path}: has more than {_LARGEST_BYTES // 1_000_000} MB; that is no settings file")
+            return _Source(str(path), {})
         text = raw.decode()
         return _Source(str(path), tomllib.loads(text), text)
     except (FileNotFoundError, NotADirectoryError):
@@ -105,7 +110,7 @@ def _file(path: Path | None, problems: list[str]) -> _Source:
         problems.append(f"{path}: cannot be read: {os.strerror(error.errno or 0).lower()}")
     except UnicodeDecodeError as error:
         problems.append(f"{path}: is not UTF-8 at byte {error.start}")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number may have too many digits
         problems.append(f"{path}: is not TOML: {str(error) or 'nested too deeply'}")
     return _Source(str(path), {})
 
@@ -131,7 +136,7 @@ def _from_text(setting: Setting, text: str) -> object:
     if setting.key == "caches":
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 

@@ -159,7 +159,10 @@ def caches(value: object) -> tuple[Cache, ...]:
 
 def shown(value: object) -> str:
     """A value as people wrote it, short enough for a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list of thousands of lists
+        text = f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 1]}…"
 
 

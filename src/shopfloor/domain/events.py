@@ -15,6 +15,9 @@ import msgspec
 
 SCHEMA = 1
 
+LATEST_S = 253_402_300_800.0 - 2 * 86_400
+"""Times end two days before the year 10000, so that every one of them can be written down in every time zone."""
+
 
 class E(StrEnum):
     """Every event type that Shopfloor writes."""
@@ -100,14 +103,15 @@ def stamp_time(wall_s: float) -> str:
 
 
 def read_time(text: object, default: float = 0.0) -> float:
-    """A logged time as wall seconds; ``default`` for anything that is not a zoned RFC 3339 time."""
+    """A logged time as wall seconds; ``default`` for anything that is not a zoned RFC 3339 time from 1970 on."""
     if not isinstance(text, str):
         return default
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return default
-    return moment.timestamp() if moment.tzinfo is not None else default
+    at = moment.timestamp() if moment.tzinfo is not None else -1.0
+    return at if 0 <= at < LATEST_S else default
 
 
 VERMAS_STATUS = {

@@ -7,7 +7,8 @@ byte survives; `shown` makes them fit for people, logs and JSON. A commit or tre
 
 from shopfloor.git.discover import Repository, discover
 from shopfloor.git.files import open_lock, sync_folder, write_durably
-from shopfloor.git.repository import Git, GitError, Merge, RefMoved, Worktree
+from shopfloor.git.output import Merge, Unreadable, Worktree, differences, is_hash, status
+from shopfloor.git.repository import Git, GitError, RefMoved
 from shopfloor.git.text import EMAIL, NAME, OWN_FOLDERS, is_ours, shown, split, with_trailers
 
 __all__ = [
@@ -19,12 +20,16 @@ __all__ = [
     "Merge",
     "RefMoved",
     "Repository",
+    "Unreadable",
     "Worktree",
+    "differences",
     "discover",
+    "is_hash",
     "is_ours",
     "open_lock",
     "shown",
     "split",
+    "status",
     "sync_folder",
     "with_trailers",
     "write_durably",

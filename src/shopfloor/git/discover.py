@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from shopfloor import spawn
 from shopfloor.domain.errors import NotFound, Refused
 from shopfloor.git.repository import Git, GitError, start
+from shopfloor.git.text import shown
 
 OLDEST = (2, 38)
 
@@ -38,6 +40,9 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             hint = "git switch main, or git switch -c NAME to give it a name"
             text = f"HEAD of {str(self.root)!r} is detached at {self.head[:12]!r}: there is no branch to land on"
             raise Refused(text, hint=hint)
+        if not self.branch.isprintable():
+            hint = "git branch -m NAME gives it another name"
+            raise Refused(f"branch {shown(self.branch)!r} has signs in its name that cannot be shown", hint=hint)
 
 
 def discover(path: Path, env: Mapping[str, str], *, ready: bool = True) -> Repository:
@@ -56,13 +61,17 @@ def discover(path: Path, env: Mapping[str, str], *, ready: bool = True) -> Repos
             hint = f"git config --global --add safe.directory {str(path)!r}"
             raise Refused(f"git does not trust {str(path)!r}: another user owns it", hint=hint) from error
         raise NotFound(f"not a git repository: {str(path)!r}", hint="git init, or change to a repository") from error
-    bare, common, own = answer.splitlines()
+    facts = answer.split("\n")
+    if len(facts) != len(("bare", "common", "own")):
+        hint = "rename that folder, or work in a clone elsewhere"
+        raise Refused(f"the folder of {str(path)!r} has a line break in its name, which git cannot tell", hint=hint)
+    bare, common, own = facts
     root = _main_tree(git, Path(common), linked=common != own) if bare == "false" else None
     if root is None or not root.is_dir():
         hint = f"git clone {common!r} somewhere, and run there"
         raise Refused(f"repository {common!r} is bare: it has no working tree", hint=hint)
     main = Git(root, base_env=env)
-    branch = main.call("symbolic-ref", "-q", "HEAD", ok=(0, 1)).stdout.decode().strip()
+    branch = os.fsdecode(main.call("symbolic-ref", "-q", "HEAD", ok=(0, 1)).stdout).rstrip("\n")
     found = Repository(
         root=root,
         common_dir=Path(common),

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
 from shopfloor import spawn
 from shopfloor.domain.errors import Conflict, NotFound, ShopfloorError
+from shopfloor.git import output
 from shopfloor.git.files import open_lock, sync_folder, write_durably
-from shopfloor.git.text import EMAIL, NAME, author_env, is_ours, shown, split, with_trailers
+from shopfloor.git.text import EMAIL, NAME, author_env, is_ours, split, with_trailers
 
 TIMEOUT_S = 900.0
 
@@ -74,23 +73,6 @@ class RefMoved(Conflict):
         self.ref = ref
         self.expected = expected
         self.observed = observed
-
-
-class Worktree(msgspec.Struct, frozen=True):
-    """One entry of ``git worktree list``; ``branch`` is a full ref name, empty when detached."""
-
-    path: Path
-    head: str
-    branch: str
-
-
-class Merge(msgspec.Struct, frozen=True):
-    """What a merge of two commits gives: a tree, or the paths in conflict."""
-
-    tree: str
-    conflicts: tuple[str, ...] = ()
-    said: str = ""
-    """git's own words about the conflicts"""
 
 
 class Git:
@@ -179,8 +161,7 @@ class Git:
 
     def refs(self, *patterns: str) -> dict[str, str]:
         """All refs at or below the patterns, with where they stand."""
-        lines = self.text("for-each-ref", "--format=%(objectname) %(refname)", *patterns).splitlines()
-        return {name: value for value, _, name in (line.partition(" ") for line in lines)}
+        return output.refs(self.call("for-each-ref", "--format=%(objectname) %(refname)", *patterns).stdout)
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """True also when both are the same."""
@@ -207,12 +188,8 @@ class Git:
             "--ignore-submodules=dirty",
             "--no-ahead-behind",
         )
-        found = []
-        for line in lines:
-            kind, _, rest = line.partition(" ")
-            if kind in {"1", "u"} and not (kind == "1" and rest.startswith(".A")):
-                found.append(rest.split(" ", 7 if kind == "1" else 9)[-1])
-        return [path for path in found if not is_ours(path)]
+        changes = [entry for entry in output.status(lines) if entry.letters and entry.letters != ".A"]
+        return [entry.path for entry in changes if not is_ours(entry.path)]
 
     def under_way(self) -> str:
         """``merge``, ``rebase``, ``cherry-pick`` or ``revert`` when one was begun in this checkout; else empty."""
@@ -221,16 +198,10 @@ class Git:
 
     # -- writing objects and refs -----------------------------------------------------------------------------------
 
-    def merge_tree(self, onto: str, commit: str) -> Merge:
+    def merge_tree(self, onto: str, commit: str) -> output.Merge:
         """Merge two commits as objects only."""
         done = self.call("merge-tree", "--write-tree", "-z", "--name-only", onto, commit, ok=(0, 1))
-        facts, _, messages = done.stdout.partition(b"\0\0")
-        tree, *conflicts = split(facts)
-        if done.code == 0:
-            return Merge(tree=tree)
-        # Each message: number of paths, the paths, a word for its kind, the text.
-        lines = [shown(word).strip() for word in split(messages) if word.endswith("\n")]
-        return Merge(tree="", conflicts=tuple(dict.fromkeys(conflicts)), said="\n".join(lines))
+        return output.merge(done.stdout, clean=done.code == 0)
 
     def commit_tree(
         self,
@@ -282,14 +253,9 @@ class Git:
         with open_lock(self.common_dir / "shopfloor.lock"):
             yield
 
-    def worktrees(self) -> list[Worktree]:
+    def worktrees(self) -> list[output.Worktree]:
         """All worktrees, the main one first."""
-        found = []
-        for block in self.call("worktree", "list", "--porcelain", "-z").stdout.split(b"\0\0"):
-            fields = dict(os.fsdecode(line).partition(" ")[::2] for line in block.split(b"\0") if line)
-            if "worktree" in fields:
-                found.append(Worktree(Path(fields["worktree"]), fields.get("HEAD", ""), fields.get("branch", "")))
-        return found
+        return output.worktrees(self.call("worktree", "list", "--porcelain", "-z").stdout)
 
     def worktree_add(self, path: Path, commit: str) -> Path:
         """Add a detached worktree without files in it; returns its own git folder."""
@@ -305,10 +271,9 @@ class Git:
 
     def worktree_prune(self) -> None:
         """Forget worktrees of ours whose folder is gone; a person's may lie on a disk that comes back."""
-        for block in self.call("worktree", "list", "--porcelain", "-z").stdout.split(b"\0\0"):
-            path = Path(os.fsdecode(block.partition(b"\0")[0].removeprefix(b"worktree ")))
-            if b"locked shopfloor" in block.split(b"\0") and not path.exists():
-                self.worktree_remove(path)
+        for tree in self.worktrees():
+            if tree.lock == "shopfloor" and not tree.path.exists():
+                self.worktree_remove(tree.path)
 
     # -- housekeeping -----------------------------------------------------------------------------------------------
 

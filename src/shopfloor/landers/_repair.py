@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, GitError, shown, split, sync_folder
+from shopfloor.git import Git, GitError, differences, is_hash, shown, sync_folder
 
 INDEX = "shopfloor-mirror.index"
 _GITLINK = "160000"
@@ -29,6 +29,17 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, tag="mirror", tag_field
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Journal | None:
+        """The inverse; None for everything that no call of ours has written, such as a lock of git's own."""
+        try:
+            found = msgspec.json.decode(raw, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        # What stands here is handed to git: never an option, never a ref that is no branch.
+        sound = found.ref.startswith("refs/heads/") and is_hash(found.old) and is_hash(found.new)
+        return found if sound else None
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -51,9 +62,11 @@ def finish_interrupted(git: Git) -> Journal | None:
     folder = Path(git.text("rev-parse", "--absolute-git-dir"))
     lock = folder / "index.lock"
     try:
-        journal = msgspec.json.decode(lock.read_bytes(), type=Journal)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None  # no lock, or git's own
+        journal = Journal.decode(lock.read_bytes())
+    except FileNotFoundError:
+        return None
+    if journal is None:
+        return None
     try:
         return journal if _settle(git, folder, journal) else None
     finally:
@@ -95,14 +108,13 @@ def _next_index(git: Git, folder: Path, journal: Journal) -> None:
 
 
 def _sides(git: Git, folder: Path, journal: Journal) -> tuple[Side, Side]:
-    words = split(git.call("diff-tree", "-r", "-z", "--raw", "--no-renames", journal.old, journal.new).stdout)
+    raw = git.call("diff-tree", "-r", "-z", "--raw", "--no-renames", journal.old, journal.new).stdout
     before: dict[str, tuple[str, str]] = {}
     after: dict[str, tuple[str, str]] = {}
-    for facts, path in zip(words[::2], words[1::2], strict=True):
-        old_mode, new_mode, old_oid, new_oid, _ = facts.removeprefix(":").split(" ")
-        for side, mode, oid in ((before, old_mode, old_oid), (after, new_mode, new_oid)):
+    for found in differences(raw):
+        for side, mode, oid in ((before, found.old_mode, found.old), (after, found.new_mode, found.new)):
             if mode not in {"000000", _GITLINK}:
-                side[path] = (mode, oid)
+                side[found.path] = (mode, oid)
     return _side(git, folder / f"{INDEX}.old", before), _side(git, folder / f"{INDEX}.new", after)
 
 

@@ -20,8 +20,11 @@ from shopfloor.domain.order import Deliverable
 from shopfloor.prompts.frontmatter import Entry, parse, split
 
 LARGEST_BYTES = 10_000_000
+MOST_PROBLEMS = 50
+"""of one file that are looked for, and told: who made so many will not read more"""
 TITLE_CHARS = 200
 PRIORITIES = {"critical": 0, "high": 1, "medium": 2, "low": 3, "backlog": 4}
+_HALF = re.compile(r"[\ud800-\udfff]")
 TYPES = ("task", "bug", "feature", "epic", "merge-request", "chore")
 
 
@@ -61,7 +64,14 @@ class _Draft:
     def told(self) -> list[str]:
         """Its problems as ``file:line: what``, in the order of the lines; line 0 is the whole file."""
         where = _shown(self.source) or "text"
-        return [f"{where}:{line}: {what}" if line else f"{where}: {what}" for line, what in sorted(self.problems)]
+        told = [f"{where}:{line}: {what}" if line else f"{where}: {what}" for line, what in sorted(self.problems)]
+        left = len(told) - MOST_PROBLEMS
+        return told if left <= 0 else [*told[:MOST_PROBLEMS], f"{where}: and {left} more like these"]
+
+    @property
+    def hopeless(self) -> bool:
+        """True when there is no sense in looking for more that is off."""
+        return len(self.problems) >= MOST_PROBLEMS
 
 
 def read_prompts(
@@ -112,6 +122,9 @@ def order_from_text(
         raise UsageError(f"an order is a text, not {type(text).__name__}")
     if len(text) > LARGEST_BYTES:
         raise UsageError(f"the text has {len(text)} characters; at most {LARGEST_BYTES} are taken")
+    if (half := _HALF.search(text)) is not None:
+        line = text.count("\n", 0, half.start()) + 1
+        raise UsageError(f"text:{line}: has half of a character, U+{ord(half[0]):04X}: it cannot be written as UTF-8")
     draft = _Draft("", "")
     _understand(draft, text, agents)
     body = str(draft.fields.get("instruction", ""))
@@ -125,7 +138,7 @@ def order_from_text(
 
 
 def _order(draft: _Draft) -> PromptOrder:
-    fields = {"title": draft.stem, **draft.fields}
+    fields = {"title": printable(draft.stem, TITLE_CHARS), **draft.fields}
     return msgspec.convert({**fields, "name": draft.name, "source": draft.source}, PromptOrder)
 
 
@@ -135,8 +148,8 @@ def _first_words(text: str) -> str:
 
 
 def _shown(path: str) -> str:
-    """A path in a message: as it is, or quoted where it could forge a line."""
-    return repr(path) if v.has_controls(path) else path
+    """A path in a message: as it is, or quoted where it could forge a line or its own name."""
+    return path if path.isprintable() else repr(path)
 
 
 # -- one file -----------------------------------------------------------------------------------------------------
@@ -197,6 +210,8 @@ def _understand(draft: _Draft, text: str, agents: Collection[str] | None) -> Non
     entries, problems = parse(head)
     draft.problems += problems
     for entry in entries:
+        if draft.hopeless:
+            break
         _take(draft, entry, agents)
     if not body.strip():
         draft.problem("is empty: write what is to be done", text.count("\n") + 1)
@@ -230,7 +245,7 @@ def _take(draft: _Draft, entry: Entry, agents: Collection[str] | None) -> None:
 
 
 def _heading(body: str) -> str:
-    """The first ``# `` heading that is not in a fenced block, or an empty string."""
+    """The text of the first ``# `` heading that is not in a fenced block, or an empty string."""
     fence = ""
     for line in body.splitlines():
         found = re.match(r" {0,3}(`{3,}|~{3,})", line)
@@ -238,9 +253,17 @@ def _heading(body: str) -> str:
             fence = found[1]
         elif found and found[1].startswith(fence) and not line.strip().strip(fence[0]):
             fence = ""
-        elif not fence and (title := re.match(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$", line)) and title[1].strip():
-            return printable(title[1].strip(), TITLE_CHARS)
+        elif not fence and (title := _title_in(line)):
+            return printable(title, TITLE_CHARS)
     return ""
+
+
+def _title_in(line: str) -> str:
+    """The text of a ``# heading #``, or an empty string."""
+    begin = re.match(r" {0,3}#[ \t]", line)
+    text = line[begin.end() :].strip() if begin else ""
+    bare = text.rstrip("#")
+    return bare.strip() if bare.endswith((" ", "\t")) else text
 
 
 # -- the keys -----------------------------------------------------------------------------------------------------
@@ -336,6 +359,8 @@ def _resolve(drafts: list[_Draft], known: Collection[str]) -> None:
     for draft in drafts:
         found: dict[str, None] = {}
         for word, line in draft.waits:
+            if draft.hopeless:
+                break
             matches = index.get(_key(word), [])
             if not matches and word in known:
                 found[word] = None
@@ -346,7 +371,7 @@ def _resolve(drafts: list[_Draft], known: Collection[str]) -> None:
                 draft.problem(f"waits for itself ({printable(word, 60)!r})", line)
             elif len(matches) > 1:
                 several = ", ".join(_shown(match.source) for match in matches)
-                draft.problem(f"waits for {word!r}, which may be {several}; write the path", line)
+                draft.problem(f"waits for {printable(word, 60)!r}, which may be {several}; write the path", line)
             else:
                 found[matches[0].name] = None
         draft.fields["depends_on"] = tuple(found)

@@ -16,14 +16,21 @@ import json
 import re
 from typing import NamedTuple
 
+from shopfloor.domain.names import printable
+
 Problem = tuple[int, str]
 """Line number and what is off there."""
 
 _FENCE = re.compile(r"---[ \t]*\r?")
-_KEY = re.compile(r"([^\s:#'\"\[\]{}&*!|>%@`-][^:]*?)[ \t]*:(?:[ \t]+(.*)|)")
+_KEY_BEGINS = re.compile(r"[^\s:#'\"\[\]{}&*!|>%@`-]")
 _ITEM = re.compile(r"[ \t]*-(?:[ \t]+(.*)|)")
-_DOUBLE = re.compile(r'"(?:[^"\\]|\\.)*"')
-_SINGLE = re.compile(r"'(?:[^']|'')*'")
+# Possessive, so that no text makes them look back: a line may have millions of characters.
+_DOUBLE = re.compile(r'"(?:[^"\\]++|\\.)*+"')
+_SINGLE = re.compile(r"'(?:[^']++|'')*+'")
+_BLANKS = re.compile(r"\s*+")
+_WORD = re.compile(rf"{_DOUBLE.pattern}|{_SINGLE.pattern}|[^,\[\]\"'\s][^,\[\]]*+")
+_MOST_LINES = 10_000
+_SHOWN = 60
 _NOT_HERE = {
     "{": "a table in braces",
     "&": "an anchor",
@@ -62,18 +69,19 @@ def split(text: str) -> tuple[list[str], str] | None:
 
 def parse(lines: list[str], first: int = 2) -> tuple[list[Entry], list[Problem]]:
     """The entries in order, and every line that is off; ``first`` is the number of the first line."""
-    entries: list[Entry] = []
+    entries: list[_Open] = []
     problems: list[Problem] = []
     listing = False
     taken: set[str] = set()
-    for number, line in enumerate(lines, first):
+    if len(lines) > _MOST_LINES:
+        problems.append((first + _MOST_LINES, f"the front matter has more than {_MOST_LINES:,} lines"))
+    for number, line in enumerate(lines[:_MOST_LINES], first):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
             if listing and (item := _ITEM.fullmatch(line)):
-                entry = entries[-1]
-                word = _read(_without_comment(item[1] or ""))
-                entries[-1] = entry._replace(value=[*entry.value, word], lines=(*entry.lines, number))
+                entries[-1].items.append(_read(_without_comment(item[1] or "")))
+                entries[-1].lines.append(number)
                 continue
             listing = False
             entry = _entry(line, number, taken)
@@ -83,26 +91,46 @@ def parse(lines: list[str], first: int = 2) -> tuple[list[Entry], list[Problem]]
         except ValueError as error:
             problems.append((number, str(error)))
     bare = [entry for entry in entries if not entry.lines]
-    problems += [(entry.line, f"{entry.key} has no value: write one, or remove the line") for entry in bare]
-    return [entry for entry in entries if entry.lines], problems
+    problems += [(entry.line, f"{_short(entry.key)} has no value: write one, or remove the line") for entry in bare]
+    return [entry.closed() for entry in entries if entry.lines], problems
 
 
-def _entry(line: str, number: int, taken: set[str]) -> Entry:
-    found = _KEY.fullmatch(line)
-    if found is None:
-        if line[:1] in " \t":
-            raise ValueError(f"{line.strip()[:60]!r} is indented, but nothing above takes it")
-        raise ValueError(f"{line.strip()[:60]!r} is not 'key: value'")
-    key = found[1].strip()
+class _Open:
+    """An entry while it is read; ``text`` is None for a list."""
+
+    def __init__(self, key: str, line: int, text: str | None = None) -> None:
+        self.key = key
+        self.line = line
+        self.text = text
+        self.items: list[str] = []
+        self.lines: list[int] = [] if text is None else [line]
+
+    def closed(self) -> Entry:
+        return Entry(self.key, self.items if self.text is None else self.text, self.line, tuple(self.lines))
+
+
+def _entry(line: str, number: int, taken: set[str]) -> _Open:
+    key, colon, rest = line.partition(":")
+    if not colon or rest[:1] not in ("", " ", "\t") or not _KEY_BEGINS.match(key):
+        if line[:1] in (" ", "\t"):
+            raise ValueError(f"{_short(line.strip())!r} is indented, but nothing above takes it")
+        raise ValueError(f"{_short(line.strip())!r} is not 'key: value'")
+    key = key.strip()
     if key in taken:
-        raise ValueError(f"{key} is there twice")
-    text = _without_comment(found[2] or "")
+        raise ValueError(f"{_short(key)} is there twice")
+    text = _without_comment(rest)
     if not text:
-        return Entry(key, [], number, ())
-    if text.startswith("["):
-        items = _flow(text)
-        return Entry(key, items, number, (number,) * max(1, len(items)))
-    return Entry(key, _read(text), number, (number,))
+        return _Open(key, number)
+    if not text.startswith("["):
+        return _Open(key, number, _read(text))
+    entry = _Open(key, number)
+    entry.items = _flow(text)
+    entry.lines = [number] * max(1, len(entry.items))
+    return entry
+
+
+def _short(text: str) -> str:
+    return printable(text, _SHOWN)
 
 
 def _without_comment(text: str) -> str:
@@ -125,9 +153,9 @@ def _read(text: str) -> str:
     if not text or text in ("~", "null"):
         raise ValueError("an empty value: write one, or remove the line")
     if what := _NOT_HERE.get(text[0]):
-        raise ValueError(f"{text[:60]!r} is {what}, which is not understood here; put it in quotes if it is text")
+        raise ValueError(f"{_short(text)!r} is {what}, which is not understood here; put it in quotes if it is text")
     if text.startswith(("- ", "? ")):
-        raise ValueError(f"{text[:60]!r} is not understood here; put it in quotes if it is text")
+        raise ValueError(f"{_short(text)!r} is not understood here; put it in quotes if it is text")
     return text
 
 
@@ -135,31 +163,38 @@ def _quoted(text: str) -> str:
     if _SINGLE.fullmatch(text):
         return text[1:-1].replace("''", "'")
     if not _DOUBLE.fullmatch(text):
-        raise ValueError(f"{text[:60]!r} is not closed, or has something behind its quotes")
+        raise ValueError(f"{_short(text)!r} is not closed, or has something behind its quotes")
     try:
         found = json.loads(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text[:60]!r} has a backslash that means nothing; write it twice") from None
+        raise ValueError(f"{_short(text)!r} has a backslash that means nothing; write it twice") from None
     return str(found).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _flow(text: str) -> list[str]:
-    """``[a, "b, c"]``. Raises ValueError."""
+    """``[a, "b, c"]``; a comma may stand behind the last. Raises ValueError."""
     items: list[str] = []
     at = 1
-    part = re.compile(r"\s*((?:\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'|[^,\[\]\"'][^,\[\]]*)?)\s*([,\]]|$)")
     while True:
-        found = part.match(text, at)
-        if found is None or not found[2]:
-            raise ValueError(f"the list {text[:60]!r} is not closed, or has a list or a quote inside a word")
-        word = found[1].strip()
-        if word:
-            items.append(_read(word))
-        elif found[2] == "," or (items and text[found.start() - 1] != ","):
-            raise ValueError(f"the list {text[:60]!r} has an empty item")
-        at = found.end()
-        if found[2] == "]":
+        at = _behind_blanks(text, at)
+        if text[at : at + 1] == "]":
             break
-    if rest := _without_comment(text[at:]):
-        raise ValueError(f"{rest[:60]!r} stands behind the list")
+        if text[at : at + 1] == ",":
+            raise ValueError(f"the list {_short(text)!r} has an empty item")
+        word = _WORD.match(text, at)
+        at = _behind_blanks(text, word.end()) if word else at
+        sign = text[at : at + 1]
+        if word is None or sign not in (",", "]"):
+            raise ValueError(f"the list {_short(text)!r} is not closed, or has a list or a quote inside a word")
+        items.append(_read(word[0].strip()))
+        if sign == "]":
+            break
+        at += 1
+    if rest := _without_comment(text[at + 1 :]):
+        raise ValueError(f"{_short(rest)!r} stands behind the list")
     return items
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at

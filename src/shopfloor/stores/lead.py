@@ -77,7 +77,7 @@ def controller_alive(folder: Path) -> dict[str, Any] | None:
 
 
 def _note(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     return {}
 

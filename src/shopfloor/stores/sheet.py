@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,11 +33,7 @@ class Sheet:
 
     def __init__(self, content: bytes) -> None:
         self._lines = [line for line in content.split(b"\n") if line.strip()]
-        self._place: dict[str, int] = {}
-        for place, line in enumerate(self._lines):
-            order = _id_of(line)
-            if order:
-                self._place.setdefault(order, place)
+        self._place = _places(self._lines, _id_of)
 
     def content(self) -> bytes:
         """The bytes of the file."""
@@ -46,13 +42,25 @@ class Sheet:
     def put(self, records: Iterable[Record]) -> None:
         """Bring the lines of these orders up to date; new ones go to the end."""
         for record in records:
-            place = self._place.get(record.order.id)
-            line = render(record, None if place is None else parse(self._lines[place]))
+            place, found = self._find(record.order.id)
+            line = render(record, found)
             if place is None:
                 self._place[record.order.id] = len(self._lines)
                 self._lines.append(line)
             else:
                 self._lines[place] = line
+
+    def _find(self, order: str) -> tuple[int | None, dict[str, Any] | None]:
+        place = self._place.get(order)
+        if place is None:
+            return None, None
+        found = parse(self._lines[place])
+        if _text(found, "id") != order:
+            # A damaged line of somebody that begins as ours do: look at every line in earnest, once.
+            self._place = _places(self._lines, lambda line: _text(parse(line), "id"))
+            place = self._place.get(order)
+            found = None if place is None else parse(self._lines[place])
+        return place, found
 
     def reconcile(self, index: Index, reported: set[str]) -> Findings:
         """Find what others wrote, and bring every line of ours up to date; lines of others stay as they are."""
@@ -97,6 +105,15 @@ def parse(line: bytes) -> dict[str, Any] | None:
         return _loose.decode(line)
     except UNREADABLE:
         return None
+
+
+def _places(lines: list[bytes], id_of: Callable[[bytes], str]) -> dict[str, int]:
+    """The first line of each id."""
+    found: dict[str, int] = {}
+    for place, line in enumerate(lines):
+        if order := id_of(line):
+            found.setdefault(order, place)
+    return found
 
 
 def _id_of(line: bytes) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, split
+from shopfloor.git import Git, split, status
 
 GITLINK = "160000"
 _MARKED = re.compile(rb"(?:^|\0)([^H]) ([^\0]+)")  # ten thousand plain entries cost nothing
@@ -47,19 +47,18 @@ def look(git: Git, index: Path | None = None) -> State:
         "status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", "-uall", "--ignored=matching",
         "--no-renames", "--ignore-submodules=none", index=index,
     )  # fmt: skip
-    for word in words:
-        kind, _, rest = word.partition(" ")
-        if kind == "?":
-            state.untracked.append(rest)
-        elif kind == "!":
-            state.ignored.append(rest)
-        elif kind == "1":
-            letters, submodule, *_, path = rest.split(" ", 7)
-            state.changes.append(Change(path, letters[0], letters[1], submodule != "N..."))
-        elif kind == "u":
-            state.changes.append(Change(rest.split(" ", 9)[-1], "u", "u"))
-        elif rest.startswith("branch.oid ") and not rest.endswith("(initial)"):
-            state.head = rest.removeprefix("branch.oid ")
+    for entry in status(words):
+        path, letters = entry.path, entry.letters
+        if entry.kind == "?":
+            state.untracked.append(path)
+        elif entry.kind == "!":
+            state.ignored.append(path)
+        elif entry.kind == "1":
+            state.changes.append(Change(path, letters[0], letters[1], entry.submodule != "N..."))
+        elif entry.kind == "u":
+            state.changes.append(Change(path, "u", "u"))
+        elif path.startswith("branch.oid ") and not path.endswith("(initial)"):
+            state.head = path.removeprefix("branch.oid ")
     return state
 
 
