@@ -297,12 +297,16 @@ class Shopfloor:
         return await housekeeping.collect(self.place, await self.board(), apply=apply)
 
     async def diff(self, order: str) -> str:
-        """The newest work of an order against what it started from, as a patch. Raises NotFound when there is none."""
+        """The newest work of an order against what it started from, as a patch. Raises NotFound when there is none.
+
+        Bytes that are no UTF-8 are as ``os.fsdecode`` makes them: ``os.fsencode`` gives the patch that git takes.
+        """
         record = (await self.board()).records[order]
         attempt = record.attempt
         if attempt is None or not attempt.commit:
             raise NotFound(f"{record.order.name!r} has no work yet", hint=f"shopfloor show {record.order.name}")
-        return self.place.git().text("diff", "--no-ext-diff", "--no-textconv", attempt.base, attempt.commit)
+        words = ("--no-ext-diff", "--no-textconv", "--end-of-options", attempt.base, attempt.commit)
+        return os.fsdecode(self.place.git().call("diff", *words).stdout)
 
 
 def _handled_into(answers: asyncio.Queue[Event]) -> Callable[[Event], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -26,23 +27,25 @@ def diff(edge: Edge, *, order: str, stat: bool) -> None:
         return record.order.id, await floor.diff(record.order.id)
 
     order_id, patch = edge.call(work)
-    changed = stats(patch)
+    told = os.fsencode(patch).decode(errors="backslashreplace")
+    changed = stats(told)
     if edge.json:
         files = [{"path": path, "added": added, "removed": removed} for path, added, removed in changed]
-        edge.put_json({"order": order_id, "files": files, **({} if stat else {"patch": patch})})
+        edge.put_json({"order": order_id, "files": files, **({} if stat else {"patch": told})})
     elif stat:
         edge.put("\n".join(_summary(changed)))
     elif sys.stdout.isatty():
-        edge.put("\n".join(map(_colored, block(patch).splitlines())))
+        edge.put("\n".join(map(_colored, block(told).split("\n"))))
     else:
-        click.echo(patch, nl=False)  # a patch is for programs too: not a byte of it is changed
+        sys.stdout.buffer.write(os.fsencode(patch))  # a patch is for programs too: not a byte of it is changed
+        sys.stdout.buffer.flush()
 
 
 def stats(patch: str) -> list[tuple[str, int, int]]:
     """Path, added and removed lines of each file."""
     found: list[tuple[str, int, int]] = []
     body = False
-    for line in patch.splitlines():
+    for line in patch.split("\n"):  # a line of a file may hold what others take for the end of one
         header = _HEADER.fullmatch(line)
         if header:
             found.append((header[1].strip('"').removeprefix("b/"), 0, 0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -19,8 +20,10 @@ import shopfloor
 from shopfloor.cli.words import block
 from shopfloor.config import environment
 from shopfloor.domain.errors import NotFound, ShopfloorError
+from shopfloor.domain.names import printable
 
 T = TypeVar("T")
+_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 INTERRUPTED = 130
 
 
@@ -76,8 +79,8 @@ class Edge:
         return asyncio.run(body())
 
     def put(self, text: str = "", *, err: bool = False) -> None:
-        """Write one or more lines."""
-        click.echo(text, err=err, color=self.color)
+        """Write one or more lines. Whatever they are made of, they cannot do more than be read in colour."""
+        click.echo(harmless(text), err=err, color=self.color)
 
     def put_json(self, value: object) -> None:
         """Write a value as one JSON document."""
@@ -94,7 +97,27 @@ class Edge:
 def _json(value: object) -> str:
     import msgspec
 
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode(errors="replace")
+    return escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def escaped(document: str) -> str:
+    """The same JSON, with escapes for what a terminal would not just show."""
+    if all(line.isprintable() for line in document.split("\n")):
+        return document
+    odd = (char for char in set(document) if char != "\n" and not char.isprintable())
+    return document.translate({ord(char): _escape(char) for char in odd})
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def harmless(text: str) -> str:
+    """The text with our own colours, and without anything else that a terminal obeys."""
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "".join(piece if place % 2 else printable(piece) for place, piece in enumerate(_COLOR.split(text)))
 
 
 class Verb(click.Command):
@@ -200,7 +223,10 @@ def _error(problem: Exception) -> Mapping[str, object]:
     else:
         code, hint = 1, "this is a fault of shopfloor: say it again with --debug, and report what that shows"
         message = f"unexpected {type(problem).__name__}: {problem}"
-    return {"kind": type(problem).__name__, "message": message, "hint": hint, "exit_code": code}
+    told = {"message": message, "hint": hint}
+    # A word of the call need not be text: JSON takes half a character as little as a terminal does.
+    plain = {name: text.encode(errors="backslashreplace").decode() for name, text in told.items()}
+    return {"kind": type(problem).__name__, **plain, "exit_code": code}
 
 
 def _lower(text: str) -> str:

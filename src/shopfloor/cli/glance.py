@@ -95,7 +95,7 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
     if state == "verified":
         return {"review": "waits to be accepted", "off": "is not landed by this run"}.get(glance.land, "")
     if state in ("failed", "cancelled"):
-        return clean(seen.message) or seen.reason
+        return clean(seen.message or seen.reason)
     return ""
 
 
@@ -136,7 +136,7 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
     lines += ["", *table(rows)] if rows else []
     lines += [f"  and {left} more: shopfloor status --all"] if left > 0 else []
     if glance.mirror_why and not glance.alive:
-        lines += ["", f"{glance.branch} was left alone: {clean(glance.mirror_why)}"]
+        lines += ["", f"{clean(glance.branch)} was left alone: {clean(glance.mirror_why)}"]
     following = _following(glance)
     lines += ["", f"next: {following}"] if following else []
     return "\n".join(cut(line) for line in lines)

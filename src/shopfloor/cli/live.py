@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from shopfloor.cli.edge import Edge, silence
+from shopfloor.cli.edge import Edge, harmless, silence
 from shopfloor.cli.lines import clock, line
 from shopfloor.cli.stage import Stage
 from shopfloor.cli.words import clean, screen
@@ -172,6 +172,6 @@ class Picture:
 
 def _print(text: str, *, err: bool = False) -> None:
     try:
-        print(text, file=sys.stderr if err else sys.stdout, flush=True)
+        print(harmless(text), file=sys.stderr if err else sys.stdout, flush=True)
     except OSError:  # the reader of a pipe, or the terminal, is gone
         silence()

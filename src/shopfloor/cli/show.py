@@ -71,7 +71,7 @@ class _Story:
     def lines(self) -> list[str]:
         """The same for people."""
         order = self.order
-        first = f"{clean(order.name)} ({order.id}): {click.style(self.state, bold=True)}"
+        first = f"{clean(order.name)} ({clean(order.id)}): {click.style(self.state, bold=True)}"
         lines = [first + (f", {self.why}" if self.why and self.state not in ("failed", "cancelled") else "")]
         if order.title and order.title != order.name:
             lines.append(f"  {clean(order.title)}")

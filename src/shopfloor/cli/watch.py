@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from shopfloor import Event, Report, Shopfloor
-from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.edge import Edge, escaped, verb
 from shopfloor.cli.glance import text
 from shopfloor.cli.live import Display, Lines, display
 from shopfloor.cli.report import open_questions, render
@@ -75,7 +75,7 @@ class _Follower:
                     self._put(event)
 
     def _put(self, event: Event) -> None:
-        self._edge.put(msgspec.json.encode(event).decode())
+        self._edge.put(escaped(msgspec.json.encode(event).decode()))
 
     def _say_how_it_stands(self, view: Lines) -> None:
         """What was said before this process looked."""

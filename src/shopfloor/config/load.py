@@ -67,7 +67,7 @@ def load(
     if (name := found.get("agent")) and name not in {**agents, SCRIPTED.name: SCRIPTED}:
         known = ", ".join(map(repr, sorted({*agents, SCRIPTED.name})))
         near = closest(name, [*agents, SCRIPTED.name])
-        problems.append(f"{origins['agent']}: agent = {name!r}: there is no such agent, only {known}{near}")
+        problems.append(f"{origins['agent']}: agent = {shown(name)}: there is no such agent, only {known}{near}")
     if problems:
         raise UsageError(_sentence(problems), hint="type shopfloor doctor to see where every setting comes from")
     fields = {BY_KEY[key].field: value for key, value in found.items() if key != "checks"}
@@ -154,7 +154,7 @@ def _merge(sources: list[_Source], problems: list[str]) -> tuple[dict[str, Any],
             if setting is None:
                 known = ", ".join(map(repr, sorted(BY_KEY)))
                 near = closest(key, BY_KEY)
-                problems.append(f"{source.where(key)}: there is no setting {key!r}{near} (there are {known})")
+                problems.append(f"{source.where(key)}: there is no setting {shown(key)}{near} (there are {known})")
                 continue
             try:
                 read = setting.read(value)

@@ -128,14 +128,15 @@ def agent_profiles(value: object) -> dict[str, Profile]:
 def _profile(name: str, fields: object) -> Profile:
     where = f"agents.{name}"
     if not _NAME.fullmatch(name):
-        raise ValueError(f"tables whose names are letters, digits, '.', '_' and '-'; {name!r} is not")
+        raise ValueError(f"tables whose names are letters, digits, '.', '_' and '-'; {shown(name)} is not")
     if not isinstance(fields, dict):
         raise ValueError(f"a table [{where}]")  # noqa: TRY004
     found: dict[str, object] = {}
     for key, value in fields.items():
         if key not in PROFILE_KEYS:
             known = ", ".join(map(repr, PROFILE_KEYS))
-            raise ValueError(f"tables with the keys {known}; {where}.{key} is none{v.closest(key, PROFILE_KEYS)}")
+            near = v.closest(key, PROFILE_KEYS)
+            raise ValueError(f"tables with the keys {known}; {shown(key)} in {where} is none{near}")
         field, read = PROFILE_KEYS[key]
         try:
             found[field] = read(value)

@@ -50,14 +50,21 @@ def attempt_id(order_id: str, generation: int) -> str:
 
 def printable(text: str, limit: int = 0) -> str:
     """Text that cannot move a cursor or forge a line: control characters become ``�``; cut to ``limit`` when given."""
-    clean = "".join(_shown(c) for c in text)
-    if limit and len(clean) > limit:
-        return clean[: limit - 1] + "…"
-    return clean
+    if not text.isprintable():
+        found = {ord(char): "\ufffd" for char in set(text) if _is_unprintable(char)}
+        text = text.translate(found) if found else text
+    if limit and len(text) > limit:
+        return text[: limit - 1] + "…"
+    return text
 
 
-def _shown(char: str) -> str:
-    return "\ufffd" if unicodedata.category(char) in _UNPRINTABLE and char not in "\n\t" else char
+def one_line(text: str, limit: int = 0) -> str:
+    """The same as one line: every run of white space becomes one blank."""
+    return printable(" ".join(text.split()), limit)
+
+
+def _is_unprintable(char: str) -> bool:
+    return char not in "\n\t" and unicodedata.category(char) in _UNPRINTABLE
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
 from shopfloor.ports import (
     Agent,
@@ -255,7 +256,7 @@ class _Attempt:
         try:
             who = trailers(self.job.order.id, self.job.attempt, self.job.profile.name)
             pool = self.tools.workspaces
-            snapshot = await pool.snapshot(workspace, message=self.job.order.title, trailers=who)
+            snapshot = await pool.snapshot(workspace, message=one_line(self.job.order.title), trailers=who)
             notes += snapshot.notes
             await pool.release(workspace)
         except _TROUBLE as problem:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from shopfloor.domain.board import Run
 from shopfloor.domain.errors import NotFound, Refused, ShopfloorError
 from shopfloor.domain.events import E
+from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.verdict import Check, Decision, Verdict
 from shopfloor.engine.attempt import trailers
@@ -90,7 +91,7 @@ class LandingLane:
             order = record.order
             try:
                 proposal = await self.lander.propose(
-                    onto, record.commit, message=f"Merge {order.name}: {order.title}",
+                    onto, record.commit, message=one_line(f"Merge {order.name}: {order.title}"),
                     trailers=trailers(order.id, attempt.id if attempt else "", attempt.agent if attempt else ""),
                 )  # fmt: skip
             except ShopfloorError as problem:

@@ -73,7 +73,7 @@ def refs(output: bytes) -> dict[str, str]:
     found = {}
     for line in os.fsdecode(output).split("\n"):
         value, _, name = line.partition(" ")
-        if name and is_hash(value):
+        if name.startswith("refs/") and "\0" not in name and is_hash(value):
             found[name] = value
         elif line:
             _refuse("for-each-ref", line)

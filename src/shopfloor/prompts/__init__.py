@@ -15,7 +15,7 @@ import msgspec
 
 from shopfloor.config import values as v
 from shopfloor.domain.errors import UsageError
-from shopfloor.domain.names import printable, slug
+from shopfloor.domain.names import one_line, printable, slug
 from shopfloor.domain.order import Deliverable
 from shopfloor.prompts.frontmatter import Entry, parse, split
 
@@ -128,7 +128,7 @@ def order_from_text(
     draft = _Draft("", "")
     _understand(draft, text, agents)
     body = str(draft.fields.get("instruction", ""))
-    title = str(draft.fields.get("title", "")) or printable(name, TITLE_CHARS) or _first_words(body)
+    title = str(draft.fields.get("title", "")) or one_line(name, TITLE_CHARS) or _first_words(body)
     draft.fields["title"] = title
     draft.name = slug(name or title)
     _resolve([draft], known)
@@ -138,13 +138,13 @@ def order_from_text(
 
 
 def _order(draft: _Draft) -> PromptOrder:
-    fields = {"title": printable(draft.stem, TITLE_CHARS), **draft.fields}
+    fields = {"title": one_line(draft.stem, TITLE_CHARS), **draft.fields}
     return msgspec.convert({**fields, "name": draft.name, "source": draft.source}, PromptOrder)
 
 
 def _first_words(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), "order")
-    return printable(line, 60)
+    return one_line(line, 60)
 
 
 def _shown(path: str) -> str:
@@ -254,7 +254,7 @@ def _heading(body: str) -> str:
         elif found and found[1].startswith(fence) and not line.strip().strip(fence[0]):
             fence = ""
         elif not fence and (title := _title_in(line)):
-            return printable(title, TITLE_CHARS)
+            return one_line(title, TITLE_CHARS)
     return ""
 
 
@@ -305,10 +305,10 @@ def _truth(value: object) -> bool:
 
 
 def _title(value: object) -> str:
-    text = " ".join(str(value).split())
+    text = one_line(str(value), TITLE_CHARS)
     if not text:
         raise ValueError("a text that is not empty")
-    return printable(text, TITLE_CHARS)
+    return text
 
 
 KEYS: dict[str, tuple[str, Callable[[Entry], object]]] = {
