@@ -11,6 +11,7 @@ import msgspec
 
 from shopfloor.config import values as v
 from shopfloor.domain.errors import NotFound, UsageError
+from shopfloor.domain.names import printable
 from shopfloor.ports import Profile
 
 FILE = ".shopfloor.toml"
@@ -136,7 +137,7 @@ def _profile(name: str, fields: object) -> Profile:
         if key not in PROFILE_KEYS:
             known = ", ".join(map(repr, PROFILE_KEYS))
             near = v.closest(key, PROFILE_KEYS)
-            raise ValueError(f"tables with the keys {known}; {shown(key)} in {where} is none{near}")
+            raise ValueError(f"tables with the keys {known}; {where}.{printable(key, 60)} is none{near}")
         field, read = PROFILE_KEYS[key]
         try:
             found[field] = read(value)
