@@ -48,10 +48,10 @@ def run(options: Options) -> Outcome:
 
 
 UNTESTED = [
-    "Inputs are made by chance from good ones: no coverage guides them, so a path that needs several exact values"
-    " together may never have been taken.",
-    "Git itself is taken for sound: its output is damaged here, but not every version of it was run.",
-    "Only agents driven by a plain command or by JSON lines are read; a terminal that an agent draws on is not.",
+    "Inputs are made by chance, not guided by coverage: a path that needs several exact values may never be taken.",
+    "Git itself is taken for sound: what it prints is damaged here, and one version of it is run.",
+    "Agents are read as plain commands and as JSON lines; a terminal that an agent draws on is not read at all.",
+    "Names are tried on file systems that take any byte; one that folds case or refuses signs is not.",
 ]
 
 

@@ -129,7 +129,10 @@ def board_of(events: list[Event]) -> Board:
 
 
 RECORDS = list(board_of(EVENTS).records.values())
-STRANGER = b'{"id":"vm-17","title":"Theirs","status":"open","priority":1,"labels":["x"],"metadata":{"tool":"other"},"extra":[1]}'
+STRANGER = (
+    b'{"id":"vm-17","title":"Theirs","status":"open","priority":1,"labels":["x"],'
+    b'"metadata":{"tool":"other"},"extra":[1]}'
+)
 SHEET = b"".join([*(render(record, None) + b"\n" for record in RECORDS), STRANGER + b"\n"])
 SHEETS = (SHEET, STRANGER + b"\n", b"", SHEET + b"not JSON\n" + SHEET, SHEET[:-20])
 OBJECTS = [*(work_order(record) for record in RECORDS), msgspec.json.decode(STRANGER)]
@@ -138,8 +141,8 @@ PROMPTS = tuple(
     text.encode()
     for text in (
         "# Fix the login\n\nIt fails for names with an ä.\n",
-        "---\ntitle: \"Fix\"\npriority: high\nfiles: [src/a, 'docs/b c']\nchecks:\n  - make test\n  - 'true'\n---\n# T\ngo\n",
-        "---\ntimeout: 30m # half an hour\nallow_no_changes: true\ndeliverable: answer\ntype: bug\nagent: claude\n---\nx\n",
+        "---\ntitle: \"Fix\"\npriority: high\nfiles: [a, 'b c']\nchecks:\n  - make test\n  - 'true'\n---\n# T\ngo\n",
+        "---\ntimeout: 30m # half an hour\nallow_no_changes: true\ntype: bug\nagent: claude\n---\nx\n",
         "---\n# a comment\ndepends_on: other\n---\n```\n# no title\n```\n## a\n# Title here #\n",
         "\ufeffjust text\r\nwith other ends\r\n",
         "---\nnever closed\n",

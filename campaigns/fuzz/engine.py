@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import msgspec
@@ -66,10 +67,10 @@ def make(target: Target, seed: int, number: int) -> bytes:
     return target.make(Mutator(Random(f"{target.name}:{seed}:{number}")))
 
 
-def attempt(target: Target, data: bytes) -> tuple[str, Exception | TooSlow | None]:
+def attempt(target: Target, data: bytes, limit_s: float = LIMIT_S) -> tuple[str, Exception | TooSlow | None]:
     """Its answer, or what it raised."""
     try:
-        signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
         try:
             return target.check(data), None
         finally:
@@ -78,7 +79,14 @@ def attempt(target: Target, data: bytes) -> tuple[str, Exception | TooSlow | Non
         return "", problem
 
 
-def run(target: Target, seed: int, numbers: range, *, report: Callable[[Finding], None] = lambda _: None) -> Tally:
+def run(
+    target: Target,
+    seed: int,
+    numbers: range,
+    *,
+    report: Callable[[Finding], None] = lambda _: None,
+    limit_s: float = LIMIT_S,
+) -> Tally:
     """Try these inputs. The limit of time needs the main thread."""
     tally = Tally(target=target.name)
     before = signal.signal(signal.SIGPROF, _too_slow)
@@ -87,7 +95,7 @@ def run(target: Target, seed: int, numbers: range, *, report: Callable[[Finding]
         for number in numbers:
             data = make(target, seed, number)
             began = time.process_time()
-            answer, problem = attempt(target, data)
+            answer, problem = attempt(target, data, limit_s)
             took = time.process_time() - began
             tally.inputs += 1
             tally.refused += answer == "refused"
@@ -99,7 +107,8 @@ def run(target: Target, seed: int, numbers: range, *, report: Callable[[Finding]
             kind = (type(problem).__name__, _where(problem))
             if kind not in seen and len(seen) < KEPT:
                 seen.add(kind)
-                finding = _finding(target, seed, number, data, problem)
+                small = shrink(data, partial(_fails_alike, target, problem, limit_s))
+                finding = _finding(target, seed, number, small, problem)
                 tally.findings.append(finding)
                 report(finding)
     finally:
@@ -107,15 +116,14 @@ def run(target: Target, seed: int, numbers: range, *, report: Callable[[Finding]
     return tally
 
 
-def _finding(target: Target, seed: int, number: int, data: bytes, problem: Exception | TooSlow) -> Finding:
-    small = shrink(data, lambda part: _same(target, part, problem))
+def _finding(target: Target, seed: int, number: int, small: bytes, problem: Exception | TooSlow) -> Finding:
     shown = repr(small) if len(small) <= 2000 else f"{small[:2000]!r}… ({len(small)} bytes)"
     error = f"{type(problem).__name__}: {problem}"[:1000]
     return Finding(target=target.name, seed=seed, number=number, error=error, where=_where(problem), data=shown)
 
 
-def _same(target: Target, data: bytes, problem: Exception | TooSlow) -> bool:
-    found = attempt(target, data)[1]
+def _fails_alike(target: Target, problem: Exception | TooSlow, limit_s: float, data: bytes) -> bool:
+    found = attempt(target, data, limit_s)[1]
     return found is not None and (type(found), _where(found)) == (type(problem), _where(problem))
 
 
@@ -147,4 +155,4 @@ def _where(problem: BaseException) -> str:
 
 
 def _too_slow(_number: int, _frame: object) -> None:
-    raise TooSlow(f"more than {LIMIT_S:g} s of processor time")
+    raise TooSlow("more processor time than one input may take")

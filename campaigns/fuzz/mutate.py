@@ -34,7 +34,8 @@ NASTY = (
 )
 """Words that have meant something to some program at some time."""
 
-TOKENS = tuple(word.encode("utf-8", "surrogatepass") for word in NASTY) + (
+TOKENS = (
+    *(word.encode("utf-8", "surrogatepass") for word in NASTY),
     *(b"\xff", b"\xfe\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc3", b"\xef\xbb\xbf", b"\0\0"),
     *(b" " * 300, b"[" * 300, b'{"a":' * 200, b"- a\n" * 100, b"\n" * 100, b"'" * 99, b'"' * 99, b"\\" * 99, b"#" * 99),
 )

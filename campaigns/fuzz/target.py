@@ -14,12 +14,16 @@ READ, REFUSED = "read", "refused"
 """What a check answers: the input was taken, or it was refused as it should be. Everything else it raises."""
 
 
+Check = Callable[[bytes], str]
+"""Raises when a promise does not hold for an input; what it raises is the finding."""
+
+
 class Target(NamedTuple):
-    """One reader. ``check`` raises when a promise does not hold; what it raises is the finding."""
+    """One reader."""
 
     name: str
     make: Callable[[Mutator], bytes]
-    check: Callable[[bytes], str]
+    check: Check
     share: int
     """parts of all inputs that it gets"""
 

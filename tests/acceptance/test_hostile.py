@@ -46,9 +46,7 @@ def on_a_terminal(shop: Shop, *words: str) -> str:
     """What a command writes to a terminal, byte for byte."""
     ours, theirs = pty.openpty()
     env = {**shop.env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    with subprocess.Popen(
-        [*COMMAND, *words], cwd=shop.root, env=env, stdin=theirs, stdout=theirs, stderr=theirs
-    ):
+    with subprocess.Popen([*COMMAND, *words], cwd=shop.root, env=env, stdin=theirs, stdout=theirs, stderr=theirs):
         os.close(theirs)
         said = b""
         while select.select([ours], [], [], LONGEST_S)[0]:
@@ -260,9 +258,9 @@ def test_a_branch_of_any_name_takes_the_work(shop: Shop, branch: str) -> None:
 @pytest.mark.parametrize("branch", [b"caf\xe9", "\u202emain".encode(), "a\u2028b".encode(), "\x9bm".encode()])
 def test_a_branch_that_no_terminal_can_show_is_refused(shop: Shop, branch: bytes) -> None:
     shop.configure()
-    git = ["git", "-C", os.fsencode(shop.root)]
-    subprocess.run([*git, "update-ref", b"refs/heads/" + branch, "HEAD"], check=True)
-    subprocess.run([*git, "symbolic-ref", "HEAD", b"refs/heads/" + branch], check=True)
+    ref = os.fsdecode(b"refs/heads/" + branch)
+    shop.git("update-ref", ref, "HEAD")
+    shop.git("symbolic-ref", "HEAD", ref)
     said = shop("run", "--plain", shop.adds("one"))
     assert said.code == 4, said
     assert "signs in its name" in said.err
@@ -291,7 +289,7 @@ def test_a_repository_in_a_folder_of_odd_name(tmp_path: Path) -> None:
 
 
 def test_paths_that_an_agent_makes_are_carried(shop: Shop) -> None:
-    """Names that a file can have and a ref, a line or a terminal cannot: the change is whole and the report readable."""
+    """Names that a file can have and a line or a terminal cannot: the change is whole and the report readable."""
     shop.configure()
     names = [
         b"-rf",

@@ -65,8 +65,7 @@ class _Draft:
         """Its problems as ``file:line: what``, in the order of the lines; line 0 is the whole file."""
         where = _shown(self.source) or "text"
         told = [f"{where}:{line}: {what}" if line else f"{where}: {what}" for line, what in sorted(self.problems)]
-        left = len(told) - MOST_PROBLEMS
-        return told if left <= 0 else [*told[:MOST_PROBLEMS], f"{where}: and {left} more like these"]
+        return [*told[:MOST_PROBLEMS], f"{where}: mend these first, there may be more"] if self.hopeless else told
 
     @property
     def hopeless(self) -> bool:
