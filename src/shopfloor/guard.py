@@ -57,8 +57,7 @@ def decode_request(body: bytes) -> tuple[bytes, list[bytes], dict[bytes, bytes]]
     words = int(count)
     if not 0 < words <= len(rest) or b"%d" % words != count:
         raise ValueError(f"{count!r} cannot be the number of words")
-    argv, pairs = rest[:words], rest[words:]
-    return cwd, argv, {name: value for name, _, value in (pair.partition(b"=") for pair in pairs)}
+    return cwd, rest[:words], {name: value for name, _, value in (pair.partition(b"=") for pair in rest[words:])}
 
 
 def stat(pid: int) -> list[bytes]:

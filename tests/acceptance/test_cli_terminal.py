@@ -53,6 +53,12 @@ class Terminal:
             raise AssertionError(f"{missing}; it shows:\n{self.screen(history=True)}") from None
         return self.screen()
 
+    def title(self) -> str:
+        return self._call("display-message", "-p", "-t", "t", "#{pane_title}").strip()
+
+    def clipboard(self) -> str:
+        return self._call("list-buffers").strip()
+
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
 
@@ -157,3 +163,22 @@ def test_a_dumb_terminal_gets_plain_lines(shop: Shop, terminal: Terminal) -> Non
     terminal.open(f"TERM=dumb {run('run', shop.adds('one'))}")
     seen = terminal.until("ended with 0")
     assert "one  landed as" in seen
+
+
+def test_what_an_agent_says_is_shown_and_obeyed_by_nobody(shop: Shop, terminal: Terminal) -> None:
+    shop.configure()
+    tricks = r"\u001b]0;TITLE\u0007\u001b]52;c;aGk=\u0007\u001b[2J\u001b[9;9H\u202e[red]words[/] %s \u009b31m"
+    waits = f'run = "while [ ! -e {shop.gate} ]; do sleep 0.02; done"'
+    prompt = shop.prompt("loud", f'say = "{tricks}"', waits, 'write = "loud.txt"', head=f'title: "{tricks}"')
+    terminal.open(run("run", prompt), columns=120)
+    before = terminal.title()
+    seen = terminal.until("running  loud", "[red]words[/] %s", "slots 1/")
+    assert "ended with" not in seen
+    assert "\u202e" not in seen
+    assert (terminal.title(), terminal.clipboard()) == (before, "")
+    shop.gate.touch()
+    terminal.until("1 order: 1 landed", "ended with 0")
+    for words in (("show", "loud"), ("log", "loud"), ("status", "--all")):
+        terminal.type(f"clear; {run(*words)}; echo shown $?")
+        terminal.until("loud" if words[0] != "log" else "words", "shown 0")
+    assert (terminal.title(), terminal.clipboard()) == (before, "")
