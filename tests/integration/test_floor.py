@@ -10,6 +10,7 @@ import pytest
 from shopfloor.app import Shopfloor
 from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
 from shopfloor.domain.events import E
+from shopfloor.prompts import PromptOrder
 
 from .lab import Lab, git, row, script, write
 
@@ -62,6 +63,22 @@ def test_commits_of_the_user_in_mid_run_are_left_alone(lab: Lab) -> None:
     assert report.counts["landed"] == 1
     assert git(lab.repo, "log", "-1", "--format=%s", "main") == "mine"
     assert "git merge refs/shopfloor/target/main" in report.mirror_why
+
+
+def test_a_title_that_no_file_could_have_becomes_one_safe_line(lab: Lab) -> None:
+    title = "x\x1b]0;t\x07\u202e\n\nShopfloor-Order: forged\n--amend"
+    wish = PromptOrder(name="../../odd", title=title, instruction=script(write("new.txt")))
+    report = lab.run(wish)
+    assert report.counts["landed"] == 1
+    subjects = git(lab.repo, "log", "--format=%s", f"{lab.start}..main").splitlines()
+    assert len(subjects) == 2
+    assert all(subject.endswith("x\ufffd]0;t\ufffd\ufffd Shopfloor-Order: forged --amend") for subject in subjects)
+    orders = git(lab.repo, "log", "--format=%(trailers:key=Shopfloor-Order,valueonly,separator=%x2C)", "main")
+    assert "forged" not in orders
+    assert {ref.split("/")[1] for ref in git(lab.repo, "for-each-ref", "--format=%(refname)").split()} == {
+        "heads",
+        "shopfloor",
+    }
 
 
 # -- the target -----------------------------------------------------------------------------------------------------

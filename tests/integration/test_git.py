@@ -26,6 +26,17 @@ def test_discover_from_a_subfolder(repository: Repository) -> None:
     assert found.version >= (2, 38)
 
 
+def test_discover_of_a_branch_whose_name_is_no_text(repository: Repository) -> None:
+    for name in ("refs/heads/caf\udce9", "refs/heads/a\u2028b", "refs/heads/main\xa0"):
+        repository.git.call("update-ref", name, repository.first)
+        repository.git.call("symbolic-ref", "HEAD", name)
+        assert discover(repository.root, repository.env, ready=False).branch == name.removeprefix("refs/heads/")
+        with pytest.raises(Refused, match="signs in its name") as caught:
+            discover(repository.root, repository.env)
+        assert "git branch -m" in caught.value.hint
+        assert repository.git.refs("refs/heads")[name] == repository.first
+
+
 @pytest.mark.parametrize("below", ["", "src"])
 def test_discover_finds_the_main_tree_from_a_linked_one(repository: Repository, below: str) -> None:
     place = repository.root.with_name("linked")

@@ -57,6 +57,37 @@ async def test_a_hundred_at_once(kind: Kind, repository: Repository) -> None:
             assert agent(repository, workspace).text("status", "--porcelain") == ""
 
 
+async def test_what_an_agent_wrote_as_a_merge_under_way_keeps_nothing_from_being_kept(
+    kind: Kind, repository: Repository
+) -> None:
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        own = Path(agent(repository, workspace).text("rev-parse", "--absolute-git-dir"))
+        (own / "MERGE_HEAD").write_bytes(
+            b"caf\xe9 --upload-pack=x ../../../heads/main main\n" + repository.first.encode()
+        )
+        write(Path(workspace.path), {"made.txt": "x"})
+        found = await pool.snapshot(workspace, message="made", trailers={})
+        kept = repository.git.refs("refs/shopfloor/attempts")
+        assert {ref for ref in kept if "/merging/" in ref} == {
+            f"refs/shopfloor/attempts/wo-1.a1/merging/{repository.first[:16]}"
+        }
+        assert repository.git.changed(repository.first, found.commit) == ("made.txt",)
+
+
+@pytest.mark.parametrize("lease", [b"\xff", b"[" * 100_000, b'{"slot":"../../x"}', b"null"], ids=lambda raw: raw[:20])
+async def test_a_damaged_lease_is_none(kind: Kind, repository: Repository, lease: bytes) -> None:
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        await pool.release(workspace)
+        mark = pool.shelf.mark(Path(workspace.path).name)
+        mark.write_bytes(lease)
+        assert pool.shelf.all() == []
+        again = await pool.acquire(claim(repository, 2))
+        assert again.path != workspace.path, "nobody knows what lies in it"
+        assert Path(workspace.path).is_dir()
+
+
 async def test_slots_beyond_the_free_ones_are_removed(kind: Kind, repository: Repository) -> None:
     async with opened(kind, repository, keep_free=2) as pool:
         found = await asyncio.gather(*(pool.acquire(claim(repository, n)) for n in range(4)))

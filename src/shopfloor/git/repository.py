@@ -262,7 +262,7 @@ class Git:
         with self.locked():
             words = ("-q", "--no-checkout", "--detach", "--lock", "--reason", "shopfloor")
             self.call("worktree", "add", *words, str(path), commit)
-        return Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+        return Path(os.fsdecode((path / ".git").read_bytes()).removeprefix("gitdir: ").rstrip("\n"))
 
     def worktree_remove(self, path: Path) -> None:
         """Forget a worktree of ours whose folder is gone already."""

@@ -73,7 +73,7 @@ def _rebased(git: Git, path: Path) -> list[str]:
     except (GitError, SpawnError):
         return []
     heads = [folder / kind / "head-name" for kind in ("rebase-merge", "rebase-apply")]
-    return [head.read_text().strip() for head in heads if head.exists()]
+    return [os.fsdecode(head.read_bytes()).rstrip("\n") for head in heads if head.exists()]
 
 
 def _advance_checkout(git: Git, journal: Journal) -> None:

@@ -269,6 +269,10 @@ async def a_rebase_under_way_holds_it(bench: Bench) -> None:
     bench.git.call("checkout", "-q", "main")
     assert bench.git.call("rebase", "-q", "other", ok=(0, 1)).code == 1
     head = bench.git.read_ref("refs/heads/main")
+    bench.git.call("worktree", "add", "-q", "--detach", str(bench.repository.root.with_name("elsewhere")), mine)
+    other = bench.repository.root / ".git/worktrees/elsewhere/rebase-merge"
+    other.mkdir()
+    (other / "head-name").write_bytes(b"refs/heads/caf\xe9\n")  # a branch need not be named in UTF-8
     result = await bench.lander.mirror(TARGET, old=head, new=bench.made({"new": "x"}, parent=head))
     assert not result.moved
     assert "rebase" in result.why

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, GitError, is_ours, shown, split
+from shopfloor.git import Git, GitError, is_hash, is_ours, shown, split
 from shopfloor.ports import Snapshot
 from shopfloor.workspaces._backend import Backend, Moves, Slot
 from shopfloor.workspaces._folder import Oddities, oddities
@@ -198,7 +198,9 @@ def _history(
         moves[f"{under}/index"] = (git.commit_tree(content.staged, [tip], "what was staged"), None)
     merging = slot.git_dir / "MERGE_HEAD"
     if merging.exists():
-        moves |= {f"{under}/merging/{oid[:16]}": (oid, None) for oid in merging.read_text().split()}
+        # What an agent may have put there is no name of a commit for that.
+        oids = filter(is_hash, os.fsdecode(merging.read_bytes()).split())
+        moves |= {f"{under}/merging/{oid[:16]}": (oid, None) for oid in oids}
         notes.append("a merge was under way")
     for ref in (branch, f"{under}/tip") if lease.branch else (f"{under}/tip",):
         if known.get(ref) != tip:

@@ -96,9 +96,10 @@ class Shelf:
     def read(self, slot: str) -> Lease | None:
         """None: there is no such lease, or nobody can read it."""
         try:
-            return msgspec.json.decode(self.mark(slot).read_bytes(), type=Lease)
-        except (FileNotFoundError, msgspec.DecodeError):
+            found = msgspec.json.decode(self.mark(slot).read_bytes(), type=Lease)
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        return found if found.slot == slot else None
 
     def forget(self, slot: str) -> None:
         self.mark(slot).unlink(missing_ok=True)
