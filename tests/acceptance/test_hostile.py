@@ -10,6 +10,7 @@ import select
 import subprocess
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,6 +242,47 @@ def test_names_on_the_command_line(shop: Shop, words: tuple[str, ...]) -> None:
         assert said.code in (2, 3, 4), said
         assert raw(said.out + said.err) == []
         assert "unexpected" not in said.err
+    nothing_outside(shop)
+
+
+def test_lines_that_others_write_into_the_log_while_a_run_goes_on(shop: Shop) -> None:
+    """Requests and orders of any words and types: answered or left alone, and the run goes on."""
+    shop.configure()
+    log = shop.root / ".work" / "events.jsonl"
+    ids: list[Any] = ["../../x", "-rf", "HEAD", TRICKS, BIDI, "", "n" * 10_000, None, {}, 7]
+    lines = [b"garbage \xff\xfe\x1b]0;x\x07", b"[" * 100_000, b"{}", b"null", b"\0" * 100]
+    for number, order in enumerate(ids):
+        known = {"event_id": f"evt-{number}", "timestamp": "0001-01-01T00:00:00+23:59", "actor": TRICKS}
+        data = {"work_order_id": order, "title": TRICKS, "priority": 10**30, "shopfloor": {"files": ["../.."]}}
+        lines.append(json.dumps({**known, "event_type": "work_order.created", "data": data}).encode())
+        verbs: tuple[Any, ...] = ("stop", "retry", TRICKS, {})
+        for verb in verbs:
+            asked = {"verb": verb, "work_order_id": order, "text": TRICKS if verb != "stop" else order}
+            if verb != "stop" or order:  # stop without an order ends the run, whoever asks
+                lines.append(json.dumps({**known, "event_type": "request.made", "data": asked}).encode())
+        forged = {"work_order_id": order, "outcome": "done", "generation": 1}
+        lines.append(json.dumps({**known, "event_type": "work_order.settled", "data": forged}).encode())
+    written = b"\n".join(lines) + b"\n"
+    with shop.start("run", "--plain", shop.waits("one"), shop.adds("two")) as running:
+        running.until("one", "started")
+        with log.open("ab") as file:
+            file.write(written)
+        running.until("there is no request")
+        shop.gate.touch()
+        said = running.end()
+    assert said.code == 0, said
+    assert raw(said.out) == []
+    assert written in log.read_bytes(), "what others wrote stays as it is"
+    nothing_outside(shop)
+    assert set(shop.git("ls-tree", "--name-only", "main").split()) >= {"one.txt", "two.txt"}
+    assert list(shop.root.rglob("x.a*")) == [], "nobody has worked on an order of somebody else's"
+    told = shop("doctor")
+    assert "lines of the log claim what only the controller may say" in told.out
+    assert raw(told.out) == []
+    for order in ("../../x", "HEAD", TRICKS, BIDI):
+        assert raw(on_a_terminal(shop, "show", "--", order)) == []
+    assert raw(on_a_terminal(shop, "status", "--all")) == []
+    assert shop("run", "--plain", shop.adds("three")).code == 0
     nothing_outside(shop)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.app import Shopfloor
+from shopfloor.app.intake import Wish
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.report import Report, Row
 
@@ -77,11 +78,11 @@ class Lab:
         if len(self.seen(E.AGENT_STARTED)) < count:
             await asyncio.wait_for(reached.wait(), 20)
 
-    def run(self, *prompts: Path, **flags: object) -> Report:
+    def run(self, *prompts: Wish, **flags: object) -> Report:
         """Run these to the end."""
         return asyncio.run(self._run(prompts, flags))
 
-    async def _run(self, prompts: tuple[Path, ...], flags: dict[str, Any]) -> Report:
+    async def _run(self, prompts: tuple[Wish, ...], flags: dict[str, Any]) -> Report:
         async with self.floor(**flags) as floor:
             return await floor.run(list(prompts))
 
