@@ -144,14 +144,14 @@ class Mutator:
         text = json.dumps(value, ensure_ascii=self.random.random() < 0.5)
         return text.encode("utf-8", "surrogatepass")
 
-    def pieces(self, data: bytes) -> list[bytes]:
-        """The same data cut anywhere."""
-        return cut(data, self.random)
-
 
 def cut(data: bytes, random: Random) -> list[bytes]:
-    """Data in pieces of any size, none and all of it among them."""
-    places = sorted(random.randint(0, len(data)) for _ in range(random.choice((0, 1, 2, 5, 20))))
+    """Data in pieces of any size, none and all of it among them; often just before or behind the end of a line."""
+    places = [random.randint(0, len(data)) for _ in range(random.choice((0, 1, 2, 5, 20)))]
+    if random.random() < 0.5:
+        ends = (data.find(b"\n", place) + random.randint(0, 1) for place in places)
+        places = [max(0, end) for end in ends]
+    places.sort()
     if len(data) < 40 and random.random() < 0.2:
         places = list(range(len(data)))
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]

@@ -16,7 +16,7 @@ from shopfloor.agents.jsonlines import EventReader
 from shopfloor.masking import MASK, Masker
 from shopfloor.ports import Kind, Report
 
-LIMIT = 200
+LIMIT = 60
 """Bytes of a line here, so that many are too long."""
 MASKER = Masker((corpus.SECRET, "another-secret", "secret-sec", "two\nlines-of-it-here"))
 FORMS = tuple(MASKER._forms)
@@ -108,7 +108,7 @@ def _objects(m: Mutator) -> bytes:
     """One event with odd values deep inside."""
     value: Any = m.random.choice(corpus.SPEECH)
     if m.random.random() < 0.1:
-        for _ in range(m.random.choice((30, 39, 41, 300))):
+        for _ in range(m.random.choice((30, 39, 41, 300, 900))):
             value = [value] if m.random.random() < 0.5 else {"a": value}
         value = {"type": "deep", "data": value}
     return m.json(value)

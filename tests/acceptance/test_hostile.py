@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .shop import COMMAND, LONGEST_S, Said, Shop
+from .shop import COMMAND, LONGEST_S, Shop
 
 TRICKS = "\x1b]0;TITLE\x07\x1b]52;c;aGk=\x07\x1b[2J\x1b[10;10H\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\x9b31m\x7f\x08"
 BIDI = "\u202egnp.exe\u2066\u200b\ufeff"
@@ -238,11 +238,19 @@ def test_what_an_agent_asks(shop: Shop) -> None:
 def test_names_on_the_command_line(shop: Shop, words: tuple[str, ...]) -> None:
     if "x.md" in words:
         words = (*words[:-1], shop.adds("one"))
-    for said in (shop(*words), shop(*words, "--json") if "--" not in words else Said(2, "", "")):
-        assert said.code in (2, 3, 4), said
-        assert raw(said.out + said.err) == []
-        assert "unexpected" not in said.err
+    told = shop(*words)
+    assert told.code in (2, 3, 4), told
+    assert raw(told.out + told.err) == []
+    assert "unexpected" not in told.err
     nothing_outside(shop)
+
+
+@pytest.mark.parametrize("words", [("show", TRICKS), ("show", "\udcff"), (f"--{TRICKS}\udcff",)], ids=ascii)
+def test_an_error_about_any_word_is_json(shop: Shop, words: tuple[str, ...]) -> None:
+    told = shop(*words, "--json")
+    assert told.json["error"]["exit_code"] == told.code
+    assert told.code in (2, 3)
+    assert raw(told.out) == []
 
 
 def test_lines_that_others_write_into_the_log_while_a_run_goes_on(shop: Shop) -> None:
@@ -279,7 +287,7 @@ def test_lines_that_others_write_into_the_log_while_a_run_goes_on(shop: Shop) ->
     told = shop("doctor")
     assert "lines of the log claim what only the controller may say" in told.out
     assert raw(told.out) == []
-    for order in ("../../x", "HEAD", TRICKS, BIDI):
+    for order in ("../../x", TRICKS):
         assert raw(on_a_terminal(shop, "show", "--", order)) == []
     assert raw(on_a_terminal(shop, "status", "--all")) == []
     assert shop("run", "--plain", shop.adds("three")).code == 0
