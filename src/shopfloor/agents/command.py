@@ -8,6 +8,8 @@ from shopfloor.agents._run import Reader
 from shopfloor.ports import Kind, Launch, Report
 
 LINE_BYTES = 1 << 20
+LAST_CHARS = 300
+"""of the line that is told as the reason"""
 
 
 class CommandAgent(ProcessAgent):
@@ -28,6 +30,7 @@ class PlainReader:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._last: dict[str, str] = {}
 
     def started(self) -> list[Report]:
         return [Report(kind=Kind.STARTED, text=self._name)]
@@ -37,10 +40,13 @@ class PlainReader:
         data: dict[str, object] = {"stream": stream} if stream != "stdout" else {}
         if line.cut:
             data["cut"] = True
-        return [Report(kind=Kind.TEXT, text=line.data.decode(errors="replace"), data=data)]
+        text = line.data.decode(errors="replace")
+        if text.strip():
+            self._last[stream] = text.strip()[:LAST_CHARS]
+        return [Report(kind=Kind.TEXT, text=text, data=data)]
 
     def ended(self, code: int | None) -> Report:
-        """EXITED: completed for exit code 0."""
+        """EXITED: completed for exit code 0; else its text is the last thing that the agent said."""
         if code == 0:
             return Report(kind=Kind.EXITED, status="completed")
-        return Report(kind=Kind.EXITED, status="error", text=f"exit {code}")
+        return Report(kind=Kind.EXITED, status="error", text=self._last.get("stderr") or self._last.get("stdout") or "")

@@ -39,6 +39,8 @@ class Seen:
         self.wakes_in_s = 0.0
         """how long it still waits before it is tried again"""
         self.needs: list[str] = []
+        self.held = ""
+        """its agent, when nothing more is started with that"""
         self.holder = ""
         """what works on a file that it needs"""
 
@@ -61,6 +63,8 @@ class Glance:
         self.spent: float | None = None
         self.budget: float | None = None
         self.mirror_why = ""
+        self.held: list[str] = []
+        """why nothing more is started with an agent"""
         self.counts: dict[str, int] = {}
         self.rows: list[Seen] = []
 
@@ -71,7 +75,7 @@ def shown(seen: Seen, *, alive: bool) -> str:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
     if seen.state in AT_WORK and not alive:
         return "interrupted"
-    if seen.state == "ready" and (seen.needs or seen.holder or seen.wakes_in_s > 0):
+    if seen.state == "ready" and (seen.needs or seen.held or seen.holder or seen.wakes_in_s > 0):
         return "waiting"
     if seen.state == "done":
         return "landed" if seen.merge else "answered" if seen.answer else "unchanged"
@@ -112,6 +116,8 @@ def _running(seen: Seen, now: float) -> str:
 def _waiting(seen: Seen) -> str:
     if seen.needs:
         return f"waits for {few([clean(name) for name in sorted(seen.needs)], 5)}"
+    if seen.held:
+        return f"nothing more is started with {clean(seen.held)}"
     if seen.wakes_in_s > 0:
         return f"is tried again in {duration(seen.wakes_in_s)}"
     return f"waits for a file that {clean(seen.holder)} works on"
@@ -135,6 +141,8 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
     left -= (glance.counts.get("answered", 0) + glance.counts.get("unchanged", 0)) if limit else 0
     lines += ["", *table(rows)] if rows else []
     lines += [f"  and {left} more: shopfloor status --all"] if left > 0 else []
+    for reason in glance.held:
+        lines += ["", clean(reason)]
     if glance.mirror_why and not glance.alive:
         lines += ["", f"{clean(glance.branch)} was left alone: {clean(glance.mirror_why)}"]
     following = _following(glance)

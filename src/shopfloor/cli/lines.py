@@ -139,6 +139,12 @@ def _run_started(d: dict[str, Any], board: Board, run_id: str) -> str:
     return f"{run.id} {where}"
 
 
+def _run_finished(_d: dict[str, Any], board: Board, run_id: str) -> str:
+    run = board.runs.get(run_id)
+    left = len(board.open_orders(run)) if run else 0
+    return f"the run can do no more; {count(left, 'order')} left" if left else "the run is finished"
+
+
 def _handled(d: dict[str, Any], _board: Board, _run: str) -> str:
     return f"{d.get('verb')}: {d.get('text')}" if d.get("text") else ""
 
@@ -155,7 +161,8 @@ def _moved(d: dict[str, Any], _board: Board, _run: str) -> str:
 
 _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
     E.RUN_STARTED: _run_started,
-    E.RUN_FINISHED: lambda _d, _board, _run: "the run is finished",
+    E.RUN_FINISHED: _run_finished,
+    E.AGENT_HELD: lambda d, _board, _run: f"nothing more is started with {d.get('profile')}: {_first(d.get('why'))}",
     E.ADMISSION: lambda d, _board, _run: f"slots: {d.get('from')} -> {d.get('limit')}: {d.get('why')}",
     E.TARGET_MOVED: _moved,
     E.MIRROR_ADVANCED: lambda d, _board, _run: f"{d.get('branch')} is at {str(d.get('to', ''))[:12]}",

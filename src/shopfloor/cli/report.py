@@ -34,6 +34,7 @@ def render(report: Report, *, questions: Mapping[str, str] | None = None, width:
     """
     questions = questions or {}
     lines = [_title(report), "", *_table(report, questions, width), "", *_figures(report)]
+    lines += ["", *(clean(why) for why in report.held.values())] if report.held else []
     if lying := _lying(report, work):
         lines += ["", *lying]
     if following := next_steps(report, questions):
@@ -132,7 +133,7 @@ def next_steps(report: Report, questions: Mapping[str, str]) -> list[tuple[str, 
     if asking is not None:
         steps.append((f'shopfloor answer {clean(asking.name)} "…"', "answers the agent's question"))
     if report.counts.get("waiting"):
-        steps.append(("shopfloor run --resume", "goes on with what is left"))
+        steps.append(("shopfloor run --resume", f"goes on with what is left{', once that is mended' * bool(report.held)}"))
     failed = next((row for row in report.orders if row.outcome == "failed"), None)
     if failed is not None:
         name = clean(failed.name)

@@ -61,6 +61,7 @@ def glance(board: Board, run: Run | None, controller: dict[str, Any] | None) -> 
     found.run, found.branch, found.land = run.id, run.branch, run.land
     found.finished_at, found.started_at, found.last_at = run.finished_at, run.session_at, run.last_at
     found.budget, found.mirror_why = run.budget_usd, run.mirror_why
+    found.held = list(run.held.values())
     found.open = len(board.open_orders(run))
     floor = opened(board, run)
     records = [board.records[order] for order in run.orders]
@@ -91,6 +92,7 @@ def plain(record: Record, floor: Floor) -> Seen:
         order = record.order.id
         records = floor.board.records
         seen.needs = [records[need].order.name for need in floor.plan.waits_for(order) if need in records]
+        seen.held = floor.held_agent(record)
         holder = floor.plan.held_by(order)
         seen.holder = records[holder].order.name if holder else ""
     return seen

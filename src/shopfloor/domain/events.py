@@ -42,6 +42,7 @@ class E(StrEnum):
     AGENT_WORKING = "agent.working"
     AGENT_ASKED = "agent.asked"
     AGENT_STOPPED = "agent.stopped"
+    AGENT_HELD = "agent.held"
     VERIFY_STARTED = "verify.started"
     VERIFY_TEST = "verify.test_executed"
     VERIFY_VERDICT = "verify.verdict"

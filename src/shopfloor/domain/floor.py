@@ -16,10 +16,11 @@ import msgspec
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
-from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.judge import Decision, Hold, Land, Settle, Start, Stop, Verify, step
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Policy, remaining
+from shopfloor.domain.pulse import Pulse
 from shopfloor.domain.timers import Timers
 
 
@@ -62,6 +63,8 @@ class Floor:
         self._spent = 0
         """nano-USD: whole numbers add up to the same in every order"""
         self._open: set[str] = set()
+        self._pulse = Pulse(self.policy)
+        self._holds: list[Decision] = []
         self._book: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
         self._verify: list[tuple[Key, str]] = []
@@ -99,9 +102,11 @@ class Floor:
             record = self.board.records[changed]
             if record.order.run == run.id:
                 self._place(record, run, now)
+                if event.event_type in (E.AGENT_STOPPED, E.SETTLED):
+                    self._feel(record, run, now)
             else:
                 self._promise(record)
-        if run.land != landing:
+        if run.land != landing or event.event_type == E.AGENT_HELD:
             for order in run.orders:
                 self._place(self.board.records[order], run, now)
 
@@ -118,8 +123,11 @@ class Floor:
         decisions += self._dependants()
         decisions += self._landings(run, capacity)
         decisions += self._checks(run, capacity)
-        decisions += self._over_budget(run) if self.over_budget else self._starts(capacity)
-        return decisions
+        if self.over_budget:
+            return decisions + self._over_budget(run)
+        holds, self._holds = self._holds, []
+        # What may still start is known once these are facts.
+        return decisions + (holds or self._starts(capacity))
 
     def next_timer(self) -> float | None:
         """Awake time at which a retry becomes due, or None."""
@@ -140,7 +148,7 @@ class Floor:
     def finished(self) -> bool:
         """True when nothing more will happen in this run without a person."""
         # What is cheap to know comes first: the last line may have to look at every open order.
-        if self.live or self._under_way or self._book or self._doomed or self.timers.next() is not None:
+        if self.live or self._under_way or self._book or self._doomed or self._holds or self.timers.next() is not None:
             return False
         return all(self._waits(order) for order in self._open)
 
@@ -152,12 +160,21 @@ class Floor:
         if needs:
             names = sorted(self.board.records[n].order.name if n in self.board.records else n for n in needs)
             return State.WAITING, "waits for " + ", ".join(names)
+        if agent := self.held_agent(record):
+            return State.WAITING, f"nothing more is started with agent {agent!r}"
+        if self._doubtful(record):
+            return State.WAITING, "waits until its agent is seen to work"
         if self.timers.is_asleep(record.order.id):
             return State.WAITING, "waits before it is tried again"
         holder = self.plan.held_by(record.order.id)
         if holder is not None:
             return State.WAITING, f"waits for a file that {self.board.records[holder].order.name} works on"
         return State.READY, ""
+
+    def held_agent(self, record: Record) -> str:
+        """The agent of an order when nothing more is started with it, else an empty string."""
+        agent = record.order.agent or (self.run.agent if self.run else "")
+        return agent if self.run is not None and agent in self.run.held else ""
 
     # -- inside: after a fact ---------------------------------------------------------------------------------------
 
@@ -206,7 +223,10 @@ class Floor:
         for need in self.plan.waits_for(order):
             if self.board.records[need].state in _ENDED:
                 self._doomed.append((order, need))
-        if self._sleeps(record, now):
+        if self.held_agent(record) or self._doubtful(record):
+            self.timers.forget(order)
+            self.plan.unqueue(order)
+        elif self._sleeps(record, now):
             self.plan.unqueue(order)
         else:
             self.plan.queue(order)
@@ -268,7 +288,24 @@ class Floor:
     def _waits(self, order: str) -> bool:
         """Only waits for a person, or for orders that do."""
         record = self.board.records[order]
-        return self._unanswered(record) or (record.state is State.READY and bool(self.plan.waits_for(order)))
+        if record.state is State.READY:
+            return bool(self.plan.waits_for(order) or self.held_agent(record)) or self._doubtful(record)
+        return self._unanswered(record)
+
+    def _feel(self, record: Record, run: Run, now: Now) -> None:
+        probes = dict(self._pulse.probes)
+        if record.state in FINAL:
+            self._pulse.forget(record.order.id)
+        elif (hold := self._pulse.feel(record.order.agent or run.agent, record)) and hold.agent not in run.held:
+            self._holds.append(hold)
+        if probes != self._pulse.probes:
+            for order in run.orders:
+                self._place(self.board.records[order], run, now)
+
+    def _doubtful(self, record: Record) -> bool:
+        """Its agent is tried with another order first."""
+        agent = record.order.agent or (self.run.agent if self.run else "")
+        return self._pulse.probes.get(agent, record.order.id) != record.order.id
 
     def _unanswered(self, record: Record) -> bool:
         """Its agent ended with a question; the answer starts it anew, so its files are free until then."""

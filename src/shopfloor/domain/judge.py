@@ -54,7 +54,14 @@ class Settle(NamedTuple):
     message: str
 
 
-Decision = Start | Stop | Verify | Land | Retry | Settle
+class Hold(NamedTuple):
+    """Start nothing more with this agent in this session: it fails whatever it is given."""
+
+    agent: str
+    why: str
+
+
+Decision = Start | Stop | Verify | Land | Retry | Settle | Hold
 
 
 def step(record: Record, run: Run, policy: Policy) -> Decision | None:

@@ -31,6 +31,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """silence after which an agent is reported as idle; nobody is ended for it"""
     verifications: int = 2
     """verifications of one commit when the checks cannot tell"""
+    barren: int = 3
+    """orders that an agent may fail one after the other with nothing done; then nothing more is started with it.
+    0: any number"""
     batch: int = 8
     """landings tested together at the most"""
 

@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """where the user's branch stands; empty: never moved by us"""
     mirror_why: str
     """why it was not advanced, and what to type"""
+    held: dict[str, str]
+    """agents with which nothing more was started, and why"""
     counts: dict[str, int]
     orders: tuple[Row, ...]
     wall_s: float
@@ -95,6 +97,7 @@ def build(board: Board, run: Run) -> Report:
         tip=run.tip,
         mirror=run.mirror,
         mirror_why=run.mirror_why,
+        held=dict(run.held),
         counts=counts,
         orders=rows,
         wall_s=wall_s,
@@ -125,7 +128,7 @@ def _row(record: Record, run: Run) -> Row:
         agent_s=sum(_seconds(a, run.last_at) for a in record.attempts),
         cost_usd=record.cost_usd,
         branch=newest.branch if newest else "",
-        commit=record.commit or (newest.commit if newest else ""),
+        commit=record.commit or (newest.commit if newest and newest.commit != newest.base else ""),
         merge=record.merge,
         evidence=record.evidence,
         notes=tuple(note for a in record.attempts for note in a.notes),

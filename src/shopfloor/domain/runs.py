@@ -69,6 +69,8 @@ class Run(msgspec.Struct, kw_only=True):
     """seconds that checks took, all added up"""
     peak: int = 0
     """the most agents at work at once"""
+    held: dict[str, str] = msgspec.field(default_factory=dict)
+    """agents with which this session starts nothing more, and why"""
     skipped_checks: bool = False
     """started with --no-check"""
     profiles: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -114,6 +116,7 @@ def started(runs: dict[str, Run], event: Event) -> bool:
         _end_session(run)
         run.sessions += 1
         run.finished_at = None
+        run.held = {}
         for name in _ON_RESUME:
             if name in wanted:
                 setattr(run, name, getattr(fresh, name))
@@ -223,6 +226,10 @@ def _target_moved(run: Run, d: values.Data, _at: float) -> None:
         run.moved_by_others.append(run.tip)
 
 
+def _held(run: Run, d: values.Data, _at: float) -> None:
+    run.held[values.text(d, "profile")] = values.text(d, "why")
+
+
 def _mirror_planned(run: Run, d: values.Data, _at: float) -> None:
     run.mirror_planned = values.text(d, "to")
 
@@ -242,6 +249,7 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.LANDING_PLANNED: _planned,
     E.LANDING_LANDED: _landed,
     E.TARGET_MOVED: _target_moved,
+    E.AGENT_HELD: _held,
     E.MIRROR_PLANNED: _mirror_planned,
     E.MIRROR_ADVANCED: _mirror_advanced,
     E.MIRROR_HELD: _mirror_held,

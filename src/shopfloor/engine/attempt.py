@@ -245,7 +245,8 @@ class _Attempt:
         if exited.status == "completed":
             return self.fact(outcome="completed", text=exited.text, exit_code=code, notes=notes)
         how = f"exit {code}" if code is not None and code >= 0 else "ended by a signal"
-        text = f"{self.job.profile.name}: {how}" + (f": {self.failure}" if self.failure else "")
+        why = self.failure or (exited.text if code is not None and code >= 0 else "")
+        text = f"{self.job.profile.name}: {how}" + (f": {why}" if why and why != how else "")
         return self.fact(outcome=Reason.ERROR, text=text, exit_code=code, notes=notes, transient=True)
 
     async def keep(self, workspace: Workspace, ended: Fact) -> Fact:

@@ -19,7 +19,7 @@ from shopfloor.domain.board import Run
 from shopfloor.domain.errors import Conflict, NotFound
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
-from shopfloor.domain.judge import Decision, Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Reason, Record, State
 from shopfloor.domain.prompt import render
 from shopfloor.domain.verdict import Verdict, required_checks
@@ -172,6 +172,8 @@ class Controller:
                 self._spawn(self.lane.land(orders))
             case Retry():
                 await self._retry(decision)
+            case Hold(agent, why):
+                await self.journal.commit(Draft(E.AGENT_HELD, {"profile": agent, "why": bounded(why)}))
             case Settle(reason=Reason.BUDGET) if self.settings.hands_only:
                 return  # whoever goes on with the run may give it a greater budget
             case Settle(order, outcome, reason, message):
