@@ -14,7 +14,7 @@ import msgspec
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.graph import overlap
-from shopfloor.domain.judge import Decision, Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Order, Reason, Record, State
 from shopfloor.domain.policy import Policy
 
@@ -45,7 +45,7 @@ class World:
     def __init__(self, plot: Plot) -> None:
         self.plot = plot
         self.random = Random(plot.seed)
-        self.policy = Policy(backoff_s=8.0, backoff_cap_s=30.0, lost_retries=2)
+        self.policy = Policy(backoff_s=8.0, backoff_cap_s=30.0, lost_retries=2, barren=2)
         self.floor = Floor(self.policy)
         self.log = Log()
         self.people, self.restarts, self.jumps, self.late = plot.people, plot.restarts, plot.jumps, list(plot.late)
@@ -126,6 +126,10 @@ class World:
             assert self.floor.finished
             self.say(E.RETRIED, self.random.choice(asking), kind="manual", findings="the answer")
             return True
+        if self.floor.board.runs[RUN].held:
+            assert self.floor.finished
+            self.restart()  # a person has mended the agent, and goes on
+            return True
         assert self.floor.finished, [self.floor.situation(r) for r in self.floor.board.records.values()]
         return False
 
@@ -142,7 +146,7 @@ class World:
         assert not (begun and (over or self.floor.board.paused))
         assert sum(isinstance(d, Verify) for d in found) <= room.checks
         for decision in found:
-            for order in decision.orders if isinstance(decision, Land) else (decision.order,):
+            for order in _orders(decision):
                 self.handed_out(order, decision)
             self.todo.append(decision)
         self.check_invariants()
@@ -187,6 +191,8 @@ class World:
                 self.under_way.pop(order, None)
                 more = {"generation": self.record(order).generation, "findings": findings}
                 self.say(E.RETRIED, order, kind=kind, delay_s=delay_s, **more)
+            case Hold(agent, why):
+                self.say(E.AGENT_HELD, profile=agent, why=why)
             case Settle(order, outcome, reason, message):
                 self.under_way.pop(order, None)
                 self.ends[order] = self.ends.get(order, 0) + 1
@@ -300,7 +306,7 @@ class World:
 
     def restart(self) -> None:
         """The controller was killed; the next one knows only the log."""
-        self.restarts -= 1
+        self.restarts = max(0, self.restarts - 1)
         self.todo.clear()
         self.agents.clear()
         self.checks.clear()
@@ -351,7 +357,8 @@ class World:
         assert again.board.runs == self.floor.board.runs
         assert again.board.requests == self.floor.board.requests
         assert again.spent_usd == self.floor.spent_usd
-        if self.floor.next_timer() is None and again.next_timer() is None:
+        doubtful = any("seen to work" in self.floor.situation(r)[1] for r in again.board.records.values())
+        if not doubtful and self.floor.next_timer() is None and again.next_timer() is None:
             room = Capacity(starts=1000, checks=1000, landing=True)
             copy = deepcopy(self.floor)
             ours, theirs = (f.decide(self.log.now, room) for f in (copy, again))
@@ -362,3 +369,9 @@ class World:
             assert again.finished == copy.finished
             for record in self.floor.board.records.values():
                 assert again.situation(record) == copy.situation(record)
+
+
+def _orders(decision: Decision) -> tuple[str, ...]:
+    if isinstance(decision, Hold):
+        return ()
+    return decision.orders if isinstance(decision, Land) else (decision.order,)
