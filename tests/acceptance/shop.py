@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -144,6 +145,22 @@ class Shop:
         """A prompt whose agent writes something and then never ends by itself."""
         more = "\nstubborn = true" if stubborn else ""
         return self.prompt(name, f'write = "{name}.txt"', f"hang = true{more}")
+
+    def plain(self, *names: str, text: str = "", head: str = "") -> list[str]:
+        """Prompt files without a script, for agents that are programs of the test. The paths as they are typed."""
+        front = f"---\n{head}\n---\n" if head else ""
+        for name in names:
+            (self.prompts / f"{name}.md").write_text(f"{front}# Do {name}\n\n{text or 'Please.'}\n")
+        return [str(self.prompts / f"{name}.md") for name in names]
+
+    def tool(self, name: str, body: str) -> str:
+        """A program of this name: ``body`` as a shell script that knows the order's ``$name``, and in ``$there`` the folder
+        that the repository lies in."""
+        path = self.root.parent / "tools" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\nthere={shlex.quote(str(self.root.parent))}\nname=${{AGENT_ID##*/}}\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
 
     def __call__(
         self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str = ""

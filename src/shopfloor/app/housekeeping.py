@@ -38,8 +38,9 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
         slots = [] if board.unfinished() is not None else [_free(path) for path in pool.free_slots()]
         if apply:
             work.update_refs({ref: ("", commit) for ref, commit, _ in refs}, reason="shopfloor gc: merged")
-            if slots:
-                await pool.drop_free()
+            gone = set(await pool.drop_free()) if slots else set()
+            # Late work may have kept one of them: what is said to be removed is what is gone.
+            slots = [slot for slot in slots if Path(slot.where) in gone]
     return [*(found for _, _, found in refs), *slots]
 
 

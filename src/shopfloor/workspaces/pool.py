@@ -286,10 +286,10 @@ class Pool:
                 for lease in [lease for lease in free if lease.slot.startswith(prefix)][keep_free:]:
                     try:
                         self._keep_late_work(lease)
+                        self._drop(lease)
                     except (GitError, OSError) as error:
                         self._retire(lease, str(error))
                         continue
-                    self._drop(lease)
                     gone.append(self.shelf.path(lease.slot))
         return gone
 
