@@ -154,8 +154,10 @@ class Shop:
         return [str(self.prompts / f"{name}.md") for name in names]
 
     def tool(self, name: str, body: str) -> str:
-        """A program of this name: ``body`` as a shell script that knows the order's ``$name``, and in ``$there`` the folder
-        that the repository lies in."""
+        """A shell script of this name as a program; its path.
+
+        It knows the order's ``$name``, and in ``$there`` the folder that the repository lies in.
+        """
         path = self.root.parent / "tools" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\nthere={shlex.quote(str(self.root.parent))}\nname=${{AGENT_ID##*/}}\n{body}\n")

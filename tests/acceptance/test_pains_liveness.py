@@ -41,7 +41,8 @@ def agent_pid(shop: Shop, name: str) -> int:
 def test_a_dead_agent_is_known_within_two_seconds_whatever_its_log_says(shop: Shop) -> None:
     """Pain 6: a dead session is shown as working, because whether it lives is read from a log that it left behind."""
     agent = shop.tool(
-        "agent", 'echo $$ > $there/$name.pid; while [ ! -e $there/gate ]; do echo working hard; sleep 0.1; done; date > $name'
+        "agent",
+        "echo $$ > $there/$name.pid; while [ ! -e $there/gate ]; do echo working hard; sleep 0.1; done; date > $name",
     )
     with shop.start(*RUN, "--agent", agent, *shop.plain("dies", "lives")) as run:
         dies, lives = agent_pid(shop, "dies"), agent_pid(shop, "lives")
@@ -120,7 +121,10 @@ def test_no_helper_process_outlives_its_agent(shop: Shop) -> None:
     """Pain 9: hundreds of helper processes that agents started are left behind and eat the machine."""
     word = f"helper-of-{os.getpid()}"
     helper = f"setsid sh -c 'trap \"\" HUP TERM; while :; do sleep 0.1; done; : {word}' >/dev/null 2>&1 </dev/null &"
-    agent = shop.tool("agent", f'{helper}\n{helper}\ndate > "$name.txt"; [ $name != last ] || while [ ! -e $there/gate ]; do sleep 0.02; done')
+    agent = shop.tool(
+        "agent",
+        f'{helper}\n{helper}\ndate > "$name.txt"; [ $name != last ] || while [ ! -e $there/gate ]; do sleep 0.02; done',
+    )
     names = [f"o{n}" for n in range(11)]
     with shop.start(*RUN, "--agent", agent, "--max-parallel", "6", *shop.plain("last", *names)) as run:
         for _ in names:

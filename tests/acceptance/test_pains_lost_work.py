@@ -85,7 +85,7 @@ def test_clearing_up_leaves_every_object_and_no_worktree(shop: Shop) -> None:
 
 
 def test_a_list_written_back_from_a_stale_copy_drops_nobodys_record(shop: Shop) -> None:
-    """Pain 4: one program rewrites the shared list from what it read long ago, and everybody else's records are gone."""
+    """Pain 4: a program rewrites the shared list from what it read long ago, and drops everybody else's records."""
     shop.configure()
     shared = shop.root / ".work" / "work_orders.jsonl"
     assert shop("run", shop.adds("one"), shop.adds("two")).code == 0

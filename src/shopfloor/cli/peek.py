@@ -63,8 +63,9 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.run = run[0]
     fields = ", ".join(f"json_extract(blob, '$.{name}')" for name in _RUN)
     row = db.execute(f"SELECT {fields} FROM runs WHERE id = ?", run).fetchone()  # noqa: S608 - fixed names
-    found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row[:-1]
-    if row[-1] != "{}" or _elsewhere(db, found.run) or _by_plan(db, found.run):
+    *row, held = row
+    found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
+    if held != "{}" or _elsewhere(db, found.run) or _by_plan(db, found.run):
         return None
     _take_orders(db, found)
     return found

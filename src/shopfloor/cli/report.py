@@ -133,7 +133,8 @@ def next_steps(report: Report, questions: Mapping[str, str]) -> list[tuple[str, 
     if asking is not None:
         steps.append((f'shopfloor answer {clean(asking.name)} "…"', "answers the agent's question"))
     if report.counts.get("waiting"):
-        steps.append(("shopfloor run --resume", f"goes on with what is left{', once that is mended' * bool(report.held)}"))
+        mended = ", once that is mended" if report.held else ""
+        steps.append(("shopfloor run --resume", f"goes on with what is left{mended}"))
     failed = next((row for row in report.orders if row.outcome == "failed"), None)
     if failed is not None:
         name = clean(failed.name)

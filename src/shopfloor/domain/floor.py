@@ -16,7 +16,7 @@ import msgspec
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
-from shopfloor.domain.judge import Decision, Hold, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Policy, remaining
