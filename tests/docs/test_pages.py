@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -133,6 +134,20 @@ def test_every_file_that_a_page_names_is_there() -> None:
             places = [place for row in rows for place in re.findall(r"`([^`]+)`", row)]
             missing += [f"{page.name}: {p}" for p in places if not (ROOT / "src/shopfloor" / p).exists()]
     assert not missing
+
+
+def test_every_pain_names_its_tests_and_every_such_test_is_named() -> None:
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", (ROOT / "docs/explanation/what-breaks.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 26))
+    named = {(test, number) for number, row in rows for test in re.findall(r"`(test_\w+)`", row)}
+    written = set()
+    for file in ROOT.glob("tests/acceptance/test_pains_*.py"):
+        for test in ast.parse(file.read_text()).body:
+            if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                said = re.match(r"Pain (\d+): ", ast.get_docstring(test) or "")
+                written.add((test.name, said[1] if said else ""))
+    assert named == written
+    assert {number for _, number in named} == {number for number, _ in rows}
 
 
 def test_every_front_matter_key_and_every_verb_is_described() -> None:
