@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .shop import COMMAND, Said, Shop
+from .shop import COMMAND, Said, Shop, until
 
 OK = ("--agent", "scripted", "--no-check")
 Case = Callable[[Shop], Said]
@@ -264,3 +265,51 @@ def test_a_read_only_work_folder_can_still_be_looked_at(shop: Shop) -> None:
         said = shop("run", shop.adds("two"))
         assert said.code == 4, said
         assert "read-only" in said.err
+
+
+def test_an_endless_word_does_not_fill_the_screen(shop: Shop) -> None:
+    for verb in ("show", "run", "status"):
+        said = shop(verb, "y" * 50_000)
+        assert said.code in (2, 3), said.code
+        assert "yyy … yyy" in said.err
+        assert len(said.err) < 3000
+
+
+def test_workspaces_removed_under_a_run_are_named(shop: Shop) -> None:
+    shop.configure()
+    with shop.start("run", "--plain", shop.waits("one")) as run:
+        run.until("one", "started")
+        shutil.rmtree(shop.root / ".worktrees")
+        shop.gate.touch()
+        said = run.end()
+    assert said.code == 1, said
+    assert "was removed by somebody while it was in use" in said.out
+    assert ".worktrees/slot-01" in said.out
+    assert shop("retry", "one").code == 0
+    assert shop.state("one") == "landed"
+
+
+def test_a_work_folder_removed_under_a_run_says_where_the_work_is(shop: Shop) -> None:
+    shop.configure()
+    wait = f'run = "while [ ! -e {shop.gate} ]; do sleep 0.02; done"'
+    with shop.start("run", "--plain", shop.prompt("one", 'write = "half.txt"', wait)) as run:
+        until(lambda: any(shop.root.glob(".worktrees/*/half.txt")), "the agent has done the half of it")
+        shutil.rmtree(shop.root / ".work")
+        said = run.end()
+    assert said.code == 5, said
+    assert "git branch --list 'shopfloor/*'" in said.out
+    (branch,) = shop.git("branch", "--list", "--format=%(refname)", "shopfloor/*").split()
+    assert shop.git("show", f"{branch}:half.txt") == ""
+    assert shop("run", shop.adds("two")).code == 0
+
+
+def test_a_branch_left_alone_is_told_until_it_has_the_result(shop: Shop) -> None:
+    shop.configure()
+    shop.write("README", "a person is at work here\n")
+    said = shop("run", shop.adds("one"))
+    assert "1 tracked file is modified" in said.out
+    assert "main was left alone" in shop("status").out
+    shop.git("stash", "-q")
+    shop.git("merge", "-q", "--ff-only", "refs/shopfloor/target/main")
+    assert "left alone" not in shop("status").out
+    assert "left alone" not in shop("status", "--all").out

@@ -112,7 +112,8 @@ def test_ctrl_c_twice_gives_the_terminal_back_at_once(shop: Shop, terminal: Term
     terminal.press("C-c")
     terminal.until("stopping")
     terminal.press("C-c")
-    terminal.until("ended with 130")
+    seen = terminal.until("ended with 130")
+    assert "killed; work that was under way is kept" in seen
     until(lambda: agents_alive(shop) == [], "the agent has ended")
     assert terminal.cursor_shown()
 

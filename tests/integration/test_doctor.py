@@ -37,12 +37,16 @@ def test_what_is_off_is_named_with_what_to_type(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     (lab.repo / "a.txt").write_text("modified\n")
     git(lab.repo, "config", "commit.gpgSign", "true")
+    (lab.repo / ".gitmodules").write_text('[submodule "lib"]\n\tpath = lib\n\turl = ../lib\n')
     found = findings(lab.repo, agents={"ghost": {"command": ["no-such-agent-anywhere"]}})
     assert "no-such-agent-anywhere" in said(found, "bad")
     warned = said(found, "warn")
     assert "a.txt" in warned
     assert "commit.gpgSign" in warned
     assert "there is no check" in warned
+    assert "1 tracked file is modified" in warned
+    assert "submodules" in warned
+    assert "git submodule update --init" in warned
 
 
 def test_damage_to_the_log_and_an_unfinished_run_are_told(tmp_path: Path) -> None:

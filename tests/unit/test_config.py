@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shopfloor.config import environment, secrets_in, worker_environment
 from shopfloor.config import values as v
 from shopfloor.config.load import load
-from shopfloor.config.proposal import findings, proposal
+from shopfloor.config.proposal import SUBMODULES, findings, proposal
 from shopfloor.config.settings import SETTINGS, Cache, Settings
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.ports import Profile
@@ -352,6 +352,8 @@ def test_our_environment_is_a_copy() -> None:
         ({"Gemfile": "", ".rspec": ""}, "bundle install", "bundle exec rspec"),
         ({"Makefile": "all:\n\ntest: all\n\t./t\n"}, "", "make test"),
         ({"Makefile": "check:\n\ttrue\n"}, "", "make check"),
+        ({"Makefile": "check:\n\ttrue\n", ".gitmodules": ""}, SUBMODULES, "make check"),
+        ({"mix.exs": "", ".gitmodules": ""}, f"{SUBMODULES} && mix deps.get", "mix test"),
     ],
 )
 def test_what_a_project_looks_like(files: dict[str, str], setup: str, check: str, tmp_path: Path) -> None:

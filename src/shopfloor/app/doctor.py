@@ -12,6 +12,7 @@ import msgspec
 
 from shopfloor import git
 from shopfloor.app.wiring import Place, agents
+from shopfloor.config.proposal import SUBMODULES
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.ports import Query, Store
@@ -72,7 +73,8 @@ def _repository(place: Place) -> list[Finding]:
     modified = work.modified()
     if modified:
         first = git.shown(modified[0])
-        text = f"{len(modified)} tracked files are modified, e.g. {first}: your branch will not be advanced"
+        files = "1 tracked file is" if len(modified) == 1 else f"{len(modified)} tracked files are"
+        text = f"{files} modified, e.g. {first}: your branch will not be advanced"
         found.append(Finding(level="warn", what=text, hint="git commit, or git stash"))
     hooks = work.hooks()
     if hooks:
@@ -81,6 +83,9 @@ def _repository(place: Place) -> list[Finding]:
     if work.setting("commit.gpgSign") == "true":
         text = "commits that Shopfloor makes are not signed, although commit.gpgSign is on"
         found.append(Finding(level="warn", what=text))
+    if (place.repository.root / ".gitmodules").exists() and "submodule" not in place.settings.setup:
+        text = "this repository has submodules, and no setup fetches them: they are empty folders in workspaces"
+        found.append(Finding(level="warn", what=text, hint=f'setup = "{SUBMODULES}"  (in .shopfloor.toml)'))
     if work.text("ls-files", ".work"):
         text = ".work/ is tracked here; it is kept out of agents' commits"
         found.append(Finding(level="warn", what=text))

@@ -119,6 +119,11 @@ class Shopfloor:
         """The living controller, or None: told by its lock, not by the log."""
         return controller_alive(self.work)
 
+    def taken_over(self, run: Run) -> bool:
+        """True when the user's branch holds all that the run has landed, whoever brought it there."""
+        head = self.place.git().read_ref(f"refs/heads/{run.branch}")
+        return bool(head and run.tip) and self.place.git().is_ancestor(run.tip, head)
+
     def wishes(self, what: Sequence[intake.Wish]) -> list[PromptOrder]:
         """Prompt files and texts, read. Raises UsageError that lists everything that is off."""
         return intake.read(what)

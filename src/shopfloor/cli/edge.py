@@ -25,6 +25,8 @@ from shopfloor.domain.names import printable
 T = TypeVar("T")
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 INTERRUPTED = 130
+MOST_CHARS = 1000
+"""of one line of an error"""
 
 
 class Edge:
@@ -235,6 +237,12 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def _bounded(text: str) -> str:
+    """A value that was typed may be of any length; what is said about it is not."""
+    half = MOST_CHARS // 2
+    return "\n".join(w if len(w) <= MOST_CHARS else f"{w[:half]} … {w[-half:]}" for w in text.split("\n"))
+
+
 def _lines(told: Mapping[str, object]) -> str:
-    message, hint = block(str(told["message"])), block(str(told["hint"]))
+    message, hint = (block(_bounded(str(told[part]))) for part in ("message", "hint"))
     return f"shopfloor: {message}" + (f"\n  {hint}" if hint else "")

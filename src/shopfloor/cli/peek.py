@@ -65,7 +65,7 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     row = db.execute(f"SELECT {fields} FROM runs WHERE id = ?", run).fetchone()  # noqa: S608 - fixed names
     *row, held = row
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
-    if held != "{}" or _elsewhere(db, found.run) or _by_plan(db, found.run):
+    if held != "{}" or found.mirror_why or _elsewhere(db, found.run) or _by_plan(db, found.run):
         return None
     _take_orders(db, found)
     return found

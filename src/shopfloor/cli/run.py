@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from shopfloor.cli.words import screen
 from shopfloor.domain.errors import UsageError
 
 STOPPING = "stopping: agents are asked to end, their work is kept (again: {key} kills now)"
+KILLED = b"killed; work that was under way is kept when you go on with: shopfloor run --resume\n"
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal was closed"}
 
 
@@ -110,6 +112,8 @@ class _Stopper:
         code = 130 if number is signal.SIGINT else 143
         if self.code:
             view.close()
+            with suppress(OSError):  # a terminal that is gone cannot be told
+                os.write(2, KILLED)
             # The guard sees this process end and ends every agent with all that it started.
             os._exit(code)
         self.code = code

@@ -135,10 +135,11 @@ class Stage:
         return parts
 
     def _rows(self, floor: Floor, room: int, widest: int, now: float) -> list[Line]:
-        shown = self._active[: room - 1] if len(self._active) > room else self._active
+        active = [record for record in self._active if record.state in _FIRST]  # some have ended since the last look
+        shown = active[: room - 1] if len(active) > room else active
         names = min(widest, max((columns(clean(record.order.name)) for record in shown), default=0))
         rows = [self._row(record, floor, names, now) for record in shown]
-        left = len(self._active) - len(shown)
+        left = len(active) - len(shown)
         return [*rows, [(f"  and {left} more at work", "dim")]] if left else rows
 
     def _row(self, record: Record, floor: Floor, names: int, now: float) -> Line:

@@ -26,6 +26,8 @@ def status(edge: Edge, *, everything: bool, run_id: str) -> None:
     board, controller = edge.call(lambda floor: floor.board()), edge.floor().controller()
     run = choose(board, run_id)
     seen = glance(board, run, controller)
+    if run is not None and seen.mirror_why and edge.floor().taken_over(run):
+        seen.mirror_why = ""
     now = time.time()
     if edge.json:
         edge.put_json(_shape(seen, board, run, controller, now))

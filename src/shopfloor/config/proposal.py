@@ -14,6 +14,10 @@ from shopfloor.config.settings import FILE, SETTINGS
 _LARGEST = 1 << 20  # bytes of a project file that are looked at
 
 
+SUBMODULES = "git submodule update --init --recursive"
+"""A fresh checkout has only empty folders for them."""
+
+
 class Finding(NamedTuple):
     """Commands that fit the project, and what they were concluded from; an empty command: none is known."""
 
@@ -77,10 +81,11 @@ _AGENTS = (
 
 def findings(root: Path) -> Iterator[Finding]:
     """What the files at ``root`` say, the most specific first."""
+    fetch = SUBMODULES if (root / ".gitmodules").exists() else ""
     for look in (_python, _node, _rust, _go, _maven, _gradle, _elixir, _ruby, _make):
         finding = look(root)
         if finding is not None:
-            yield finding
+            yield finding._replace(setup=" && ".join(filter(None, (fetch, finding.setup))))
 
 
 def _text(path: Path) -> str | None:

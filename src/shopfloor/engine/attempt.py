@@ -263,7 +263,8 @@ class _Attempt:
         except _TROUBLE as problem:
             notes.append(f"{_said(problem)}; {getattr(problem, 'hint', '')}".rstrip("; "))
             if snapshot is None and ended.outcome == "completed":
-                changes = {"outcome": Reason.ERROR, "text": f"its work could not be kept: {_said(problem)}"}
+                text = f"its work could not be kept and lies in {workspace.path!r}: {_said(problem)}"
+                changes = {"outcome": Reason.ERROR, "text": text}
         if not ended.outcome:
             changes = {"outcome": Reason.LOST, "text": "the controller was stopped while it ran"}
         return msgspec.structs.replace(ended, snapshot=snapshot, notes=tuple(notes), **changes)
@@ -276,7 +277,8 @@ _TROUBLE = (ShopfloorError, OSError)
 def _said(problem: ShopfloorError | OSError) -> str:
     if isinstance(problem, ShopfloorError):
         return problem.message
-    return f"{problem.filename!r}: {(problem.strerror or str(problem)).lower()}"
+    said = (problem.strerror or str(problem)).lower()
+    return f"{problem.filename!r}: {said}" if problem.filename else said
 
 
 _STOPPED: dict[str, str] = {Reason.STOPPED: "stopped by a person", Reason.BUDGET: "the budget is spent"}

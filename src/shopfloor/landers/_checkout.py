@@ -82,7 +82,8 @@ def _advance_checkout(git: Git, journal: Journal) -> None:
         raise Held(f"a {under_way} is under way")
     modified = git.modified()
     if modified:
-        raise Held(f"{len(modified)} tracked files are modified or staged, e.g. {shown(modified[0])!r}")
+        files = "1 tracked file is" if len(modified) == 1 else f"{len(modified)} tracked files are"
+        raise Held(f"{files} modified or staged, e.g. {shown(modified[0])!r}")
     in_the_way = _in_the_way(git, journal)
     if in_the_way:
         raise Held(f"untracked {shown(in_the_way)!r} is in the way of what was landed")

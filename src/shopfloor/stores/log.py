@@ -181,7 +181,10 @@ class Log:
     def _replaced(self) -> Conflict:
         return Conflict(
             f"{str(self.path)!r} was deleted or replaced by another file while it was in use",
-            hint="put it back, then type: shopfloor run --resume",
+            hint=(
+                "put it back, then type: shopfloor run --resume; where it is gone for good, start again with "
+                "shopfloor run: what the agents had done is on branches (git branch --list 'shopfloor/*')"
+            ),
         )
 
 

@@ -225,10 +225,16 @@ class Pool:
         lease = self.shelf.read(workspace.slot)
         return lease if lease is not None and lease.key == workspace.key and lease.state == "used" else None
 
-    def _snapshot(self, workspace: Workspace, message: str, trailers: Mapping[str, str]) -> Snapshot:
+    def _claimed(self, workspace: Workspace) -> Lease:
         lease = self._lease_of(workspace)
+        if lease is None and not Path(workspace.path).exists():
+            raise NotFound(f"workspace {workspace.path!r} was removed by somebody while it was in use")
         if lease is None:
             raise NotFound(f"workspace {workspace.slot!r} of {workspace.key!r} was given back already")
+        return lease
+
+    def _snapshot(self, workspace: Workspace, message: str, trailers: Mapping[str, str]) -> Snapshot:
+        lease = self._claimed(workspace)
         return self._keep(lease, message, trailers)
 
     def _keep(self, lease: Lease, message: str, trailers: Mapping[str, str]) -> Snapshot:
@@ -247,9 +253,7 @@ class Pool:
         return kept.snapshot
 
     def _changes(self, workspace: Workspace) -> tuple[str, ...]:
-        lease = self._lease_of(workspace)
-        if lease is None:
-            raise NotFound(f"workspace {workspace.slot!r} of {workspace.key!r} was given back already")
+        lease = self._claimed(workspace)
         slot = self._slot(lease)
         state = look(slot.git)
         changes, untracked = part_of_change(slot, state)
