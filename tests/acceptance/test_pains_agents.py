@@ -1,6 +1,5 @@
 """What breaks in practice, 21 to 25: driving agents, what they share with each other, and what an idle floor costs."""
 
-import os
 import subprocess
 import threading
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from .shop import Shop, agents_alive, until
-from .test_pains_money import starts, watched
+from .test_pains_money import agents_waiting, starts, watched
 
 RUN = ("run", "--plain", "--no-check")
 CROWD = 24
@@ -121,18 +120,12 @@ def test_worktrees_side_by_side_and_a_person_at_work_break_no_lock_and_no_file(s
 
 def test_fifty_waiting_agents_cost_next_to_nothing(shop: Shop) -> None:
     """Pain 25: gigabytes and a third of a processor while nothing is done; two programs started for each session."""
-    agent = shop.tool("agent", "echo $name >> $there/called; read x < $there/fifo")
-    os.mkfifo(shop.root.parent / "fifo")
-    names = [f"o{n:02}" for n in range(50)]
-    with shop.start(*RUN, "--agent", agent, "--max-parallel", "50", *shop.plain(*names)) as run:
-        until(lambda: len(starts(shop)) == 50, "fifty agents wait")
+    with agents_waiting(shop, 50, side_by_side=50) as run:
         before, after = watched(run, 3)
         assert after.process.memory_info().rss < RSS_BYTES
         assert after.family == before.family
         assert after.ended == before.ended, "it started a process"
         assert after.cpu_s - before.cpu_s < 0.3
-        assert shop("stop", "--cancel").code == 0
-        run.end()
     assert not psutil.pid_exists(before.process.pid)
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -38,13 +40,22 @@ def watched(run: Running, seconds: int) -> tuple[Idle, Idle]:
     return before, Idle(run)
 
 
-def test_an_idle_floor_starts_nothing_and_spends_nothing(shop: Shop) -> None:
-    """Pain 17: left alone for a night, an orchestrator spends hundreds of millions of tokens on watching itself."""
+@contextmanager
+def agents_waiting(shop: Shop, orders: int, *, side_by_side: int) -> Iterator[Running]:
+    """A run whose agents do nothing but wait, from when all of them are there; it is given up at the end."""
     agent = shop.tool("agent", "echo $name >> $there/called; read x < $there/fifo")
     os.mkfifo(shop.root.parent / "fifo")
-    names = [f"o{n:02}" for n in range(20)]
-    with shop.start(*RUN, "--agent", agent, "--max-parallel", "2", *shop.plain(*names)) as run:
-        until(lambda: len(starts(shop)) == 2, "two agents wait")
+    prompts = shop.plain(*(f"o{n:02}" for n in range(orders)))
+    with shop.start(*RUN, "--agent", agent, "--max-parallel", str(side_by_side), *prompts) as run:
+        until(lambda: len(starts(shop)) == side_by_side, "the agents wait")
+        yield run
+        assert shop("stop", "--cancel").code == 0
+        run.end()
+
+
+def test_an_idle_floor_starts_nothing_and_spends_nothing(shop: Shop) -> None:
+    """Pain 17: left alone for a night, an orchestrator spends hundreds of millions of tokens on watching itself."""
+    with agents_waiting(shop, 20, side_by_side=2) as run:
         assert shop("pause").code == 0
         cost = shop("status", "--json").json["spent_usd"]
         before, after = watched(run, 4)
@@ -53,8 +64,6 @@ def test_an_idle_floor_starts_nothing_and_spends_nothing(shop: Shop) -> None:
         assert after.ended == before.ended, "it started a process"
         assert after.cpu_s - before.cpu_s < 0.2, "a twentieth of a processor; the benchmark holds a hundredth"
         assert shop("status", "--json").json["spent_usd"] == cost
-        assert shop("stop", "--cancel").code == 0
-        run.end()
 
 
 def test_a_terminal_error_is_not_paid_for_with_every_order(shop: Shop) -> None:

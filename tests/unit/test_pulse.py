@@ -8,6 +8,7 @@ from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity
 from shopfloor.domain.judge import Hold, Retry
 from shopfloor.domain.order import State
+from shopfloor.domain.report import build
 
 from .events_of import RUN, Desk, begun, decided, order, started
 
@@ -126,3 +127,15 @@ def test_a_strangers_line_holds_nobody() -> None:
     desk = begun(order("a"), settings={"agent": "cli"})
     desk.take(desk.log.write(E.AGENT_HELD, stamped=False, profile="cli", why="because"))
     assert started(desk) == ["wo-a"]
+
+
+def test_the_report_says_why_orders_wait() -> None:
+    desk = doubtful()
+    desk.write(E.AGENT_HELD, profile="cli", why="it is dead")
+    report = build(desk.board, desk.board.runs[RUN])
+    assert report.held == {"cli": "it is dead"}
+    assert report.counts["waiting"] == 9
+    rows = {row.name: row for row in report.orders}
+    assert rows["o0"].message == "x: exit 1: sign in"
+    assert rows["o5"].message == ""
+    assert rows["o0"].commit == "", "it has no work of its own"

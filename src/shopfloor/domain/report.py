@@ -123,7 +123,7 @@ def _row(record: Record, run: Run) -> Row:
         title=record.order.title,
         outcome=outcome(record, run),
         reason=record.reason.value if record.reason else "",
-        message=record.message,
+        message=record.message or _last_failure(record),
         attempts=len(record.attempts),
         agent_s=sum(_seconds(a, run.last_at) for a in record.attempts),
         cost_usd=record.cost_usd,
@@ -133,6 +133,13 @@ def _row(record: Record, run: Run) -> Row:
         evidence=record.evidence,
         notes=tuple(note for a in record.attempts for note in a.notes),
     )
+
+
+def _last_failure(record: Record) -> str:
+    """Why the newest attempt of an order that has not ended did not come to anything."""
+    attempt = record.attempt
+    ended_badly = record.state is State.READY and attempt is not None and attempt.outcome not in ("", "completed")
+    return attempt.message if attempt is not None and ended_badly else ""
 
 
 def _seconds(attempt: Attempt, now: float) -> float:
