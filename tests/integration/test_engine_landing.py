@@ -241,3 +241,34 @@ def test_nobody_goes_back_because_a_tip_could_not_be_checked(lab: Lab, monkeypat
         lab.prompt("one", script(write("one"))), lab.prompt("two", script({"wait_s": 0.3}, write("two"))), rework=0
     )  # fmt: skip
     assert report.counts["landed"] == 2
+
+
+class SlowMirror(Lander0):
+    """The first move of the user's branch takes until the next batch has landed."""
+
+    def __init__(self, real: Lander) -> None:
+        super().__init__(real)
+        self.landings = 0
+        self.again = asyncio.Event()
+
+    async def land(self, target: Target, *, old: str, new: str) -> Landed:
+        landed = await super().land(target, old=old, new=new)
+        self.landings += 1
+        if self.landings == 2:
+            self.again.set()
+        return landed
+
+    async def mirror(self, target: Target, *, old: str, new: str) -> Mirrored:
+        await asyncio.wait_for(self.again.wait(), 20)
+        return await super().mirror(target, old=old, new=new)
+
+
+def test_a_batch_that_lands_while_the_branch_is_being_moved_moves_it_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap(monkeypatch, lander=SlowMirror)
+    prompts = [lab.prompt("one", script(write("one"))), lab.prompt("two", script(write("two")), depends_on=["one"])]
+    report = lab.run(*prompts)
+    assert report.counts["landed"] == 2
+    assert lab.seen(E.MIRROR_HELD) == []
+    assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)

@@ -173,6 +173,23 @@ async def test_a_feed_that_a_crash_cut_off_is_mended(folder: Path) -> None:
         whole = log.read_bytes()
 
 
+async def test_a_hole_that_power_loss_left_in_the_feed_is_mended(folder: Path) -> None:
+    async with open_store(folder) as store:
+        for _ in range(3):
+            await store.append([event(), event()])
+    log, feed = folder / "events.jsonl", folder / "feed.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    with log.open("ab") as file:
+        file.write(b"not an event\n")
+    feed.write_bytes(b"".join([*lines[:2], b"\0" * len(lines[2]), lines[3][9:], *lines[4:]]))
+    async with open_store(folder) as store:
+        await store.lead({})
+    fed = feed.read_bytes().splitlines(keepends=True)
+    assert set(lines) < set(fed)
+    assert len(fed) == len(set(fed)), "nothing is told twice"
+    assert b"not an event\n" not in fed
+
+
 async def test_a_feed_that_cannot_be_written_is_only_reported(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.append([event("first")])

@@ -38,6 +38,7 @@ class LandingLane:
         self.lander = lander
         self.evidence = evidence
         self._moving: asyncio.Task[None] | None = None
+        self._mirroring = asyncio.Lock()
         self._tests = 0
 
     @property
@@ -184,6 +185,11 @@ class LandingLane:
 
     async def mirror(self) -> None:
         """Try to bring the user's branch to where the target is; leave it alone, and say why, where it cannot be."""
+        # The next batch may land meanwhile; its move of the branch begins where this one ends.
+        async with self._mirroring:
+            await self._mirror()
+
+    async def _mirror(self) -> None:
         run = self._run
         if not run.mirror or not run.tip or run.mirror == run.tip:
             return

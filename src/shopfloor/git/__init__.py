@@ -6,7 +6,7 @@ byte survives; `shown` makes them fit for people, logs and JSON. A commit or tre
 """
 
 from shopfloor.git.discover import Repository, discover
-from shopfloor.git.files import open_lock, sync_folder, write_durably
+from shopfloor.git.files import is_blank, open_lock, sync_file, sync_folder, write_durably
 from shopfloor.git.output import Merge, Unreadable, Worktree, differences, is_hash, status
 from shopfloor.git.repository import Git, GitError, RefMoved
 from shopfloor.git.text import EMAIL, NAME, OWN_FOLDERS, is_ours, shown, split, with_trailers
@@ -24,12 +24,14 @@ __all__ = [
     "Worktree",
     "differences",
     "discover",
+    "is_blank",
     "is_hash",
     "is_ours",
     "open_lock",
     "shown",
     "split",
     "status",
+    "sync_file",
     "sync_folder",
     "with_trailers",
     "write_durably",

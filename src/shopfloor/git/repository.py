@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -11,10 +12,14 @@ from typing import Self
 from shopfloor import spawn
 from shopfloor.domain.errors import Conflict, NotFound, ShopfloorError
 from shopfloor.git import output
-from shopfloor.git.files import open_lock, sync_folder, write_durably
+from shopfloor.git.files import drop_stale_lock, is_blank, open_lock, sync_file, sync_folder, write_durably
+from shopfloor.git.objects import Objects
 from shopfloor.git.text import EMAIL, NAME, author_env, is_ours, split, with_trailers
 
 TIMEOUT_S = 900.0
+
+_LOCKS = 8
+"""Left-over locks of refs that one command may run into, one after the other."""
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -96,6 +101,7 @@ class Git:
         if git_dir is not None:
             self._argv += [f"--git-dir={git_dir}", f"--work-tree={root}"]
         self._common: Path | None = None
+        self._objects: Objects | None = None
 
     @property
     def base_env(self) -> Mapping[str, str]:
@@ -106,7 +112,7 @@ class Git:
         """The same environment for another checkout, whatever its own ``.git`` claims."""
         view = type(self)(root, base_env=self._env, git_dir=git_dir)
         if self._common is not None and git_dir.is_relative_to(self._common):
-            view._common = self._common
+            view._common, view._objects = self._common, self.objects
         return view
 
     def call(
@@ -122,6 +128,12 @@ class Git:
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
         done = start(self._argv + list(args), cwd=self.root, env=environment, input=input)
+        for _ in range(_LOCKS):
+            if done.code in ok or b".lock': File exists" not in done.stderr:
+                break
+            if not drop_stale_lock(os.fsdecode(done.stderr), self.common_dir):
+                break
+            done = start(self._argv + list(args), cwd=self.root, env=environment, input=input)
         if done.code not in ok:
             raise GitError(args, done.code, done.stderr)
         return done
@@ -140,6 +152,13 @@ class Git:
         if self._common is None:
             self._common = Path(self.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
         return self._common
+
+    @property
+    def objects(self) -> Objects:
+        """What all checkouts of the repository have written."""
+        if self._objects is None:
+            self._objects = Objects(self.common_dir / "objects")
+        return self._objects
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -225,6 +244,7 @@ class Git:
     def update_refs(self, moves: Mapping[str, tuple[str, str | None]], *, reason: str = "shopfloor") -> None:
         """Move several refs, all or none; each value is ``(new, old)`` as for `update_ref`, an empty new deletes."""
         lines = [_move(ref, new, old) for ref, (new, old) in moves.items()]
+        self.objects.sync()
         try:
             self.call("update-ref", "-z", "-m", reason, "--stdin", input="".join(lines).encode())
         except GitError as error:
@@ -233,8 +253,16 @@ class Git:
                 if old is not None and observed != old:
                     raise RefMoved(ref, expected=old, observed=observed) from error
             raise
-        # Git syncs a ref's file before it renames it, but not the folders that now name it.
-        folders = {above: None for ref in moves for above in Path(ref).parents[:-1]}
+        self._sync_names(moves.keys())
+
+    def _sync_names(self, refs: Collection[str]) -> None:
+        """Our git syncs a ref's file before it renames it, but not the folders that now name it."""
+        # First what another git may have moved refs to: they have left the folders that are synced next.
+        sync_file(self.common_dir / "packed-refs")
+        sync_folder(self.common_dir)
+        for ref in refs:
+            sync_file(self.common_dir / ref)
+        folders = {above: None for ref in refs for above in Path(ref).parents[:-1]}
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             if (self.common_dir / folder).is_dir():
                 sync_folder(self.common_dir / folder)
@@ -262,11 +290,20 @@ class Git:
         with self.locked():
             words = ("-q", "--no-checkout", "--detach", "--lock", "--reason", "shopfloor")
             self.call("worktree", "add", *words, str(path), commit)
-        return Path(os.fsdecode((path / ".git").read_bytes()).removeprefix("gitdir: ").rstrip("\n"))
+        own = Path(os.fsdecode((path / ".git").read_bytes()).removeprefix("gitdir: ").rstrip("\n"))
+        # Git syncs none of this, and one worktree that nobody can read stops every listing of them.
+        for file in (path / ".git", *own.iterdir()):
+            sync_file(file)
+        for folder in (own, own.parent, self.common_dir, path, path.parent):
+            sync_folder(folder)
+        return own
 
     def worktree_remove(self, path: Path) -> None:
         """Forget a worktree of ours whose folder is gone already."""
         with self.locked():
+            own = self.common_dir / "worktrees" / path.name
+            if own.is_dir() and any(is_blank(own / name) for name in ("commondir", "gitdir", "HEAD")):
+                shutil.rmtree(own)  # power was lost while it was made: git can neither read it nor remove it
             self.call("worktree", "remove", "-f", "-f", str(path), ok=(0, 128))
 
     def worktree_prune(self) -> None:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from shopfloor.git import Git, GitError, RefMoved, open_lock, shown, sync_folder
-from shopfloor.landers._repair import INDEX, Held, Journal, finish_interrupted
+from shopfloor.landers._repair import INDEX, Held, Journal, finish_interrupted, put_index, sync_files
 from shopfloor.ports import Mirrored, Target
 from shopfloor.spawn import SpawnError
 
@@ -96,23 +96,26 @@ def _advance_checkout(git: Git, journal: Journal) -> None:
         lock.unlink()
         raise
     lock.unlink()
+    sync_folder(folder)
 
 
 def _move_checkout(git: Git, folder: Path, journal: Journal) -> None:
     scratch = folder / INDEX
     shutil.copy2(folder / "index", scratch)
+    # A file that is as it was but was touched, or copied with all the rest, is no reason to hold back.
+    git.call("update-index", "-q", "--refresh", index=scratch, ok=(0, 1))
     try:
         git.call("read-tree", "-m", "-u", journal.old, journal.new, index=scratch)
     except GitError as error:
         # It looks at everything before it writes anything, so nothing has been moved.
         raise Held(f"git would not move the checkout: {error.said}") from error
+    sync_files(git, git.changed(journal.old, journal.new))
     try:
         _move(git, journal.ref, journal.old, journal.new)
     except Held:
         git.call("read-tree", "-m", "-u", journal.new, journal.old, index=scratch)
         raise
-    scratch.replace(folder / "index")
-    sync_folder(folder)
+    put_index(folder)
 
 
 def _take(lock: Path, journal: Journal) -> None:

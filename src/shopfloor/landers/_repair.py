@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, GitError, differences, is_hash, shown, sync_folder
+from shopfloor.git import Git, GitError, differences, is_hash, shown, sync_file, sync_folder
 
 INDEX = "shopfloor-mirror.index"
 _GITLINK = "160000"
@@ -72,6 +72,7 @@ def finish_interrupted(git: Git) -> Journal | None:
     finally:
         for name in (f"{INDEX}.lock", INDEX, f"{INDEX}.old", f"{INDEX}.new", "index.lock"):
             (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
 
 
 def _settle(git: Git, folder: Path, journal: Journal) -> bool:
@@ -93,9 +94,27 @@ def _settle(git: Git, folder: Path, journal: Journal) -> bool:
     git.call("update-index", "-q", "--refresh", index=folder / INDEX, ok=(0, 1))
     if standing == journal.old:
         git.update_ref(journal.ref, journal.new, old=journal.old, reason="shopfloor: fast-forward, finished")
+    put_index(folder)
+    return True
+
+
+def put_index(folder: Path) -> None:
+    """The prepared index becomes the person's, durably: git syncs neither an index nor the files of a checkout."""
+    sync_file(folder / INDEX)
     (folder / INDEX).replace(folder / "index")
     sync_folder(folder)
-    return True
+
+
+def sync_files(git: Git, paths: Iterable[str]) -> None:
+    """Make durable what has become of these paths of the checkout."""
+    folders: dict[Path, None] = {}
+    for path in paths:
+        place = git.root / path
+        sync_file(place)
+        above = next(folder for folder in place.parents if folder.is_dir())
+        folders |= dict.fromkeys((above, *(folder for folder in above.parents if folder.is_relative_to(git.root))))
+    for folder in folders:
+        sync_folder(folder)
 
 
 def _next_index(git: Git, folder: Path, journal: Journal) -> None:
@@ -145,12 +164,12 @@ def _is_file(place: Path) -> bool:
 
 
 def _begins(git: Git, place: Path, side: Side, path: str) -> bool:
-    """True for a file that git was writing when it was killed."""
+    """True for a file that git was writing when it was killed; after a loss of power with zeros behind it."""
     if path not in side.entries or place.is_symlink():
         return False
     whole = git.call("cat-file", "--filters", f"--path={path}", side.entries[path][1]).stdout
-    size = place.stat().st_size
-    return size < len(whole) and whole.startswith(place.read_bytes())
+    there = place.read_bytes()
+    return len(there) <= len(whole) and whole.startswith(there.rstrip(b"\0"))
 
 
 def _write(git: Git, wanted: Side, other: Side, *, spare: set[str]) -> None:
@@ -163,6 +182,7 @@ def _write(git: Git, wanted: Side, other: Side, *, spare: set[str]) -> None:
     paths = [path for path in wanted.differing(git) if path not in spare]
     if paths:
         git.call("checkout-index", "-q", "-f", "-z", "--stdin", input=_words(paths), index=wanted.index)
+    sync_files(git, wanted.entries.keys() | other.entries.keys())
 
 
 def _remove_empty(root: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ The environment of a command is always given, never inherited.
 """
 
 from shopfloor.spawn.errors import CommandTimeout, Reason, SpawnError
-from shopfloor.spawn.facts import alive, descendants, identity, tree_bytes
+from shopfloor.spawn.facts import alive, at_work, descendants, identity, tree_bytes
 from shopfloor.spawn.foreign import end_process
 from shopfloor.spawn.guarded import Guard
 from shopfloor.spawn.process import DEFAULT_LADDER, Exit, Process, Step
@@ -28,6 +28,7 @@ __all__ = [
     "SpawnError",
     "Step",
     "alive",
+    "at_work",
     "descendants",
     "end_process",
     "identity",

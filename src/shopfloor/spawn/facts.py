@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from shopfloor import guard
@@ -41,6 +42,27 @@ def descendants(pid: int) -> list[int]:
 
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return guard.descendants(pid)
+
+
+def at_work(name: str, folders: Sequence[Path], before: float) -> bool:
+    """Whether a living program whose name begins so, started before a moment (wall time), stands in one of the folders.
+
+    One whose folder may not be looked at counts.
+    """
+    import psutil
+
+    for process in psutil.process_iter(["name", "create_time", "status", "cwd"]):
+        facts = process.info
+        # Start times are rounded, and come from another clock than those of files.
+        if (
+            (facts["name"] or "").startswith(name)
+            and facts["status"] != psutil.STATUS_ZOMBIE
+            and (facts["create_time"] or 0.0) <= before + 1.0
+        ):
+            cwd = facts["cwd"]
+            if not cwd or any(Path(cwd).is_relative_to(folder) for folder in folders):
+                return True
+    return False
 
 
 def tree_bytes(pid: int) -> int:

@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,12 +99,13 @@ class Views:
             self.note(FEED, f"cannot be read: {_why(problem)}")
             return
         lines = log.read(start, size - start).split(b"\n")[:-1]
-        last = max((place for place, line in enumerate(lines) if line in known), default=-1)
-        if last < 0 and known:
-            return
-        missing = [line for line in lines[last + 1 :] if line]
-        if missing:
-            self.feed(b"\n".join(missing) + b"\n")
+        # Power loss may have left a hole in it: what follows the first line that it knows is looked at one by one.
+        first = next((place for place, line in enumerate(lines) if line in known), len(lines) if known else 0)
+        missing = [line for line in lines[first:] if line and line not in known]
+        counted = set(_counted(log, start, size)) if missing else set()
+        lost = b"".join([line + b"\n" for line in missing if line in counted])
+        if lost:
+            self.feed(lost)
 
     def touched(self) -> bool:
         """True when the file is no longer as we left it (one look at its entry)."""
@@ -218,6 +219,13 @@ def _end_of(path: Path) -> set[bytes]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - MEND_WINDOW))
         return set(file.read().split(b"\n")) - {b""}
+
+
+def _counted(log: Log, start: int, until: int) -> Iterator[bytes]:
+    """Lines of the events that count in a part of the log."""
+    for found in log.scan(log.scanner_at(start), until, settle=False):
+        for place, end, _event in found:
+            yield log.read(place, end - place).rstrip(b"\n")
 
 
 def _why(problem: OSError) -> str:

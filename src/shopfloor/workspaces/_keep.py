@@ -203,8 +203,7 @@ def _history(
         moves |= {f"{under}/merging/{oid[:16]}": (oid, None) for oid in oids}
         notes.append("a merge was under way")
     for ref in (branch, f"{under}/tip") if lease.branch else (f"{under}/tip",):
-        if known.get(ref) != tip:
-            moves[ref] = (tip, known.get(ref, ""))
+        moves[ref] = (tip, known.get(ref, ""))  # also where it stands there: the agent's git has not synced it
     return tip, moves, notes
 
 

@@ -17,6 +17,7 @@ from shopfloor.workspaces._fill import fill, remember
 from shopfloor.workspaces._folder import cache_key, end_of, tail_of
 from shopfloor.workspaces._keep import keep, part_of_change
 from shopfloor.workspaces._lease import PREFIX, Lease, Shelf, abandoned
+from shopfloor.workspaces._mend import mend
 from shopfloor.workspaces._stage import State, look
 
 SETUP_TIMEOUT_S = 3600.0
@@ -306,6 +307,8 @@ class Pool:
                 found.append(self._orphan(lease))
             elif lease.state == "free" and not self.shelf.is_there(lease.slot):
                 self._drop(lease)
+            elif lease.state == "free" and lease.git_dir:
+                self.backend.repair(self._slot(lease))
         problem = "no lease says whose it is; left alone"
         lost = self.shelf.without_lease()
         return found + [Orphan(key="", path=str(path), snapshot=None, problem=problem) for path in lost]
@@ -319,6 +322,9 @@ class Pool:
             self._free(lease)
         else:
             try:
+                slot = self._slot(lease)
+                self.backend.repair(slot)
+                mend(slot, self.shelf.mark(lease.slot).stat().st_mtime_ns)
                 snapshot = self._keep(
                     lease, f"work of {lease.key}, found after a crash", {"Shopfloor-Attempt": lease.key}
                 )

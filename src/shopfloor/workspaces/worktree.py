@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shopfloor.git import Git
+from shopfloor.git import Git, is_blank
 from shopfloor.spawn import Guard
 from shopfloor.workspaces._backend import Moves, Slot
 from shopfloor.workspaces._folder import remove
@@ -30,7 +30,7 @@ class LinkedWorktrees:
             else slot.lease.base
         )
         for name, text in (("commondir", "../.."), ("HEAD", head), ("gitdir", str(slot.git.root / ".git"))):
-            if not (own / name).exists():
+            if is_blank(own / name):
                 own.mkdir(parents=True, exist_ok=True)
                 (own / name).write_text(text + "\n")
 
