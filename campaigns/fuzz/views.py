@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -34,7 +36,9 @@ def _index() -> Index:
 def folder() -> Path:
     """A folder for this process, in memory where there is such a place."""
     shared = Path("/dev/shm")  # noqa: S108 - only a place; the folder in it is made for us alone
-    return Path(tempfile.mkdtemp(prefix="shopfloor-fuzz-", dir=shared if shared.is_dir() else None))
+    made = tempfile.mkdtemp(prefix="shopfloor-fuzz-", dir=shared if shared.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def put(name: str, data: bytes) -> Path:
