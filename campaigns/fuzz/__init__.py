@@ -34,16 +34,17 @@ def run(options: Options) -> Outcome:
     ]
     tallies: list[Tally] = []
     broken = 0
-    for process in running:
-        try:
+    try:
+        for process in running:
             said, _ = process.communicate(timeout=LONGEST_S)
-        finally:
+            if process.returncode:
+                broken += 1
+            else:
+                tallies += msgspec.json.decode(said, type=Share).tallies
+    finally:
+        for process in running:
             if process.poll() is None:
                 process.kill()
-        if process.returncode:
-            broken += 1
-        else:
-            tallies += msgspec.json.decode(said, type=Share).tallies
     return Outcome(figures=list(figures(_joined(tallies), options, broken)), untested=UNTESTED)
 
 
