@@ -98,6 +98,9 @@ class Lander0:
     async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
         return await self.real.propose(onto, commit, message=message, trailers=trailers)
 
+    async def bundle(self, onto: str, top: Proposal, *, message: str, trailers: Mapping[str, str]) -> Proposal:
+        return await self.real.bundle(onto, top, message=message, trailers=trailers)
+
     async def land(self, target: Target, *, old: str, new: str) -> Landed:
         return await self.real.land(target, old=old, new=new)
 

@@ -159,11 +159,20 @@ def _moved(d: dict[str, Any], _board: Board, _run: str) -> str:
     return f"the target was moved: {_first(d.get('why'))}"
 
 
+def _tested(d: dict[str, Any], _board: Board, _run: str) -> str:
+    orders, flaky = d.get("orders"), d.get("flaky")
+    known = count(len(orders) if isinstance(orders, list) else 0, "order")
+    doubt = f" ({', '.join(map(str, flaky))} is flaky)" if isinstance(flaky, list) and flaky else ""
+    return f"{known} merged together: {'green' if d.get('verdict') == 'PASS' else 'red'}{doubt}"
+
+
 _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
     E.RUN_STARTED: _run_started,
     E.RUN_FINISHED: _run_finished,
     E.AGENT_HELD: lambda d, _board, _run: f"nothing more is started with {d.get('profile')}: {_first(d.get('why'))}",
     E.ADMISSION: lambda d, _board, _run: f"slots: {d.get('from')} -> {d.get('limit')}: {d.get('why')}",
+    E.LANDING_TESTED: _tested,
+    E.LANDING_HELD: lambda d, _board, _run: f"nothing more is landed: {_first(d.get('why'))}",
     E.TARGET_MOVED: _moved,
     E.MIRROR_ADVANCED: lambda d, _board, _run: f"{d.get('branch')} is at {str(d.get('to', ''))[:12]}",
     E.MIRROR_HELD: lambda d, _board, _run: f"{d.get('branch')} was left alone: {_first(d.get('why'))}",

@@ -95,7 +95,8 @@ def _figures(report: Report) -> list[str]:
     priced = "" if report.cost_usd is None else money(report.cost_usd)
     unpriced = count(report.unpriced_attempts, "attempt") + " unpriced" if report.unpriced_attempts else ""
     lines += [f"cost: {', '.join(filter(None, (priced, unpriced)))}"] if priced or unpriced else []
-    return lines
+    flaky = (f"{clean(check)} ({count(times, 'time')})" for check, times in report.flaky.items())
+    return lines + _some("flaky:", [f"{line}: red and green on the same commit, nobody blamed" for line in flaky])
 
 
 def _lying(report: Report, work: str) -> list[str]:

@@ -238,6 +238,7 @@ def _landing_refused(r: Record, d: dict[str, Any], _at: float) -> bool:
     if d.get("again"):
         # Nothing was wrong with this order: the target moved, or its batch was split. It goes back into the queue.
         r.state = State.VERIFIED
+        r.accepted = r.accepted and not d.get("hold")
         return True
     r.state = State.LANDING
     r.reason = reason_of(d.get("reason")) or Reason.CONFLICT

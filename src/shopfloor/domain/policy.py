@@ -34,8 +34,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     barren: int = 3
     """orders that an agent may fail one after the other with nothing done; then nothing more is started with it.
     0: any number"""
-    batch: int = 8
-    """landings tested together at the most"""
+    confirmations: int = 1
+    """times that a check which failed is run again on the same commit before it counts as failed"""
+    batch: int = 32
+    """landings tested together at the most; fewer after several red batches in a row"""
 
 
 def backoff(policy: Policy, order: str, failures: int) -> float:

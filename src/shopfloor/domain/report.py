@@ -60,6 +60,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_attempts: int
     sessions: int
     finished: bool
+    flaky: dict[str, int] = msgspec.field(default_factory=dict)
+    """checks that failed and passed on the same commit, and on how many commits; nobody was blamed for them"""
 
     @property
     def ok(self) -> bool:
@@ -112,6 +114,7 @@ def build(board: Board, run: Run) -> Report:
         unpriced_attempts=len(attempts) - len(priced),
         sessions=run.sessions,
         finished=run.finished_at is not None,
+        flaky=dict(run.flaky),
     )
 
 

@@ -73,6 +73,8 @@ class Run(msgspec.Struct, kw_only=True):
     """agents with which this session starts nothing more, and why"""
     skipped_checks: bool = False
     """started with --no-check"""
+    flaky: dict[str, int] = msgspec.field(default_factory=dict)
+    """checks that failed and passed on the same commit, and on how many commits they did"""
     profiles: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """the agents that could be chosen from, by name, without their variables"""
 
@@ -203,6 +205,25 @@ def _admission(run: Run, d: values.Data, _at: float) -> None:
     run.limit = values.count(d, "limit")
 
 
+def _verify_test(run: Run, d: values.Data, _at: float) -> None:
+    if d.get("flaky") is True:
+        _flaked(run, values.text(d, "criterion"))
+
+
+def _tested(run: Run, d: values.Data, _at: float) -> None:
+    for command in values.texts(d, "flaky"):
+        _flaked(run, command)
+
+
+def _flaked(run: Run, command: str) -> None:
+    run.flaky[command] = run.flaky.get(command, 0) + 1
+
+
+def _held(run: Run, d: values.Data, _at: float) -> None:
+    # Nobody's fault that can be found: nothing lands before a person has looked.
+    run.land, run.mirror_why = "review", values.text(d, "why")
+
+
 def _planned(run: Run, d: values.Data, _at: float) -> None:
     run.planned = dict(d)
 
@@ -246,6 +267,9 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.RUN_FINISHED: _finished,
     E.BASE_CHECKED: _base_checked,
     E.ADMISSION: _admission,
+    E.VERIFY_TEST: _verify_test,
+    E.LANDING_TESTED: _tested,
+    E.LANDING_HELD: _held,
     E.LANDING_PLANNED: _planned,
     E.LANDING_LANDED: _landed,
     E.TARGET_MOVED: _target_moved,

@@ -41,6 +41,13 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """the last lines, for people and for the agent that gets it back"""
     base_passed: bool | None = None
     """how the rerun on the base went; None when it was not rerun"""
+    failures: int = 0
+    """how often it failed on this commit, all its runs there together"""
+
+    @property
+    def flaky(self) -> bool:
+        """True when it failed and passed on the same commit: it blames nobody."""
+        return self.passed and self.failures > 0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +68,32 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return self.problem
         failed = [r for r in self.results if r.required and not r.passed]
         return "\n\n".join(f"check failed: {r.command}\n{how_it_ended(r)}\n{r.tail}".rstrip() for r in failed)
+
+
+def tally(before: tuple[CheckResult, ...], now: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
+    """What is known of a commit after one more run of its checks there: what has passed once stays passed."""
+    known = {r.command: r for r in before}
+    for result in now:
+        old = known.get(result.command)
+        failures = (old.failures if old else 0) + (not result.passed)
+        newest = old if old is not None and old.passed and not result.passed else result
+        known[result.command] = msgspec.structs.replace(newest, failures=failures)
+    return tuple(known.values())
+
+
+def undecided(checks: tuple[Check, ...], results: tuple[CheckResult, ...], again: int) -> tuple[Check, ...]:
+    """The checks to run once more on the same commit before it is judged; empty when nothing more can be learnt.
+
+    A required check counts as failed after it failed ``again`` times more, and then nothing else matters. What comes
+    before an open check is run with it: the checks of one commit share a checkout.
+    """
+    known = {r.command: r for r in results}
+    red = [r for r in results if r.required and not r.passed]
+    if any(r.failures > again for r in red):
+        return ()
+    waiting = {r.command for r in red}
+    last = max((n for n, c in enumerate(checks, 1) if c.command not in known or c.command in waiting), default=0)
+    return checks[:last]
 
 
 def how_it_ended(result: CheckResult) -> str:

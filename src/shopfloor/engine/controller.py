@@ -264,7 +264,7 @@ class Controller:
         verdict = await self.verifier.check(
             CheckJob(
                 key=f"{order}.v{record.generation}.{number}", commit=attempt.commit, tree=attempt.tree,
-                base=attempt.base, evidence=str(folder),
+                base=attempt.base, evidence=str(folder), again=self.floor.policy.confirmations,
                 checks=required_checks(record.order.checks, run.checks, run.passed_on(attempt.base)),
             )
         )  # fmt: skip
@@ -323,6 +323,7 @@ def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[
         Draft(E.VERIFY_TEST, {
             **data, "criterion": r.command, "passed": r.passed, "required": r.required, "exit_code": r.exit_code,
             "duration_ms": round(r.duration_s * 1000), "log": r.log, "digest": r.digest, "base_passed": r.base_passed,
+            "flaky": r.flaky,
         })
         for r in verdict.results
     ]  # fmt: skip

@@ -160,6 +160,7 @@ class Session:
         job = CheckJob(
             key=f"{start.run}.base", commit=tip, tree="", base="", checks=tuple(Check(command=c) for c in checks),
             evidence=str(Path(self.settings.evidence, start.run, "base")),
+            again=self.journal.floor.policy.confirmations,
         )  # fmt: skip
         if self._stop_early:
             raise Refused(_STOPPED_EARLY, hint="run it again")

@@ -192,9 +192,13 @@ class Git:
             return ()
         return tuple(self.names("diff-tree", "-r", "-z", "--name-only", "--no-renames", *filters, old, new))
 
-    def author_of(self, commit: str) -> str:
-        """``Name <email>`` of a commit's author."""
-        return self.text("show", "-s", "--no-show-signature", "--format=%an <%ae>", commit)
+    def trees_and_authors(self, *commits: str) -> list[tuple[str, str]]:
+        """The tree, and ``Name <email>`` of the author, of each commit by its full hash."""
+        known = {}
+        for line in self.text("show", "-s", "--no-show-signature", "--format=%H %T %an <%ae>", *commits).splitlines():
+            commit, tree, author = line.split(" ", 2)
+            known[commit] = (tree, author)
+        return [known[commit] for commit in commits]
 
     def modified(self) -> list[str]:
         """Tracked paths that are modified or staged, without what is ours; intent-to-add does not count."""

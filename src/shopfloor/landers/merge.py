@@ -29,6 +29,12 @@ class MergeLander:
         """A two-parent merge, or ``onto`` itself when it holds the commit already."""
         return await asyncio.to_thread(self._propose, onto, commit, message, trailers)
 
+    async def bundle(self, onto: str, top: Proposal, *, message: str, trailers: Mapping[str, str]) -> Proposal:
+        """One commit whose first parent is ``onto`` and whose second is the top of the stack."""
+        parents = [onto, top.commit]
+        made = await asyncio.to_thread(self.git.commit_tree, top.tree, parents, message, trailers=trailers)
+        return Proposal(commit=made, tree=top.tree, onto=onto, message=message)
+
     async def land(self, target: Target, *, old: str, new: str) -> Landed:
         """Move the target when it stands at ``old``; an empty ``old``: when it does not exist."""
         return await asyncio.to_thread(self._land, target, old, new)
@@ -54,14 +60,14 @@ class MergeLander:
 
     def _propose(self, onto: str, commit: str, message: str, trailers: Mapping[str, str]) -> Proposal:
         git = self.git
-        if git.is_ancestor(commit, onto):
-            return Proposal(commit=onto, tree=git.tree_of(onto), onto=onto, message="it is part of the target already")
         merge = git.merge_tree(onto, commit)
         if merge.conflicts:
             paths = tuple(map(shown, merge.conflicts))
             return Proposal(commit="", tree="", onto=onto, conflicts=paths, message=merge.said)
-        author = git.author_of(commit) or NAME
-        made = git.commit_tree(merge.tree, [onto, commit], message, author=author, trailers=trailers)
+        (tree, _), (_, author) = git.trees_and_authors(onto, commit)
+        if merge.tree == tree and git.is_ancestor(commit, onto):
+            return Proposal(commit=onto, tree=tree, onto=onto, message="it is part of the target already")
+        made = git.commit_tree(merge.tree, [onto, commit], message, author=author or NAME, trailers=trailers)
         return Proposal(commit=made, tree=merge.tree, onto=onto, message=message)
 
     def _land(self, target: Target, old: str, new: str) -> Landed:

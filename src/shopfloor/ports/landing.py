@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from shopfloor.domain.verdict import Check, Verdict
+from shopfloor.domain.verdict import Check, CheckResult, Verdict
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +24,10 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
     """folder that takes logs and ``verdict.json``"""
     timeout_s: float | None = None
     fail_fast: bool = False
+    again: int = 0
+    """times that a check which failed is run again on this commit, in a fresh checkout, before it counts as failed"""
+    known: tuple[CheckResult, ...] = ()
+    """what an earlier job has found on this very commit"""
 
 
 class Verifier(Protocol):
@@ -81,6 +85,10 @@ class Lander(Protocol):
 
     async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
         """Merge ``commit`` into ``onto`` as objects."""
+        ...
+
+    async def bundle(self, onto: str, top: Proposal, *, message: str, trailers: Mapping[str, str]) -> Proposal:
+        """A whole stack of merges as one step from ``onto``: a commit with both as its parents and the top's tree."""
         ...
 
     async def land(self, target: Target, *, old: str, new: str) -> Landed:

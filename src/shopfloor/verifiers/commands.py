@@ -13,7 +13,7 @@ import msgspec
 
 from shopfloor.domain.errors import Refused, ShopfloorError
 from shopfloor.domain.names import printable, slug
-from shopfloor.domain.verdict import Check, CheckResult, Decision, Verdict, decide
+from shopfloor.domain.verdict import Check, CheckResult, Decision, Verdict, decide, tally, undecided
 from shopfloor.git import Git, write_durably
 from shopfloor.ports import CheckJob, Claim, Clock, Workspace, Workspaces
 from shopfloor.spawn import Guard
@@ -45,7 +45,7 @@ class CommandVerifier:
         self._room = asyncio.Semaphore(concurrent)
 
     async def check(self, job: CheckJob) -> Verdict:
-        """Run the checks; a project check that fails is run again on ``job.base`` before it blames anybody."""
+        """Run the checks; what fails is run again on the commit, then on ``job.base``, before it blames anybody."""
         folder = Path(job.evidence)
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         async with self._room:
@@ -57,14 +57,22 @@ class CommandVerifier:
     async def _judge(self, job: CheckJob, folder: Path) -> Verdict:
         if not job.checks:
             return Verdict(decision=Decision.PASS, commit=job.commit, tree=job.tree, base=job.base)
-        try:
-            tree, results = await self._run_all(job, job.commit, job.checks, folder, "")
-        except Refused as problem:
-            # Its setup failed. That blames the order only where the base can be set up.
-            blamed = bool(job.base) and job.base != job.commit and await self._can_prepare_base(job, folder)
-            return _cannot(job, Decision.FAIL if blamed else Decision.UNSURE, problem)
-        except ShopfloorError as problem:
-            return _cannot(job, Decision.UNSURE, problem)
+        tree, results, number, refusals = job.tree, job.known, 0, 0
+        while checks := undecided(job.checks, results, job.again):
+            prefix = f"again{number}-" if number else ""
+            number += 1
+            try:
+                tree, found = await self._run_all(job, job.commit, checks, folder, prefix, known=results)
+            except Refused as problem:
+                # Its setup failed. That blames the order only when it fails again, where the base can be set up.
+                refusals += 1
+                if refusals <= job.again:
+                    continue
+                blamed = bool(job.base) and job.base != job.commit and await self._can_prepare_base(job, folder)
+                return _cannot(job, Decision.FAIL if blamed else Decision.UNSURE, problem)
+            except ShopfloorError as problem:
+                return _cannot(job, Decision.UNSURE, problem)
+            results = tally(results, found)
         if job.base and job.base != job.commit:
             results = await self._again_on_base(job, results, folder)
         return Verdict(decision=decide(results), commit=job.commit, tree=tree, base=job.base, results=results)
@@ -80,22 +88,33 @@ class CommandVerifier:
         self, job: CheckJob, results: tuple[CheckResult, ...], folder: Path
     ) -> tuple[CheckResult, ...]:
         doubtful = {r.command for r in results if r.required and not r.passed}
-        again = tuple(c for c in job.checks if c.command in doubtful and not c.own)
-        if not again:
+        last = max((n for n, c in enumerate(job.checks, 1) if c.command in doubtful and not c.own), default=0)
+        if not last:
             return results
+        # With what comes before it, which may have built what it needs. Nothing is required of the base.
+        again = [msgspec.structs.replace(c, own=False, passed_on_base=False) for c in job.checks[:last]]
         try:
             _, reruns = await self._run_all(job, job.base, again, folder, "base-")
         except ShopfloorError:
             return results  # nothing was learnt about the base
-        on_base = {r.command: r.passed for r in reruns}
+        own = {c.command for c in job.checks if c.own}
+        on_base = {r.command: r.passed for r in reruns if r.command in doubtful - own}
         return tuple(msgspec.structs.replace(r, base_passed=on_base.get(r.command)) for r in results)
 
     async def _run_all(
-        self, job: CheckJob, commit: str, checks: Sequence[Check], folder: Path, prefix: str
+        self,
+        job: CheckJob,
+        commit: str,
+        checks: Sequence[Check],
+        folder: Path,
+        prefix: str,
+        *,
+        known: Sequence[CheckResult] = (),
     ) -> tuple[str, tuple[CheckResult, ...]]:
         """The tree that was checked, and how each check went. Raises Refused when setup fails."""
-        claim = Claim(key=f"{job.key}{prefix and '.base'}", commit=commit, purpose="check",
-                      log=str(folder / f"{prefix}setup.log"))  # fmt: skip
+        key = f"{job.key}.{prefix}".rstrip("-.")
+        claim = Claim(key=key, commit=commit, purpose="check", log=str(folder / f"{prefix}setup.log"))
+        green = {r.command for r in known if r.passed}
         workspace = await self._workspaces.acquire(claim)
         try:
             tree = await asyncio.to_thread(self._tree, workspace, commit, job.tree if commit == job.commit else "")
@@ -103,7 +122,8 @@ class CommandVerifier:
             for number, check in enumerate(checks, 1):
                 log = folder / f"{prefix}{number}-{slug(check.command)}.log"
                 results.append(await self._run(check, workspace, log, job.timeout_s or self._limit_s))
-                if job.fail_fast and results[-1].required and not results[-1].passed:
+                red = results[-1].required and not results[-1].passed and check.command not in green
+                if job.fail_fast and red:
                     break
             return tree, tuple(results)
         finally:
@@ -189,6 +209,7 @@ def _evidence(job: CheckJob, verdict: Verdict, wall_s: float) -> bytes:
             "passed": r.passed, "evidence": {"exit_code": r.exit_code, "stdout": r.tail, "stderr": ""},
             "required": r.required, "log": Path(r.log).name, "sha256": r.digest,
             "duration_ms": round(r.duration_s * 1000), "timed_out": r.timed_out, "base_passed": r.base_passed,
+            "failures": r.failures, "flaky": r.flaky,
         }
         for number, r in enumerate(verdict.results, 1)
     ]  # fmt: skip
