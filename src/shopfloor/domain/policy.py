@@ -36,7 +36,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     0: any number"""
     confirmations: int = 1
     """times that a check which failed is run again on the same commit before it counts as failed"""
-    batch: int = 32
+    batch: int = 24
     """landings tested together at the most; fewer after several red batches in a row"""
 
 

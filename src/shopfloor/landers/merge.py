@@ -27,7 +27,18 @@ class MergeLander:
 
     async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
         """A two-parent merge, or ``onto`` itself when it holds the commit already."""
-        return await asyncio.to_thread(self._propose, onto, commit, message, trailers)
+        merging = asyncio.to_thread(self.git.merge_tree, onto, commit)
+        looking = asyncio.to_thread(self.git.trees_and_authors, onto, commit)
+        merge, ((tree, _), (_, author)) = await asyncio.gather(merging, looking)
+        if merge.conflicts:
+            paths = tuple(map(shown, merge.conflicts))
+            return Proposal(commit="", tree="", onto=onto, conflicts=paths, message=merge.said)
+        if merge.tree == tree and await asyncio.to_thread(self.git.is_ancestor, commit, onto):
+            return Proposal(commit=onto, tree=tree, onto=onto, message="it is part of the target already")
+        made = await asyncio.to_thread(
+            self.git.commit_tree, merge.tree, [onto, commit], message, author=author or NAME, trailers=trailers
+        )
+        return Proposal(commit=made, tree=merge.tree, onto=onto, message=message)
 
     async def bundle(self, onto: str, top: Proposal, *, message: str, trailers: Mapping[str, str]) -> Proposal:
         """One commit whose first parent is ``onto`` and whose second is the top of the stack."""
@@ -57,18 +68,6 @@ class MergeLander:
         except RefMoved as moved:
             return moved.observed
         return start
-
-    def _propose(self, onto: str, commit: str, message: str, trailers: Mapping[str, str]) -> Proposal:
-        git = self.git
-        merge = git.merge_tree(onto, commit)
-        if merge.conflicts:
-            paths = tuple(map(shown, merge.conflicts))
-            return Proposal(commit="", tree="", onto=onto, conflicts=paths, message=merge.said)
-        (tree, _), (_, author) = git.trees_and_authors(onto, commit)
-        if merge.tree == tree and git.is_ancestor(commit, onto):
-            return Proposal(commit=onto, tree=tree, onto=onto, message="it is part of the target already")
-        made = git.commit_tree(merge.tree, [onto, commit], message, author=author or NAME, trailers=trailers)
-        return Proposal(commit=made, tree=merge.tree, onto=onto, message=message)
 
     def _land(self, target: Target, old: str, new: str) -> Landed:
         try:
