@@ -104,7 +104,9 @@ def _good(number: int, chance: random.Random) -> Wish:
     name, area = f"good-{number}", chance.randrange(10)
     path = f"area{area}/{name}.txt"
     checks = [f"test -e {path}"] if chance.random() < 0.25 else []
-    return Wish(name=name, kind="good", prompt=wish(name, f"mkdir -p area{area}", f"echo {name} > {path}", checks=checks))
+    return Wish(
+        name=name, kind="good", prompt=wish(name, f"mkdir -p area{area}", f"echo {name} > {path}", checks=checks)
+    )
 
 
 def _bad(count: int) -> Iterator[Wish]:
@@ -210,7 +212,9 @@ def walk(repo: Path, place: Path) -> tuple[int, int]:
     red = 0
     for commit in commits:
         git(place, "checkout", "-q", "--detach", commit)
-        red += subprocess.run(["sh", "check.sh", "no-flakes"], cwd=place, check=False, capture_output=True).returncode != 0
+        red += (
+            subprocess.run(["sh", "check.sh", "no-flakes"], cwd=place, check=False, capture_output=True).returncode != 0
+        )
     return len(commits) - 1, red
 
 

@@ -1,5 +1,7 @@
 """The floor, case by case."""
 
+from random import Random
+
 import pytest
 
 from shopfloor.domain.errors import UsageError
@@ -7,6 +9,7 @@ from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor, Now
 from shopfloor.domain.judge import Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Deliverable, Reason, State
+from shopfloor.domain.plan import AGEING_S
 from shopfloor.domain.policy import Policy, backoff
 
 from .events_of import ROOM, RUN, START_S, Desk, Log, begun, decided, is_over, order, started
@@ -61,6 +64,127 @@ def test_capacity_is_kept() -> None:
     assert decided(desk, Capacity()) == []
     assert decided(desk, Capacity(landing=True)) == [Land(("wo-o0", "wo-o1"))]
     assert desk.floor.landing == {"wo-o0", "wo-o1"}
+
+
+def batch(desk: Desk) -> tuple[str, ...]:
+    (found,) = decided(desk, Capacity(landing=True))
+    assert isinstance(found, Land)
+    return tuple(order.removeprefix("wo-") for order in found.orders)
+
+
+def red_batch(desk: Desk) -> int:
+    """A batch of which the first lands, the second is to blame, and the rest queues again; how many there were."""
+    first, bad, *rest = batch(desk)
+    desk.land(first)
+    desk.settle(first)
+    desk.write(E.LANDING_REFUSED, bad, generation=1, reason="checks")
+    desk.settle(bad, "failed")
+    for name in rest:
+        desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
+    return 2 + len(rest)
+
+
+def test_batches_are_halved_as_red_ones_follow_each_other_and_grow_back() -> None:
+    names = [f"o{n:02}" for n in range(80)]
+    desk = begun(*map(order, names), policy=Policy(batch=16))
+    for name in names:
+        desk.verified(name)
+    assert [red_batch(desk) for _ in range(5)] == [16, 16, 8, 4, 2], "one red batch is no reason yet"
+    sizes = []
+    while (found := decided(desk, Capacity(landing=True))) and isinstance(found[0], Land):
+        sizes.append(len(found[0].orders))
+        for one in found[0].orders:
+            desk.land(one.removeprefix("wo-"))
+            desk.settle(one.removeprefix("wo-"))
+    assert sizes == [1, 2, 4, 8, 16, 16, 16, 7]
+
+
+def test_after_many_red_batches_in_a_row_a_few_green_ones_are_enough() -> None:
+    names = [f"o{n:03}" for n in range(120)]
+    desk = begun(*map(order, names), policy=Policy(batch=4, reworks=0))
+    for name in names:
+        desk.verified(name)
+    for _ in range(40):
+        (bad, *rest) = batch(desk)
+        desk.write(E.LANDING_REFUSED, bad, generation=1, reason="checks")
+        desk.settle(bad, "failed")
+        for name in rest:
+            desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
+    sizes = []
+    for _ in range(5):
+        found = batch(desk)
+        sizes.append(len(found))
+        for name in found:
+            desk.land(name)
+            desk.settle(name)
+    assert sizes == [1, 2, 4, 4, 4]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_verified_order_waits_for_newer_ones_for_ever(seed: int) -> None:
+    # The worst that can happen to it: only the first of each batch is ever decided, and urgent orders keep coming.
+    chance = Random(seed)
+    desk = begun(order("old", priority=4), policy=Policy(batch=5))
+    desk.verified("old")
+    older, count = 0, 0
+    for turn in range(400):
+        desk.log.pass_time(chance.choice([10.0, 60.0, 300.0]))
+        for _ in range(chance.randrange(3)):
+            count += 1
+            late = order(f"n{count}", priority=chance.randrange(5))
+            desk.take(desk.log.create(late))
+            desk.verified(late.name)
+            older += desk.log.wall + late.priority * AGEING_S < START_S + 4 * AGEING_S
+        first, *rest = batch(desk)
+        if first == "old":
+            assert turn <= older
+            return
+        ends = chance.choice([{"reason": "conflict"}, {"reason": "checks"}, {}])
+        if ends:
+            desk.write(E.LANDING_REFUSED, first, generation=1, **ends)
+            desk.settle(first, "failed")
+        else:
+            desk.land(first)
+            desk.settle(first)
+        for name in rest:
+            desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
+    raise AssertionError(f"it never came first, with {older} before it")
+
+
+def test_what_has_to_queue_again_keeps_its_place() -> None:
+    desk = begun(order("a"), order("b"), order("c"), policy=Policy(batch=2))
+    for name in ("c", "a", "b"):
+        desk.verified(name)
+    assert batch(desk) == ("a", "b")
+    desk.write(E.LANDING_REFUSED, "b", generation=1, again=True)
+    desk.write(E.LANDING_REFUSED, "a", generation=1, again=True)
+    assert batch(desk) == ("a", "b"), "not behind the one that came later"
+
+
+def test_nothing_lands_by_itself_after_it_was_held_not_even_what_was_accepted() -> None:
+    desk = begun(order("a"), order("b"), settings={"land": "review"})
+    for name in ("a", "b"):
+        desk.verified(name)
+        desk.write(E.HANDLED, name, verb="accept", result="ok")
+    assert batch(desk) == ("a", "b")
+    desk.write(E.LANDING_HELD, why="red on the target too")
+    for name in ("a", "b"):
+        desk.write(E.LANDING_REFUSED, name, generation=1, again=True, hold=True)
+    assert decided(desk) == []
+    assert is_over(desk)
+    assert desk.board.runs[RUN].mirror_why == "red on the target too"
+    desk.write(E.HANDLED, "b", verb="accept", result="ok")
+    assert batch(desk) == ("b",)
+
+
+def test_a_held_run_lands_nothing_more() -> None:
+    desk = begun(order("a"), settings={"land": "auto"})
+    desk.verified("a")
+    assert batch(desk) == ("a",)
+    desk.write(E.LANDING_HELD, why="red")
+    desk.write(E.LANDING_REFUSED, "a", generation=1, again=True, hold=True)
+    assert decided(desk) == []
+    assert is_over(desk)
 
 
 def test_a_batch_has_a_limit() -> None:

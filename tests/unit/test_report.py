@@ -296,3 +296,15 @@ def test_the_target_is_where_it_was_seen() -> None:
     assert run.mirror == "t4"
     desk.write(E.ADMISSION, limit=2)
     assert run.limit == 2
+
+
+def test_flaky_checks_are_counted_wherever_they_were_met() -> None:
+    desk = begun(order("a"), settings={"land": "auto"})
+    desk.claim("a")
+    desk.end("a")
+    tests = {"criterion": "make test", "passed": True, "generation": 1}
+    desk.write(E.VERIFY_TEST, "a", **tests, flaky=True)
+    desk.write(E.VERIFY_TEST, "a", **tests, flaky=False)
+    desk.write(E.LANDING_TESTED, verdict="PASS", flaky=["make test", "make lint"])
+    desk.write(E.LANDING_TESTED, verdict="PASS", flaky=["made up"], stamped=False)
+    assert report(desk).flaky == {"make test": 2, "make lint": 1}

@@ -10,13 +10,14 @@ The target moves by compare-and-swap, and an order is landed only when the ref w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shopfloor.domain.board import Run
 from shopfloor.domain.errors import NotFound, Refused, ShopfloorError
 from shopfloor.domain.events import E
+from shopfloor.domain.halving import Halving
 from shopfloor.domain.names import few, one_line
 from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.verdict import Check, Decision, Verdict
@@ -155,29 +156,19 @@ class LandingLane:
             return _Found(1, merges[0].proposal, merges[0].record.passed)  # this very tree was verified for this order
         steps: dict[int, Proposal] = {0: Proposal(commit=tip, tree="", onto=tip)}
         verdicts: dict[int, Verdict] = {}
-
-        async def green(height: int, **more: Any) -> bool:
-            if height not in steps:
-                steps[height] = await self._step(merges[:height], tip)
-            verdicts[height] = await self._check(merges[:height], tip, steps[height], **more)
-            return verdicts[height].decision is Decision.PASS
-
-        good, reds = 0, [len(merges)]
-        if await green(reds[0]):
-            good, reds = reds[0], []
-        while reds:
-            bad, middle = reds[-1], (good + reds[-1]) // 2
-            if bad - good > 1:
-                if await green(middle):
-                    good = middle
-                else:
-                    reds.append(middle)
-            elif await green(bad, known=verdicts[bad], base=_witness(verdicts[bad], good, steps)):
-                good = bad
-                reds.pop()
+        search = Halving(len(merges))
+        while (asked := search.next()) is not None:
+            height, known, base = asked.height, None, ""
+            if asked.again:
+                known = verdicts[height]
+                # Where a suspect's failure is looked for too before it is blamed; a green test below has shown it.
+                base = steps[search.good].commit if known.problem or not search.good else ""
             else:
-                return _Found(good, steps[good], _passed(verdicts.get(good)), verdicts[bad])
-        return _Found(good, steps[good], _passed(verdicts[good]))
+                steps[height] = await self._step(merges[:height], tip)
+            verdicts[height] = await self._check(merges[:height], tip, steps[height], known=known, base=base)
+            search.told(green=verdicts[height].decision is Decision.PASS)
+        good = search.good
+        return _Found(good, steps[good], _passed(verdicts.get(good)), verdicts.get(search.blamed))
 
     async def _check(
         self, merges: Sequence[_Merge], tip: str, step: Proposal, *, known: Verdict | None = None, base: str = ""
@@ -349,11 +340,6 @@ def _strings(value: object) -> list[str]:
 
 def _passed(verdict: Verdict | None) -> list[str]:
     return [r.command for r in verdict.results if r.passed] if verdict else []
-
-
-def _witness(red: Verdict, good: int, steps: Mapping[int, Proposal]) -> str:
-    """Where a suspect's failure is looked for before it is blamed; empty where the tests have shown that already."""
-    return steps[good].commit if red.problem or not good else ""
 
 
 def _tested(verdict: Verdict, tip: str, orders: Sequence[str], folder: str) -> dict[str, object]:

@@ -108,6 +108,18 @@ async def a_proposal_is_a_merge_with_two_parents(bench: Bench) -> None:
     assert proposal.onto == onto
 
 
+async def a_bundle_is_one_step_to_the_top_of_a_stack(bench: Bench) -> None:
+    first = await bench.lander.propose(bench.first, bench.made({"one.txt": "1"}), message="One", trailers={})
+    top = await bench.lander.propose(first.commit, bench.made({"two.txt": "2"}), message="Two", trailers={})
+    before = bench.repository.look()
+    step = await bench.lander.bundle(bench.first, top, message="Both", trailers={"Shopfloor-Orders": "wo-1, wo-2"})
+    assert bench.git.text("show", "-s", "--format=%P", step.commit).split() == [bench.first, top.commit]
+    assert (bench.git.tree_of(step.commit), step.tree) == (top.tree, top.tree)
+    told = bench.git.text("show", "-s", "--format=%s %(trailers:key=Shopfloor-Orders,valueonly)", step.commit)
+    assert told.split() == ["Both", "wo-1,", "wo-2"]
+    assert bench.repository.look() == before
+
+
 async def a_proposal_says_who_did_it(bench: Bench) -> None:
     proposal = await bench.lander.propose(
         bench.made({"a": "1"}), bench.made({"b": "1"}), message="Land it\n\nSigned-off-by: Ada", trailers=TRAILERS

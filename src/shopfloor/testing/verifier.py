@@ -172,6 +172,70 @@ async def without_a_base_nothing_is_run_again(bench: Bench) -> None:
     assert verdict.results[0].base_passed is None
 
 
+async def what_the_base_needs_for_it_is_run_there_too(bench: Bench) -> None:
+    verdict = await bench.check(project("mkdir build"), project("test -e build && test -e ok.txt"))
+    assert verdict.decision is Decision.FAIL, "its base was not made ready for the check"
+    assert [r.base_passed for r in verdict.results] == [None, True]
+
+
+def once(bench: Bench, name: str = "first") -> str:
+    """A check that fails the first time, wherever it is run, and passes from then on."""
+    marker = bench.folder / name
+    return f"if mkdir {marker} 2>/dev/null; then echo no luck; exit 1; fi"
+
+
+async def what_passes_when_run_again_is_flaky_and_blames_nobody(bench: Bench) -> None:
+    verdict = await bench.check("test -e new.txt", once(bench), "true", again=1)
+    assert verdict.decision is Decision.PASS
+    assert [(r.passed, r.failures, r.flaky) for r in verdict.results] == [
+        (True, 0, False), (True, 1, True), (True, 0, False),
+    ]  # fmt: skip
+    assert not verdict.findings
+
+
+async def without_leave_nothing_is_run_again(bench: Bench) -> None:
+    verdict = await bench.check(once(bench))
+    assert (verdict.decision, verdict.results[0].failures) == (Decision.FAIL, 1)
+
+
+async def what_fails_again_has_failed(bench: Bench) -> None:
+    runs = bench.folder / "runs"
+    verdict = await bench.check(f"echo run >> {runs}; exit 1", again=2)
+    assert (verdict.decision, verdict.results[0].failures) == (Decision.FAIL, 3)
+    assert len(runs.read_text().split()) == verdict.results[0].failures
+
+
+async def it_is_run_again_in_a_fresh_checkout(bench: Bench) -> None:
+    runs = bench.folder / "runs"
+    await bench.check(f"test ! -e spoilt || echo spoilt > {runs}; touch spoilt; exit 1", again=1)
+    assert not runs.exists()
+
+
+async def after_a_flaky_one_the_rest_is_run_too(bench: Bench) -> None:
+    verdict = await bench.check(once(bench), "exit 1", fail_fast=True, again=1)
+    assert verdict.decision is Decision.FAIL
+    assert [r.passed for r in verdict.results] == [True, False]
+    verdict = await bench.check(once(bench, "other"), "true", fail_fast=True, again=1)
+    assert [(r.command, r.passed) for r in verdict.results][1] == ("true", True)
+
+
+async def what_is_known_of_a_commit_counts(bench: Bench) -> None:
+    runs = bench.folder / "runs"
+    check = f"echo run >> {runs}; exit 1"
+    first = await bench.check(check)
+    verdict = await bench.check(check, known=first.results, again=1)
+    assert (verdict.decision, verdict.results[0].failures) == (Decision.FAIL, 2)
+    assert len(runs.read_text().split()) == verdict.results[0].failures, "it was run once more than needed"
+    flaky = once(bench)
+    first = await bench.check(flaky)
+    assert (await bench.check(flaky, known=first.results, again=1)).decision is Decision.PASS
+
+
+async def setup_that_works_when_run_again_blames_nobody(bench: Bench) -> None:
+    bench.verifier = bench.open(setup=f"test -e ok.txt || {{ {once(bench)}; }}")
+    assert (await bench.check("true", again=1)).decision is Decision.PASS
+
+
 async def setup_runs_before(bench: Bench) -> None:
     bench.verifier = bench.open(setup="mkdir -p build && echo ready > build/tool")
     assert (await bench.check("grep ready build/tool")).decision is Decision.PASS
