@@ -102,6 +102,7 @@ class Git:
             self._argv += [f"--git-dir={git_dir}", f"--work-tree={root}"]
         self._common: Path | None = None
         self._objects: Objects | None = None
+        self._own: Path | None = git_dir
 
     @property
     def base_env(self) -> Mapping[str, str]:
@@ -160,6 +161,13 @@ class Git:
             self._objects = Objects(self.common_dir / "objects")
         return self._objects
 
+    @property
+    def own_dir(self) -> Path:
+        """Where this checkout's index and HEAD are."""
+        if self._own is None:
+            self._own = Path(self.text("rev-parse", "--absolute-git-dir"))
+        return self._own
+
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def rev_parse(self, revision: str) -> str:
@@ -216,8 +224,7 @@ class Git:
 
     def under_way(self) -> str:
         """``merge``, ``rebase``, ``cherry-pick`` or ``revert`` when one was begun in this checkout; else empty."""
-        folder = self.git_dir or Path(self.text("rev-parse", "--absolute-git-dir"))
-        return next((word for name, word in _UNDER_WAY.items() if (folder / name).exists()), "")
+        return next((word for name, word in _UNDER_WAY.items() if (self.own_dir / name).exists()), "")
 
     # -- writing objects and refs -----------------------------------------------------------------------------------
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from shopfloor.git import Git, GitError, RefMoved, open_lock, shown, sync_folder
 from shopfloor.landers._repair import INDEX, Held, Journal, finish_interrupted, put_index, sync_files
 from shopfloor.ports import Mirrored, Target
-from shopfloor.spawn import SpawnError
 
 
 def advance(git: Git, target: Target, old: str, new: str) -> Mirrored:
@@ -45,10 +45,9 @@ def _advance(git: Git, ref: str, old: str, new: str) -> None:
         raise Held(f"branch {name!r} stands at {standing[:12]}, not at {old[:12]} where it was last seen")
     if not git.is_ancestor(old, new):
         raise Held(f"{new[:12]} does not descend from branch {name!r}")
+    for place in _rebasing(git, ref):
+        raise Held(f"a rebase of branch {name!r} is under way in {str(place)!r}")
     trees = git.worktrees()
-    for tree in trees:
-        if ref in _rebased(git, tree.path):
-            raise Held(f"a rebase of branch {name!r} is under way in {str(tree.path)!r}")
     holders = [tree.path for tree in trees if tree.branch == ref]
     elsewhere = [path for path in holders if path != trees[0].path]
     if elsewhere:
@@ -66,14 +65,20 @@ def _move(git: Git, ref: str, old: str, new: str) -> None:
         raise Held(f"branch {ref.removeprefix('refs/heads/')!r} was moved meanwhile") from moved
 
 
-def _rebased(git: Git, path: Path) -> list[str]:
-    """The branches that a rebase in this worktree will move when it ends."""
-    try:
-        folder = Path(Git(path, base_env=git.base_env).text("rev-parse", "--absolute-git-dir"))
-    except (GitError, SpawnError):
-        return []
-    heads = [folder / kind / "head-name" for kind in ("rebase-merge", "rebase-apply")]
-    return [os.fsdecode(head.read_bytes()).rstrip("\n") for head in heads if head.exists()]
+def _rebasing(git: Git, ref: str) -> Iterator[Path]:
+    """The worktrees in which a rebase will move a branch when it ends. One whose folder is gone moves nothing."""
+    for kind in ("rebase-merge", "rebase-apply"):
+        for head in (git.common_dir / kind / "head-name", *git.common_dir.glob(f"worktrees/*/{kind}/head-name")):
+            if head.exists() and _line(head) == ref:
+                link = head.parents[1] / "gitdir"
+                place = Path(_line(link)).parent if link.exists() else git.worktrees()[0].path
+                if place.exists():
+                    yield place
+
+
+def _line(file: Path) -> str:
+    """What git wrote there: a ref or a path, in whatever bytes it has."""
+    return os.fsdecode(file.read_bytes()).rstrip("\n")
 
 
 def _advance_checkout(git: Git, journal: Journal) -> None:
@@ -87,7 +92,7 @@ def _advance_checkout(git: Git, journal: Journal) -> None:
     in_the_way = _in_the_way(git, journal)
     if in_the_way:
         raise Held(f"untracked {shown(in_the_way)!r} is in the way of what was landed")
-    folder = Path(git.text("rev-parse", "--absolute-git-dir"))
+    folder = git.own_dir
     lock = folder / "index.lock"
     _take(lock, journal)
     try:
@@ -134,21 +139,34 @@ def _take(lock: Path, journal: Journal) -> None:
     sync_folder(lock.parent)
 
 
+class _Tracked:
+    """The paths that git tracks: asked for once, and only when something stands where something new has to go."""
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._paths: set[str] | None = None
+
+    def holds(self, path: str) -> bool:
+        if self._paths is None:
+            self._paths = set(self._git.names("ls-files", "-z"))
+        return path in self._paths
+
+
 def _in_the_way(git: Git, journal: Journal) -> str:
     """An untracked or ignored path where a new file has to go; git itself would overwrite ignored ones."""
-    tracked = set(git.names("ls-files", "-z"))
+    tracked = _Tracked(git)
     for path in git.changed(journal.old, journal.new, "--diff-filter=A"):
         parts = path.split("/")
         for end in range(1, len(parts)):
             above = "/".join(parts[:end])
             place = git.root / above
-            if (place.is_symlink() or (place.exists() and not place.is_dir())) and above not in tracked:
+            if (place.is_symlink() or (place.exists() and not place.is_dir())) and not tracked.holds(above):
                 return above
         place = git.root / path
         if place.is_dir() and not place.is_symlink():
             below = [p.relative_to(git.root) for p in place.rglob("*") if p.is_symlink() or not p.is_dir()]
-            if any(str(p) not in tracked for p in below):
+            if any(not tracked.holds(str(p)) for p in below):
                 return path
-        elif os.path.lexists(place) and path not in tracked:
+        elif os.path.lexists(place) and not tracked.holds(path):
             return path
     return ""

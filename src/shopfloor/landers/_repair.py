@@ -59,7 +59,7 @@ def finish_interrupted(git: Git) -> Journal | None:
 
     Raises Held when a person has changed one of the files meanwhile, or moved the branch.
     """
-    folder = Path(git.text("rev-parse", "--absolute-git-dir"))
+    folder = git.own_dir
     lock = folder / "index.lock"
     try:
         journal = Journal.decode(lock.read_bytes())

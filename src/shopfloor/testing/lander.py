@@ -291,6 +291,22 @@ async def a_rebase_under_way_holds_it(bench: Bench) -> None:
     assert new
 
 
+async def a_rebase_in_another_worktree_holds_it(bench: Bench) -> None:
+    bench.git.update_ref("refs/heads/other", bench.made({"README.md": "other"}))
+    bench.git.call("checkout", "-q", "-b", "mine")
+    place = bench.repository.root.with_name("elsewhere")
+    bench.git.call("worktree", "add", "-q", str(place), "main")
+    there = Git(place, base_env=bench.git.base_env)
+    write(place, {"README.md": "mine"})
+    there.call("commit", "-q", "-a", "-m", "mine")
+    head = there.rev_parse("HEAD")
+    assert there.call("rebase", "-q", "other", ok=(0, 1)).code == 1
+    result = await bench.lander.mirror(TARGET, old=head, new=bench.made({"new": "x"}, parent=head))
+    assert not result.moved
+    assert "rebase" in result.why
+    assert "elsewhere" in result.why
+
+
 async def gits_own_lock_holds_it(bench: Bench) -> None:
     new = await bench.landed()
     lock = bench.repository.root / ".git/index.lock"
