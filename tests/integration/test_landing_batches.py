@@ -204,13 +204,13 @@ def test_a_check_that_is_red_on_the_target_too_blames_nobody_and_holds_the_run(l
     report = lab.report()
     assert report.counts["verified"] == 3
     assert list(refusals(lab)) == []
-    assert "has become red on" in report.mirror_why
-    assert "shopfloor land" in report.mirror_why
+    assert "has become red on" in report.landing_held
+    assert "shopfloor land" in report.landing_held
     assert steps(lab) == []
     switch.unlink()
     lab.ask("land")
     report = lab.report()
-    assert (report.counts["landed"], report.mirror_why) == (3, "")
+    assert (report.counts["landed"], report.landing_held) == (3, "")
     assert all(r.attempts == 1 for r in report.orders)
 
 

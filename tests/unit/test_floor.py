@@ -172,9 +172,11 @@ def test_nothing_lands_by_itself_after_it_was_held_not_even_what_was_accepted() 
         desk.write(E.LANDING_REFUSED, name, generation=1, again=True, hold=True)
     assert decided(desk) == []
     assert is_over(desk)
-    assert desk.board.runs[RUN].mirror_why == "red on the target too"
+    assert desk.board.runs[RUN].landing_held == "red on the target too"
     desk.write(E.HANDLED, "b", verb="accept", result="ok")
     assert batch(desk) == ("b",)
+    desk.land("b")
+    assert desk.board.runs[RUN].landing_held == ""
 
 
 def test_a_held_run_lands_nothing_more() -> None:

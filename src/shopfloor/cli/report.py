@@ -109,6 +109,8 @@ def _lying(report: Report, work: str) -> list[str]:
             lines.append(f"           {clean(report.branch)} was left alone: {clean(report.mirror_why)}")
         else:
             lines.append(f"           {clean(report.branch)} was left alone; take it with: git merge {report.target}")
+    if report.landing_held:
+        lines.append(f"held:      nothing more was landed: {clean(report.landing_held)}")
     kept = [row.branch for row in report.orders if row.outcome != "landed" and _has_work(row)]
     lines += _some("kept:", kept)
     lines += _some("notes:", [f"{clean(row.name)}: {clean(note)}" for row in report.orders for note in row.notes])

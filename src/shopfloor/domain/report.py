@@ -43,6 +43,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """why it was not advanced, and what to type"""
     held: dict[str, str]
     """agents with which nothing more was started, and why"""
+    landing_held: str
+    """why verified work was not landed although it was to be, and what to type; empty: it was"""
     counts: dict[str, int]
     orders: tuple[Row, ...]
     wall_s: float
@@ -100,6 +102,7 @@ def build(board: Board, run: Run) -> Report:
         mirror=run.mirror,
         mirror_why=run.mirror_why,
         held=dict(run.held),
+        landing_held=run.landing_held,
         counts=counts,
         orders=rows,
         wall_s=wall_s,

@@ -47,6 +47,8 @@ class Run(msgspec.Struct, kw_only=True):
     """a move of the user's branch that was begun and not yet seen to end"""
     mirror_why: str = ""
     """why the user's branch was left where it is"""
+    landing_held: str = ""
+    """why nothing lands before a person has looked; what was last landed by hand shows that one has"""
     tip: str = ""
     """where the target stood when we last saw it"""
     planned: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -219,9 +221,9 @@ def _flaked(run: Run, command: str) -> None:
     run.flaky[command] = run.flaky.get(command, 0) + 1
 
 
-def _held(run: Run, d: values.Data, _at: float) -> None:
+def _landing_held(run: Run, d: values.Data, _at: float) -> None:
     # Nobody's fault that can be found: nothing lands before a person has looked.
-    run.land, run.mirror_why = "review", values.text(d, "why")
+    run.land, run.landing_held = "review", values.text(d, "why")
 
 
 def _planned(run: Run, d: values.Data, _at: float) -> None:
@@ -232,7 +234,7 @@ def _landed(run: Run, d: values.Data, _at: float) -> None:
     run.tip = values.text(d, "observed") or run.tip
     if "passed" in d:
         run.passed_at[run.tip] = values.texts(d, "passed")
-    run.planned = {}
+    run.planned, run.landing_held = {}, ""
 
 
 def _target_moved(run: Run, d: values.Data, _at: float) -> None:
@@ -269,7 +271,7 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.ADMISSION: _admission,
     E.VERIFY_TEST: _verify_test,
     E.LANDING_TESTED: _tested,
-    E.LANDING_HELD: _held,
+    E.LANDING_HELD: _landing_held,
     E.LANDING_PLANNED: _planned,
     E.LANDING_LANDED: _landed,
     E.TARGET_MOVED: _target_moved,
