@@ -10,9 +10,11 @@ from shopfloor import NotFound, Profile, Settings, UsageError
 from shopfloor.cli import words
 from shopfloor.cli.diff import stats
 from shopfloor.cli.glance import Glance, Seen, shown, text
+from shopfloor.cli.lines import line
 from shopfloor.cli.options import Wanted, chosen, with_agent
 from shopfloor.cli.report import render
 from shopfloor.domain import report
+from shopfloor.domain.events import E
 
 from .events_of import RUN, begun, order
 
@@ -144,3 +146,29 @@ def test_a_report_tells_every_order_once_and_what_waits() -> None:
     assert 'shopfloor answer o2 "…"' in said
     assert "\x1b[31m" not in said.replace("\x1b[31mfailed", "").replace("\x1b[31m1 failed", "")
     assert "0.5000 USD, 1 attempt unpriced" in said
+
+
+def test_a_report_names_what_was_flaky_and_why_landing_is_held() -> None:
+    desk = begun(order("a"), order("b"), settings={"branch": "main"})
+    assert "flaky" not in render(report.build(desk.board, desk.board.runs[RUN]))
+    desk.write(E.LANDING_TESTED, verdict="PASS", flaky=["make test"], orders=["wo-a", "wo-b"])
+    desk.write(E.LANDING_HELD, why="make lint is red on the target too")
+    said = render(report.build(desk.board, desk.board.runs[RUN]))
+    assert "flaky:     make test (1 time): red and green on the same commit, nobody blamed" in said
+    assert "held:      nothing more was landed: make lint is red on the target too" in said
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"verdict": "PASS", "orders": ["a", "b"]}, ""),
+        ({"verdict": "FAIL", "orders": ["a", "b"], "failed": ["make test"]}, "2 orders merged: red: make test"),
+        ({"verdict": "UNSURE", "orders": ["a"], "problem": "no\nroom"}, "1 order merged: red: no"),
+        ({"verdict": "PASS", "flaky": ["make"]}, "flaky: make was red and then green on the same commit"),
+    ],
+)
+def test_tests_of_merged_work_are_told_when_there_is_something_to_tell(data: dict[str, object], said: str) -> None:
+    desk = begun(order("a"))
+    shown = line(desk.write(E.LANDING_TESTED, **data), desk.board)
+    assert said in shown
+    assert bool(said) == bool(shown)

@@ -10,6 +10,7 @@ from shopfloor.cli.words import clean, columns, count, duration, money, pad
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.order import Record
+from shopfloor.domain.values import texts
 
 NAME_COLUMNS = 24
 _Words = Callable[[Record, dict[str, Any]], str]
@@ -160,10 +161,12 @@ def _moved(d: dict[str, Any], _board: Board, _run: str) -> str:
 
 
 def _tested(d: dict[str, Any], _board: Board, _run: str) -> str:
-    orders, flaky = d.get("orders"), d.get("flaky")
-    known = count(len(orders) if isinstance(orders, list) else 0, "order")
-    doubt = f" ({', '.join(map(str, flaky))} is flaky)" if isinstance(flaky, list) and flaky else ""
-    return f"{known} merged together: {'green' if d.get('verdict') == 'PASS' else 'red'}{doubt}"
+    if flaky := texts(d, "flaky"):
+        return f"flaky: {', '.join(flaky)} was red and then green on the same commit; nobody is blamed"
+    if d.get("verdict") == "PASS":
+        return ""  # what has landed is said
+    what = ", ".join(texts(d, "failed")) or _first(d.get("problem"))
+    return f"{count(len(texts(d, 'orders')), 'order')} merged: red: {what}"
 
 
 _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
