@@ -72,52 +72,81 @@ def batch(desk: Desk) -> tuple[str, ...]:
     return tuple(order.removeprefix("wo-") for order in found.orders)
 
 
-def red_batch(desk: Desk) -> int:
-    """A batch of which the first lands, the second is to blame, and the rest queues again; how many there were."""
-    first, bad, *rest = batch(desk)
-    desk.land(first)
-    desk.settle(first)
-    desk.write(E.LANDING_REFUSED, bad, generation=1, reason="checks")
-    desk.settle(bad, "failed")
-    for name in rest:
+def landing_begins(desk: Desk) -> tuple[str, ...]:
+    """The next batch, and the lines that say so."""
+    names = batch(desk)
+    for place, name in enumerate(names):
+        desk.write(E.LANDING_STARTED, name, generation=1, place=place)
+    return names
+
+
+def landed(desk: Desk, *names: str) -> None:
+    for name in names:
+        desk.write(E.LANDING_LANDED, name, commit="m", observed="m")
+        desk.settle(name)
+
+
+def queued_again(desk: Desk, *names: str) -> None:
+    for name in names:
         desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
-    return 2 + len(rest)
+
+
+def red_batch(desk: Desk, good: int = 1) -> int:
+    """A batch of which some land, the next is to blame, and the rest queues again; how many there were."""
+    names = landing_begins(desk)
+    landed(desk, *names[:good])
+    for bad in names[good : good + 1]:
+        desk.write(E.LANDING_REFUSED, bad, generation=1, reason="checks")
+        desk.settle(bad, "failed")
+    queued_again(desk, *names[good + 1 :])
+    return len(names)
+
+
+def green_batch(desk: Desk) -> int:
+    names = landing_begins(desk)
+    landed(desk, *names)
+    return len(names)
+
+
+def verified_ones(count: int, most: int) -> Desk:
+    names = [f"o{n:03}" for n in range(count)]
+    desk = begun(*map(order, names), policy=Policy(batch=most))
+    for name in names:
+        desk.verified(name)
+    return desk
 
 
 def test_batches_are_halved_as_red_ones_follow_each_other_and_grow_back() -> None:
-    names = [f"o{n:02}" for n in range(80)]
-    desk = begun(*map(order, names), policy=Policy(batch=16))
-    for name in names:
-        desk.verified(name)
+    desk = verified_ones(80, 16)
     assert [red_batch(desk) for _ in range(5)] == [16, 16, 8, 4, 2], "one red batch is no reason yet"
-    sizes = []
-    while (found := decided(desk, Capacity(landing=True))) and isinstance(found[0], Land):
-        sizes.append(len(found[0].orders))
-        for one in found[0].orders:
-            desk.land(one.removeprefix("wo-"))
-            desk.settle(one.removeprefix("wo-"))
-    assert sizes == [1, 2, 4, 8, 16, 16, 16, 7]
+    assert [green_batch(desk) for _ in range(8)] == [1, 2, 4, 8, 16, 16, 16, 7]
 
 
 def test_after_many_red_batches_in_a_row_a_few_green_ones_are_enough() -> None:
-    names = [f"o{n:03}" for n in range(120)]
-    desk = begun(*map(order, names), policy=Policy(batch=4, reworks=0))
-    for name in names:
-        desk.verified(name)
-    for _ in range(40):
-        (bad, *rest) = batch(desk)
-        desk.write(E.LANDING_REFUSED, bad, generation=1, reason="checks")
-        desk.settle(bad, "failed")
-        for name in rest:
-            desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
-    sizes = []
-    for _ in range(5):
-        found = batch(desk)
-        sizes.append(len(found))
-        for name in found:
-            desk.land(name)
-            desk.settle(name)
-    assert sizes == [1, 2, 4, 4, 4]
+    desk = verified_ones(120, 4)
+    assert [red_batch(desk, good=0) for _ in range(40)][-1] == 1
+    assert [green_batch(desk) for _ in range(6)] == [1, 1, 1, 1, 2, 4]
+
+
+def test_a_conflict_makes_no_batch_red() -> None:
+    desk = verified_ones(40, 4)
+    for _ in range(4):
+        first, *rest = landing_begins(desk)
+        desk.write(E.LANDING_REFUSED, first, generation=1, reason="conflict")
+        desk.settle(first, "failed")
+        queued_again(desk, *rest)
+    assert green_batch(desk) == 4
+
+
+def test_a_floor_that_knows_only_the_log_takes_batches_of_the_same_size() -> None:
+    desk = verified_ones(40, 16)
+    for _ in range(4):
+        red_batch(desk)
+    again = Floor(desk.floor.policy)
+    again.load(desk.log.events)
+    again.open(RUN, desk.log.now)
+    room = Capacity(landing=True)
+    assert again.decide(desk.log.now, room) == desk.floor.decide(desk.log.now, room)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -135,7 +164,7 @@ def test_no_verified_order_waits_for_newer_ones_for_ever(seed: int) -> None:
             desk.take(desk.log.create(late))
             desk.verified(late.name)
             older += desk.log.wall + late.priority * AGEING_S < START_S + 4 * AGEING_S
-        first, *rest = batch(desk)
+        first, *rest = landing_begins(desk)
         if first == "old":
             assert turn <= older
             return
@@ -144,10 +173,8 @@ def test_no_verified_order_waits_for_newer_ones_for_ever(seed: int) -> None:
             desk.write(E.LANDING_REFUSED, first, generation=1, **ends)
             desk.settle(first, "failed")
         else:
-            desk.land(first)
-            desk.settle(first)
-        for name in rest:
-            desk.write(E.LANDING_REFUSED, name, generation=1, again=True)
+            landed(desk, first)
+        queued_again(desk, *rest)
     raise AssertionError(f"it never came first, with {older} before it")
 
 
@@ -156,8 +183,7 @@ def test_what_has_to_queue_again_keeps_its_place() -> None:
     for name in ("c", "a", "b"):
         desk.verified(name)
     assert batch(desk) == ("a", "b")
-    desk.write(E.LANDING_REFUSED, "b", generation=1, again=True)
-    desk.write(E.LANDING_REFUSED, "a", generation=1, again=True)
+    queued_again(desk, "b", "a")
     assert batch(desk) == ("a", "b"), "not behind the one that came later"
 
 

@@ -45,7 +45,7 @@ class World:
     def __init__(self, plot: Plot) -> None:
         self.plot = plot
         self.random = Random(plot.seed)
-        self.policy = Policy(backoff_s=8.0, backoff_cap_s=30.0, lost_retries=2, barren=2)
+        self.policy = Policy(backoff_s=8.0, backoff_cap_s=30.0, lost_retries=2, barren=2, batch=4)
         self.floor = Floor(self.policy)
         self.log = Log()
         self.people, self.restarts, self.jumps, self.late = plot.people, plot.restarts, plot.jumps, list(plot.late)
@@ -184,8 +184,8 @@ class World:
                 self.say(E.VERIFY_STARTED, order, generation=generation)
                 self.checks[order] = generation
             case Land(orders):
-                for order in orders:
-                    self.say(E.LANDING_STARTED, order, generation=self.record(order).generation)
+                for place, order in enumerate(orders):
+                    self.say(E.LANDING_STARTED, order, generation=self.record(order).generation, place=place)
                 self.landing = orders
             case Retry(order, kind, delay_s, _, findings):
                 self.under_way.pop(order, None)
@@ -247,7 +247,8 @@ class World:
             data: dict[str, Any] = {"generation": self.record(order).generation}
             match self.next_word(order, ("conflict", "again")):
                 case "conflict":
-                    self.say(E.LANDING_REFUSED, order, reason="conflict", message="both changed it", **data)
+                    reason = self.random.choice(["conflict", "checks"])
+                    self.say(E.LANDING_REFUSED, order, reason=reason, message="not on top of the others", **data)
                 case "again":
                     self.say(E.LANDING_REFUSED, order, again=True, **data)
                 case _:

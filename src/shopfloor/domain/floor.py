@@ -69,10 +69,6 @@ class Floor:
         self._doomed: deque[tuple[str, str]] = deque()
         self._verify: list[tuple[Key, str]] = []
         self._land: list[tuple[Key, str]] = []
-        self._red_batches = 0
-        """batches in a row that were red; a green one takes one back"""
-        self._red = False
-        """whether the batch under way, or the last one, was red"""
 
     # -- taking facts in --------------------------------------------------------------------------------------------
 
@@ -102,8 +98,6 @@ class Floor:
         if run is None:
             return
         if changed:
-            refused = event.event_type == E.LANDING_REFUSED and not event.data.get("again")
-            self._red |= refused and event.data.get("reason") == Reason.CHECKS
             self._settle_decision(changed, event.event_type)
             record = self.board.records[changed]
             if record.order.run == run.id:
@@ -363,7 +357,7 @@ class Floor:
         """
         if not (capacity.landing and self._land):
             return []
-        most = max(1, self.policy.batch >> max(0, self._reds_now() - 1))
+        most = max(1, self.policy.batch >> max(0, run.red_batches - 1))
         batch: list[str] = []
         while self._land and len(batch) < most:
             order = heappop(self._land)[1]
@@ -371,13 +365,7 @@ class Floor:
                 self._under_way[order] = Land
                 self.landing.add(order)
                 batch.append(order)
-        if batch:
-            self._red_batches, self._red = self._reds_now(), False
         return [Land(tuple(batch))] if batch else []
-
-    def _reds_now(self) -> int:
-        most = self.policy.batch.bit_length()
-        return min(most, self._red_batches + 1) if self._red else max(0, self._red_batches - 1)
 
     def _still(self, order: str, run: Run, kind: type[Verify | Land]) -> bool:
         if order in self._under_way:

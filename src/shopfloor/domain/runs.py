@@ -9,6 +9,10 @@ import msgspec
 
 from shopfloor.domain import values
 from shopfloor.domain.events import E, Event, read_time
+from shopfloor.domain.order import Reason
+
+MOST_RED = 6
+"""Red batches in a row that are remembered: so many green ones later all is as before."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -75,6 +79,9 @@ class Run(msgspec.Struct, kw_only=True):
     """agents with which this session starts nothing more, and why"""
     skipped_checks: bool = False
     """started with --no-check"""
+    earlier_red: int = 0
+    red: bool = False
+    """whether the newest batch of landings was red"""
     flaky: dict[str, int] = msgspec.field(default_factory=dict)
     """checks that failed and passed on the same commit, and on how many commits they did"""
     profiles: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -86,6 +93,11 @@ class Run(msgspec.Struct, kw_only=True):
         An order answers for what passed on its own base: what went green later is not its to keep green.
         """
         return frozenset(self.passed_at.get(commit, self.passed_on_base))
+
+    @property
+    def red_batches(self) -> int:
+        """How many batches of landings in a row were red; each green one takes one back."""
+        return min(MOST_RED, self.earlier_red + 1) if self.red else max(0, self.earlier_red - 1)
 
     @property
     def busy(self) -> bool:
@@ -226,6 +238,15 @@ def _landing_held(run: Run, d: values.Data, _at: float) -> None:
     run.land, run.landing_held = "review", values.text(d, "why")
 
 
+def _batch(run: Run, d: values.Data, _at: float) -> None:
+    if not values.count(d, "place"):  # the first of its batch
+        run.earlier_red, run.red = run.red_batches, False
+
+
+def _refused(run: Run, d: values.Data, _at: float) -> None:
+    run.red |= not d.get("again") and d.get("reason") == Reason.CHECKS
+
+
 def _planned(run: Run, d: values.Data, _at: float) -> None:
     run.planned = dict(d)
 
@@ -270,7 +291,9 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.BASE_CHECKED: _base_checked,
     E.ADMISSION: _admission,
     E.VERIFY_TEST: _verify_test,
+    E.LANDING_STARTED: _batch,
     E.LANDING_TESTED: _tested,
+    E.LANDING_REFUSED: _refused,
     E.LANDING_HELD: _landing_held,
     E.LANDING_PLANNED: _planned,
     E.LANDING_LANDED: _landed,

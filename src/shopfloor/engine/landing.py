@@ -82,7 +82,10 @@ class LandingLane:
         records = [self.journal.floor.board.records[o] for o in orders]
         tip, diverged = await self._tip()
         await self.journal.commit(
-            *(Draft(E.LANDING_STARTED, {**_of(r), "commit": r.commit, "onto": tip}) for r in records)
+            *(
+                Draft(E.LANDING_STARTED, {**_of(r), "commit": r.commit, "onto": tip, "place": place})
+                for place, r in enumerate(records)
+            )
         )
         if tip != self._run.tip and not await self._accept_move(tip, diverged=diverged):
             await self._again(records, "the target was moved by somebody else", hold=True)
