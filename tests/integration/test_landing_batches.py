@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def red_steps(lab: Lab, check: str) -> list[str]:
         if subprocess.run(["sh", "-c", check], cwd=place, check=False).returncode:
             red.append(commit)
     return red
+
+
+def status(lab: Lab) -> str:
+    """What `shopfloor status` prints."""
+    done = subprocess.run([sys.executable, "-m", "shopfloor", "status"], cwd=lab.repo, capture_output=True, check=True)
+    return done.stdout.decode()
 
 
 def refusals(lab: Lab) -> Iterator[str]:
@@ -155,6 +162,18 @@ def test_a_conflict_with_what_did_not_land_sends_nobody_back(lab: Lab) -> None:
     assert git(lab.repo, "show", "main:same") == "of the good one"
 
 
+def test_an_orders_own_checks_guard_it_against_those_it_lands_with_and_not_against_later_ones(lab: Lab) -> None:
+    deeds = {"a": "test ! -e b && test ! -e c", "b": "true"}
+    lab.run(*[lab.prompt(n, script(write(n)), checks=check) for n, check in deeds.items()], land="off", check="true")
+    lab.ask("land")
+    report = lab.report()
+    assert (row(report, "a").outcome, row(report, "b").merge) == ("landed", "")
+    assert "test ! -e b" in next(e.data["message"] for e in lab.seen(E.LANDING_REFUSED))
+    lab.ask("stop", text="cancel")
+    later = lab.run(lab.prompt("c", script(write("c"))), check="true")
+    assert later.counts["landed"] == 1, "what must hold for good has to be a check of the project"
+
+
 # -- flakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +225,7 @@ def test_a_check_that_is_red_on_the_target_too_blames_nobody_and_holds_the_run(l
     assert list(refusals(lab)) == []
     assert "has become red on" in report.landing_held
     assert "shopfloor land" in report.landing_held
+    assert report.landing_held in status(lab)
     assert steps(lab) == []
     switch.unlink()
     lab.ask("land")

@@ -64,7 +64,7 @@ class Glance:
         self.budget: float | None = None
         self.mirror_why = ""
         self.held: list[str] = []
-        """why nothing more is started with an agent"""
+        """why nothing more is started with an agent, or landed"""
         self.counts: dict[str, int] = {}
         self.rows: list[Seen] = []
 

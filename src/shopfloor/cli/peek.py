@@ -27,7 +27,9 @@ _NEEDS = """
 FROM orders o, json_each(o.blob, '$.order.depends_on') d JOIN orders p ON p.id = d.value
 WHERE o.run = ? AND o.state = 'ready' AND p.state <> 'done' AND NOT (p.state = 'verified' AND ? = 'off')
 """
-_RUN = ("branch", "land", "finished_at", "session_at", "last_at", "budget_usd", "mirror_why", "held")
+_RUN = (
+    *("branch", "land", "finished_at", "session_at", "last_at", "budget_usd", "mirror_why", "held", "landing_held"),
+)
 
 
 def answer(work: str) -> str | None:
@@ -63,9 +65,10 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.run = run[0]
     fields = ", ".join(f"json_extract(blob, '$.{name}')" for name in _RUN)
     row = db.execute(f"SELECT {fields} FROM runs WHERE id = ?", run).fetchone()  # noqa: S608 - fixed names
-    *row, held = row
+    *row, held, landing_held = row
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
-    if held != "{}" or found.mirror_why or _elsewhere(db, found.run) or _by_plan(db, found.run):
+    told = held != "{}" or landing_held or found.mirror_why
+    if told or _elsewhere(db, found.run) or _by_plan(db, found.run):
         return None
     _take_orders(db, found)
     return found

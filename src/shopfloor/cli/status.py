@@ -63,7 +63,8 @@ def glance(board: Board, run: Run | None, controller: dict[str, Any] | None) -> 
     found.run, found.branch, found.land = run.id, run.branch, run.land
     found.finished_at, found.started_at, found.last_at = run.finished_at, run.session_at, run.last_at
     found.budget, found.mirror_why = run.budget_usd, run.mirror_why
-    found.held = list(run.held.values())
+    held = f"nothing more is landed: {run.landing_held}"
+    found.held = [*run.held.values(), *([held] if run.landing_held else [])]
     found.open = len(board.open_orders(run))
     floor = opened(board, run)
     records = [board.records[order] for order in run.orders]
