@@ -185,7 +185,7 @@ class LandingLane:
         orders = [m.record.order.id for m in merges]
         before = known.results if known else ()
         again = policy.confirmations if known else 0
-        for _ in range(policy.verifications):
+        for _ in range(max(1, policy.verifications)):
             self._tests += 1
             folder = Path(self.evidence, run.id, f"tip.{run.sessions}.{self._tests}")
             job = CheckJob(
