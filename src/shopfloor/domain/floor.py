@@ -19,7 +19,7 @@ from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
-from shopfloor.domain.policy import Policy, remaining
+from shopfloor.domain.policy import Policy, batch_size, remaining
 from shopfloor.domain.pulse import Pulse
 from shopfloor.domain.timers import Timers
 
@@ -350,14 +350,8 @@ class Floor:
         return found
 
     def _landings(self, run: Run, capacity: Capacity) -> list[Decision]:
-        """The oldest of what is verified: all of it up to the limit, which is halved as red batches follow each other.
-
-        Of each batch the oldest order is landed or refused, whatever becomes of the others, and an order that has to
-        queue again keeps its age; so those that wait before another one only get fewer.
-        """
-        if not (capacity.landing and self._land):
-            return []
-        most = max(1, self.policy.batch >> max(0, run.red_batches - 1))
+        """The oldest of what is verified. The first of a batch is always decided, and who queues again keeps its age."""
+        most = batch_size(self.policy, run.red_batches) if capacity.landing else 0
         batch: list[str] = []
         while self._land and len(batch) < most:
             order = heappop(self._land)[1]

@@ -40,6 +40,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """landings tested together at the most; fewer after several red batches in a row"""
 
 
+def batch_size(policy: Policy, red_batches: int) -> int:
+    """How many landings to test together: halved with each red batch in a row after the first."""
+    return max(1, policy.batch >> max(0, red_batches - 1))
+
+
 def backoff(policy: Policy, order: str, failures: int) -> float:
     """Seconds before try ``failures + 1``: doubled each time, spread by ±jitter, never above the cap.
 
