@@ -350,7 +350,7 @@ class Floor:
         return found
 
     def _landings(self, run: Run, capacity: Capacity) -> list[Decision]:
-        """The oldest of what is verified. The first of a batch is always decided, and who queues again keeps its age."""
+        """The oldest of what is verified. The first of them is always decided, and who queues again keeps its age."""
         most = batch_size(self.policy, run.red_batches) if capacity.landing else 0
         batch: list[str] = []
         while self._land and len(batch) < most:
