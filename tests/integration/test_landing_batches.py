@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.events import E
 from shopfloor.domain.report import Report
 from shopfloor.git import GitError
-from shopfloor.ports import Landed, Lander, Mirrored, Target
+from shopfloor.ports import Landed, Target
 
 from .engine_lab import Lander0, resumed, swap
 from .lab import Lab, git, row, script, write
@@ -241,38 +240,3 @@ def test_what_breaks_setup_only_together_with_others_is_found_and_sent_back(lab:
     assert report.counts["landed"] == 4
     assert row(report, "d").merge == ""
     assert list(refusals(lab)) == ["checks"]
-
-
-# -- the mirror -----------------------------------------------------------------------------------------------------
-
-
-class SlowMirror(Lander0):
-    """The first move of the user's branch waits until something else has landed."""
-
-    def __init__(self, real: Lander) -> None:
-        super().__init__(real)
-        self.landed = 0
-        self.second = asyncio.Event()
-
-    async def land(self, target: Target, *, old: str, new: str) -> Landed:
-        found = await self.real.land(target, old=old, new=new)
-        self.landed += 1
-        if self.landed > 1:
-            self.second.set()
-        return found
-
-    async def mirror(self, target: Target, *, old: str, new: str) -> Mirrored:
-        await asyncio.wait_for(self.second.wait(), 20)
-        return await self.real.mirror(target, old=old, new=new)
-
-
-def test_a_batch_that_lands_while_the_branch_still_follows_the_last_one_is_followed_too(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swap(monkeypatch, lander=SlowMirror)
-    until_landed = f"while ! git show {TARGET}:one >/dev/null 2>&1; do sleep 0.02; done"
-    two = lab.prompt("two", script({"run": until_landed}, write("two")))
-    report = lab.run(lab.prompt("one", script(write("one"))), two)
-    assert report.counts["landed"] == 2
-    assert lab.seen(E.MIRROR_HELD) == []
-    assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)
