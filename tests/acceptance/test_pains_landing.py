@@ -1,18 +1,11 @@
 """What breaks in practice, 11 to 16: stale starts, words that are not true, work that strands or lands falsely."""
 
-import json
 from pathlib import Path
 
+from .crew import RUN, data_of
 from .shop import Shop, agents_alive, until
 
-RUN = ("run", "--plain", "--no-check")
 ONCE = {"SHOPFLOOR_RETRIES": "0", "SHOPFLOOR_REWORK": "0"}
-
-
-def events(shop: Shop, kind: str) -> list[dict[str, object]]:
-    """The data of all events of a type, in the order of the log."""
-    lines = map(json.loads, (shop.root / ".work" / "events.jsonl").read_text().splitlines())
-    return [line["data"] for line in lines if line["event_type"] == kind]
 
 
 def marked(shop: Shop) -> list[str]:
@@ -91,9 +84,9 @@ def test_the_oldest_work_lands_first_and_nothing_is_left_behind(shop: Shop) -> N
     )
     assert said.code == 0, said
     by_id = {order["id"]: order["name"] for order in shop("status", "--json").json["orders"]}
-    assert [by_id[str(v["work_order_id"])] for v in events(shop, "verify.verdict")] == names[::-1]
+    assert [by_id[str(v["work_order_id"])] for v in data_of(shop, "verify.verdict")] == names[::-1]
     assert shop("land").code == 0
-    assert [by_id[str(landed["work_order_id"])] for landed in events(shop, "landing.landed")] == names
+    assert [by_id[str(landed["work_order_id"])] for landed in data_of(shop, "landing.landed")] == names
     assert shop("status", "--json").json["counts"] == {"landed": 9}
 
 
@@ -109,13 +102,13 @@ def test_what_could_not_be_moved_is_not_called_landed_and_nothing_is_deleted(sho
         said = run.end()
     assert said.code == 1, said
     assert "main.lock" in said.out
-    assert events(shop, "landing.landed") == []
+    assert data_of(shop, "landing.landed") == []
     assert shop("status", "--json").json["counts"].get("landed", 0) == 0
     branch = shop("status", "--json").json["orders"][0]["branch"]
     assert shop.git("show", f"{branch}:one.txt") == ""
     lock.unlink()
     assert shop("run", "--resume").code == 0
-    (landed,) = events(shop, "landing.landed")
+    (landed,) = data_of(shop, "landing.landed")
     assert shop.git("rev-parse", "refs/shopfloor/target/main") == landed["observed"] == landed["commit"]
 
 
@@ -128,7 +121,7 @@ def test_a_checkout_that_cannot_be_updated_is_left_alone_and_told(shop: Shop) ->
     assert "main was left alone" in said.out
     assert "git merge --ff-only refs/shopfloor/target/main" in said.out
     assert (shop.root / "README").read_text() == "a person is at work here\n"
-    (landed,) = events(shop, "landing.landed")
+    (landed,) = data_of(shop, "landing.landed")
     assert shop.git("rev-parse", "refs/shopfloor/target/main") == landed["observed"]
     assert shop.git("rev-parse", "main") != landed["observed"]
 

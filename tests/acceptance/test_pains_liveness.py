@@ -8,17 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from .crew import RUN, alive
 from .shop import Running, Shop, agents_alive, until
-
-RUN = ("run", "--plain", "--no-check")
-
-
-def alive(pid: int) -> bool:
-    """True for a process that runs; one that ended and waits to be collected does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def saying(word: str) -> list[int]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from .crew import RUN
 from .shop import Shop, agents_alive, until
-
-NO_CHECK = ("--plain", "--no-check")
 
 
 def branches(shop: Shop) -> dict[str, str]:
@@ -28,9 +27,7 @@ def test_thirteen_agents_at_once_lose_no_uncommitted_work(shop: Shop) -> None:
         mkdir -p deep/er; echo "changed by $name" >> deep/er/$name.md
         case $name in *[02468]) exit 0;; esac; exit 1""",
     )
-    said = shop(
-        "run", *NO_CHECK, "--max-parallel", "13", "--agent", agent, *shop.plain(*names), env={"SHOPFLOOR_RETRIES": "0"}
-    )
+    said = shop(*RUN, "--max-parallel", "13", "--agent", agent, *shop.plain(*names), env={"SHOPFLOOR_RETRIES": "0"})
     assert said.code == 1, said
     assert "13 orders: 7 landed, 6 failed" in said.out
     assert "at most 13 of 13 agents at once" in said.out
@@ -48,11 +45,11 @@ def test_a_name_used_again_within_a_minute_deletes_nothing(shop: Shop) -> None:
     for number in range(198):
         shop.write(f"unrelated/{number}.txt", "mine, and not committed\n")
     first = shop.tool("agent", "echo first > first.txt; exit 1")
-    said = shop("run", *NO_CHECK, "--agent", first, *shop.plain("fix"), env={"SHOPFLOOR_RETRIES": "0"})
+    said = shop(*RUN, "--agent", first, *shop.plain("fix"), env={"SHOPFLOOR_RETRIES": "0"})
     assert said.code == 1, said
     kept = branches(shop)["fix"]
     shop.tool("agent", "while [ ! -e $there/gate ]; do sleep 0.02; done; echo second > second.txt")
-    with shop.start("run", *NO_CHECK, "--agent", first, *shop.plain("fix")) as run:
+    with shop.start(*RUN, "--agent", first, *shop.plain("fix")) as run:
         until(lambda: bool(agents_alive(shop)), "the second one of this name is at work")
         assert shop("gc", "--yes").code == 5
         shop.gate.touch()
@@ -67,7 +64,7 @@ def test_clearing_up_leaves_every_object_and_no_worktree(shop: Shop) -> None:
     """Pain 3: removing a workspace with its branch empties the object store; or worktrees are never removed."""
     agent = shop.tool("agent", 'echo x > "$name.txt"; case $name in b*) exit 1;; esac')
     names = [f"{kind}{n}" for kind in "ab" for n in range(4)]
-    said = shop("run", *NO_CHECK, "--agent", agent, *shop.plain(*names), env={"SHOPFLOOR_RETRIES": "0"})
+    said = shop(*RUN, "--agent", agent, *shop.plain(*names), env={"SHOPFLOOR_RETRIES": "0"})
     assert said.code == 1, said
     kept = {name: branch for name, branch in branches(shop).items() if name.startswith("b")}
     assert len(kept) == 4
