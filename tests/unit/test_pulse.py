@@ -79,8 +79,11 @@ def test_a_new_session_begins_without_prejudice() -> None:
     assert len(started(desk)) == 6
 
 
-@pytest.mark.parametrize("how", [{"commit": "c1"}, {"outcome": "completed"}, {"outcome": "timeout"}])
-def test_a_probe_that_ends_otherwise_lets_the_others_start(how: dict[str, str]) -> None:
+ENDS = [{"commit": "c1"}, {"outcome": "completed"}, {"outcome": "timeout"}, {"exit_code": -9}]
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_probe_that_ends_otherwise_lets_the_others_start(how: dict[str, Any]) -> None:
     desk = doubtful()
     desk.log.pass_time(60.0)
     assert started(desk) == ["wo-o2"]
@@ -101,6 +104,14 @@ def test_one_order_that_always_fails_says_nothing_about_its_agent() -> None:
     for generation in (1, 2, 3, 4):
         assert not holds(fails(desk, "bad", generation))
         desk.log.pass_time(60.0)
+
+
+def test_who_is_killed_from_outside_says_nothing_about_its_agent() -> None:
+    desk = begun(*(order(f"o{n}") for n in range(6)), settings={"agent": "cli"})
+    for name in ("o0", "o1", "o2", "o3"):
+        fails(desk, name, exit_code=-9)
+    desk.log.pass_time(60.0)
+    assert len(started(desk)) == 6
 
 
 def test_work_that_was_done_in_between_counts() -> None:

@@ -8,6 +8,8 @@ from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.policy import Policy
 
 BARREN = frozenset({Reason.ERROR, Reason.SPAWN})
+FROM_OUTSIDE = frozenset({-1, -2, -9, -15})
+"""Exit codes of what was ended by SIGHUP, SIGINT, SIGKILL or SIGTERM: somebody did that, it is no sign of the agent."""
 PROBES = 2
 """Times that a doubtful agent is tried again, each after its back-off, before nothing more is started with it."""
 
@@ -33,7 +35,7 @@ class Pulse:
         if attempt.commit not in ("", attempt.base):
             self._barren.pop(agent, None)
             self.probes.pop(agent, None)
-        elif attempt.outcome not in BARREN:
+        elif attempt.outcome not in BARREN or attempt.exit_code in FROM_OUTSIDE:
             # It was stopped, or ended well with nothing to do: that says nothing about the agent.
             self.forget(record.order.id)
         elif self._most:
