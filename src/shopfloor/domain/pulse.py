@@ -58,6 +58,6 @@ class Pulse:
         self.forget(record.order.id)
         return Hold(
             agent,
-            f"agent {agent!r} failed {len(row)} orders one after the other and changed nothing in any of them "
+            f"{len(row)} orders one after the other came to nothing with agent {agent!r} "
             f"({few(list(row.values()))}); the last time it was: {record.attempts[-1].message}",
         )
