@@ -94,9 +94,10 @@ def _forget_index(folder: Path) -> None:
 
 
 async def _recover(store: WorkdirStore, board: Board) -> None:
+    """As a controller begins, but with every order, also those at rest."""
     await store.lead({})
-    async for _, event in store.read():
-        board.apply(event)
+    (row,) = await store.query(Query(what="board"))
+    board.records |= row["board"].records
 
 
 async def _claims(folder: Path, orders: int, bar_ms: float) -> list[Figure]:

@@ -121,9 +121,7 @@ async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
     if not (place.work / "events.jsonl").exists():
         yield Finding(level="ok", what="no run here yet", hint="shopfloor run prompts/*.md")
         return
-    board = Board()
-    async for _, event in store.read():
-        board.apply(event)
+    board: Board = (await store.query(Query(what="board", state="open")))[0]["board"]
     run = board.unfinished()
     if run is not None and not alive:
         text = f"run {run.id} is not finished: {len(board.open_orders(run))} orders are open"

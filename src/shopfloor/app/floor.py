@@ -35,7 +35,7 @@ from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL
 from shopfloor.engine.session import Session, Start
-from shopfloor.ports import Clock, Target
+from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
 from shopfloor.stores.files import refusal
@@ -99,17 +99,20 @@ class Shopfloor:
 
     # -- reading and asking -----------------------------------------------------------------------------------------
 
-    async def board(self) -> Board:
-        """The state as the log has it now."""
-        board = Board()
-        if (self.work / "events.jsonl").exists():
-            async for _, event in self.store.read():
-                board.apply(event)
+    async def board(self, *, order: str = "", run: str = "", state: str = "") -> Board:
+        """The state as the log has it now: whole, or what belongs to an order, to a run, or to all ``open`` runs.
+
+        A part takes a moment however long the log is; :class:`shopfloor.ports.Query` says what is in it.
+        """
+        if not (self.work / "events.jsonl").exists():
+            return Board()
+        (row,) = await self.store.query(Query(what="board", order=order, run=run, state=state))
+        board: Board = row["board"]
         return board
 
     async def report(self, run: str = "") -> Report:
         """The report of a run, by default of the newest. Raises NotFound."""
-        board = await self.board()
+        board = await (self.board(run=run) if run else self.board(state="open"))
         found = board.runs.get(run) if run else next(reversed(board.runs.values()), None)
         if found is None:
             raise NotFound(f"there is no run {run!r}" if run else "there has been no run here yet", hint=NO_RUN)
@@ -146,8 +149,9 @@ class Shopfloor:
         if self.controller() is None:
             return await self._by_hand(draft)
         journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        (meta,) = await self.store.query(Query(what="meta"))
         (request,) = await self.store.append([journal.event(draft, None)])
-        position, deadline = 0, self.clock.awake() + REPLY_S
+        position, deadline = int(meta["position"]), self.clock.awake() + REPLY_S
         while (left := deadline - self.clock.awake()) > 0:
             alive = self.controller() is not None
             async for after, event in self.store.read(position):
@@ -178,9 +182,11 @@ class Shopfloor:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
         if verb in ("pause", "resume") or (verb == "stop" and not order and text != CANCEL):
             raise Refused("no run is going on here", hint=NO_RUN)
-        board = await self.board()
+        board = await self.board(order=order) if order else Board()
         run = board.run_of(board.records[order]) if order in board.records else None
-        run = run or board.unfinished() or next(reversed(board.runs.values()), None)
+        if run is None:
+            board = await self.board(state="open")
+            run = board.unfinished() or next(reversed(board.runs.values()), None)
         if run is None:
             raise NotFound("there has been no run here yet", hint=NO_RUN)
         self._adopt(run)
@@ -223,7 +229,7 @@ class Shopfloor:
     async def resume(self) -> Report:
         """Go on with the unfinished run. What is finished is not done again. Raises NotFound when there is none."""
         changes = carry.changes(self.settings)
-        board = await self.board()
+        board = await self.board(state="open")
         run = board.unfinished()
         if run is not None:
             carry.refuse_other_checks(self.settings, run)
@@ -299,14 +305,14 @@ class Shopfloor:
 
     async def gc(self, *, apply: bool) -> list[housekeeping.Dropped]:
         """What is not needed any more; dropped only with ``apply``. Raises Conflict while a controller is alive."""
-        return await housekeeping.collect(self.place, await self.board(), apply=apply)
+        return await housekeeping.collect(self.place, await self.board(state="open"), apply=apply)
 
     async def diff(self, order: str) -> str:
         """The newest work of an order against what it started from, as a patch. Raises NotFound when there is none.
 
         Bytes that are no UTF-8 are as ``os.fsdecode`` makes them: ``os.fsencode`` gives the patch that git takes.
         """
-        record = (await self.board()).records[order]
+        record = (await self.board(order=order)).records[order]
         attempt = record.attempt
         if attempt is None or not attempt.commit:
             raise NotFound(f"{record.order.name!r} has no work yet", hint=f"shopfloor show {record.order.name}")

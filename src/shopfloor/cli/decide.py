@@ -9,7 +9,7 @@ import click
 from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.options import work_options
-from shopfloor.cli.orders import one
+from shopfloor.cli.orders import find
 
 GO_ON = "go on with: shopfloor run --resume"
 
@@ -24,7 +24,8 @@ def _again(edge: Edge, what: str, order: str, text: str) -> None:
 
 def _ask(edge: Edge, what: str, order: str, text: str = "") -> str:
     async def work(floor: Shopfloor) -> str:
-        return await floor.ask(what, one(await floor.board(), order).order.id, text)
+        _, record = await find(floor, order)
+        return await floor.ask(what, record.order.id, text)
 
     return edge.call(work)
 

@@ -10,7 +10,7 @@ import click
 
 from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.orders import one
+from shopfloor.cli.orders import find
 from shopfloor.cli.words import block, clean, count, table
 
 _HEADER = re.compile(r"diff --git (?:\"?a/.*?\"?) (\"?b/.*\"?)")
@@ -23,7 +23,7 @@ def diff(edge: Edge, *, order: str, stat: bool) -> None:
     """Show what the newest work of an order changed, against what it started from."""
 
     async def work(floor: Shopfloor) -> tuple[str, str]:
-        record = one(await floor.board(), order)
+        _, record = await find(floor, order)
         return record.order.id, await floor.diff(record.order.id)
 
     order_id, patch = edge.call(work)

@@ -14,7 +14,7 @@ import msgspec
 from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.lines import clock
-from shopfloor.cli.orders import one
+from shopfloor.cli.orders import find
 from shopfloor.cli.words import block, clean, money
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.order import Attempt, Record
@@ -50,7 +50,7 @@ def log(edge: Edge, *, order: str, attempt: int | None, follow: bool, raw: bool)
 
 
 async def _find(floor: Shopfloor, order: str, number: int | None) -> tuple[Attempt, Path]:
-    record = one(await floor.board(), order)
+    _, record = await find(floor, order)
     which = attempt_of(record, number)
     return which, floor.work / "attempts" / which.id
 
@@ -73,7 +73,8 @@ def _read(edge: Edge, path: Path, which: Attempt) -> Iterator[bytes]:
     """The file as it grows, until its attempt has ended and all of it was seen."""
 
     async def ended(floor: Shopfloor) -> bool:
-        record = (await floor.board()).records.get(which.id.rpartition(".")[0])
+        order = which.id.rpartition(".")[0]
+        record = (await floor.board(order=order)).records.get(order)
         known = next((a for a in record.attempts if a.id == which.id), None) if record else None
         return known is None or bool(known.outcome) or floor.controller() is None
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import difflib
 
+from shopfloor import Shopfloor
 from shopfloor.cli.words import clean
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.domain.order import Record
 
 SEVERAL = 10
+COMPARED = 5_000
+"""The newest orders: with more, finding what comes near takes seconds."""
+
+
+async def find(floor: Shopfloor, name: str) -> tuple[Board, Record]:
+    """The order that is meant, on a board with what belongs to it. Raises as :func:`one`."""
+    board = await floor.board(order=name) if name else Board()
+    if not board.find(name):
+        board = await floor.board()  # to say what comes near
+    return board, one(board, name)
 
 
 def one(board: Board, name: str) -> Record:
@@ -28,7 +39,8 @@ def one(board: Board, name: str) -> Record:
             f"there is no order {name!r}: there has been no run here yet",
             hint="start one with: shopfloor run prompts/*.md",
         )
-    known = [key for record in board.records.values() for key in (record.order.name, record.order.id)]
+    newest = list(board.records.values())[-COMPARED:]
+    known = [key for record in newest for key in (record.order.name, record.order.id)]
     near = difflib.get_close_matches(name[:200], dict.fromkeys(known), 3, 0.5)
     also = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
     raise NotFound(f"there is no order {name!r}{also}", hint="shopfloor status --all lists all of the newest run")

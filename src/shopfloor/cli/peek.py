@@ -10,23 +10,26 @@ import time
 
 from shopfloor.cli.glance import FINAL, RANK, SHOWN, Glance, Seen, shown, text
 from shopfloor.cli.words import screen
+from shopfloor.domain.plan import Plan
 
-SCHEMA = 1
-"""The layout of the index that is understood here; see ``stores/index.py``."""
+SCHEMA, LAYOUT = 1, 2
+"""The log and the layout of the index that are understood here; see ``stores/index.py``."""
 UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 """What a damaged, locked or strange index raises: the full command is asked instead."""
-_ROWS = f"""
-SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'),
-  json_extract(blob, '$.order.deliverable') = 'answer', json_extract(blob, '$.attempts[#-1].started_at'),
-  json_extract(blob, '$.attempts[#-1].idle_since'), id,
-  json_extract(blob, '$.attempts[#-1].outcome')
-FROM orders WHERE run = ? AND state <> 'done'
-ORDER BY CASE state {" ".join(f"WHEN '{state}' THEN {n}" for n, state in enumerate(RANK))} END, rowid LIMIT {SHOWN}
-"""  # noqa: S608 - nothing in it comes from outside
-_NEEDS = """
-FROM orders o, json_each(o.blob, '$.order.depends_on') d JOIN orders p ON p.id = d.value
-WHERE o.run = ? AND o.state = 'ready' AND p.state <> 'done' AND NOT (p.state = 'verified' AND ? = 'off')
+_ROWS = """
+SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'), answer,
+  json_extract(blob, '$.attempts[#-1].started_at'), json_extract(blob, '$.attempts[#-1].idle_since'), id,
+  json_extract(blob, '$.attempts[#-1].outcome'), waits
+FROM orders WHERE run = ? AND state = ? ORDER BY rowid LIMIT ?
 """
+_NEEDS = "SELECT p.name FROM needs JOIN orders p ON p.id = needs.need WHERE needs.id = ? AND NOT p.delivered"
+_PLANNED = "SELECT id, name, files, planned FROM orders WHERE run = ? AND planned AND NOT waits"
+_RETRY = "SELECT json_extract(blob, '$.retry_at'), json_extract(blob, '$.retry_delay_s') FROM orders WHERE id = ?"
+_BUSY = """
+SELECT id, name, files, state, accepted, ended FROM orders WHERE run = ? AND files <> ''
+AND state IN ('running', 'asking', 'checking', 'verified', 'landing') ORDER BY rowid
+"""
+_TIMED = 2
 _RUN = (
     *("branch", "land", "finished_at", "session_at", "last_at", "budget_usd", "mirror_why", "held", "landing_held"),
 )
@@ -52,7 +55,7 @@ def _size(work: str) -> int:
 
 def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     meta = dict(db.execute("SELECT key, value FROM meta"))
-    if meta.get("schema") != SCHEMA:
+    if (meta.get("schema"), meta.get("layout")) != (SCHEMA, LAYOUT):
         return None
     found = Glance()
     found.pid = _controller(db, work)
@@ -67,10 +70,9 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     row = db.execute(f"SELECT {fields} FROM runs WHERE id = ?", run).fetchone()  # noqa: S608 - fixed names
     *row, held, landing_held = row
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
-    told = held != "{}" or landing_held or found.mirror_why
-    if told or _elsewhere(db, found.run) or _by_plan(db, found.run):
+    if held != "{}" or landing_held or found.mirror_why or _elsewhere(db, found.run):
         return None
-    _take_orders(db, found)
+    _take_orders(db, found, _Waiting(db, found))
     return found
 
 
@@ -93,45 +95,80 @@ def _controller(db: sqlite3.Connection, work: str) -> int:
 def _elsewhere(db: sqlite3.Connection, run: str) -> bool:
     """True when an older run may be the one to show."""
     states = ", ".join(f"'{state}'" for state in FINAL)
-    query = f"SELECT 1 FROM orders WHERE run <> ? AND run <> '' AND state NOT IN ({states}) LIMIT 1"  # noqa: S608
+    query = f"SELECT 1 FROM tallies WHERE run NOT IN (?, '') AND number > 0 AND state NOT IN ({states}) LIMIT 1"  # noqa: S608
     return db.execute(query, (run,)).fetchone() is not None
 
 
-def _by_plan(db: sqlite3.Connection, run: str) -> bool:
-    """True when an order may wait for a file or a time, which the plan knows and the index does not."""
-    query = """SELECT 1 FROM orders WHERE run = ? AND state = 'ready' AND (
-        json_array_length(blob, '$.order.files') > 0 OR json_extract(blob, '$.retry_delay_s') > 0) LIMIT 1"""
+class _Waiting:
+    """The orders of a run that are ready but for a file or a time, as the plan would tell."""
+
+    def __init__(self, db: sqlite3.Connection, found: Glance) -> None:
+        self.holder: dict[str, str] = {}
+        """order -> the name of the one that holds a file it needs"""
+        self.wakes_in_s: dict[str, float] = {}
+        plan = _at_work(db, found) if _any(db, found.run) else None
+        if plan is None:
+            return
+        now, names = time.time(), {order: name for order, name, *_ in db.execute(_BUSY, (found.run,))}
+        for order, _name, files, planned in db.execute(_PLANNED, (found.run,)):
+            if planned == _TIMED:
+                at, delay = db.execute(_RETRY, (order,)).fetchone()
+                left = min(delay, max(0.0, delay - max(0.0, now - at))) if at is not None else 0.0
+                self.wakes_in_s |= {order: left} if left > 0 else {}
+            if files:
+                plan.add(order, (0.0, 0, 0), (), files.split("\n"))
+                held = plan.held_by(order)
+                self.holder |= {order: names[held]} if held is not None else {}
+
+    def __len__(self) -> int:
+        return len(self.holder.keys() | self.wakes_in_s.keys())
+
+
+def _any(db: sqlite3.Connection, run: str) -> bool:
+    query = "SELECT 1 FROM tallies WHERE run = ? AND planned AND NOT waits AND number > 0 LIMIT 1"
     return db.execute(query, (run,)).fetchone() is not None
 
 
-def _take_orders(db: sqlite3.Connection, found: Glance) -> None:
-    values = (found.run, found.land)
-    for row in db.execute(_ROWS, (found.run,)).fetchall():
-        seen = Seen(row[0], row[1])
-        seen.reason, seen.message, seen.merge, seen.attempts, seen.question = row[2:7]
-        seen.answer = bool(row[7])
-        seen.since, seen.idle_since = row[8:10]
-        seen.outcome = row[11] or ""
-        if seen.state == "ready":
-            needs = db.execute(f"SELECT p.name {_NEEDS} AND o.id = ?", (*values, row[10]))
-            seen.needs = [name for (name,) in needs]
-        found.rows.append(seen)
-    held = db.execute(f"SELECT count(DISTINCT o.id) {_NEEDS}", values).fetchone()[0]
-    grouped = db.execute(
-        """SELECT state, merge <> '', json_extract(blob, '$.order.deliverable') = 'answer',
-        json_extract(blob, '$.accepted'), json_extract(blob, '$.attempts[#-1].outcome') <> '', count(*), sum(cost_usd)
-        FROM orders WHERE run = ? GROUP BY 1, 2, 3, 4, 5""",
+def _at_work(db: sqlite3.Connection, found: Glance) -> Plan:
+    """A plan of what is at work, with its files held."""
+    plan = Plan()
+    for order, _name, files, state, accepted, ended in db.execute(_BUSY, (found.run,)).fetchall():
+        rests = (state == "asking" and ended) or (state == "verified" and found.land != "auto" and not accepted)
+        if not rests:
+            plan.add(order, (0.0, 0, 0), (), files.split("\n"))
+            plan.unqueue(order)
+            plan.hold(order)
+    return plan
+
+
+def _take_orders(db: sqlite3.Connection, found: Glance, waiting: _Waiting) -> None:
+    for state in RANK[:-1]:
+        for row in db.execute(_ROWS, (found.run, state, SHOWN - len(found.rows))).fetchall():
+            seen = Seen(row[0], row[1])
+            seen.reason, seen.message, seen.merge, seen.attempts, seen.question = row[2:7]
+            seen.answer = bool(row[7])
+            seen.since, seen.idle_since = row[8:10]
+            seen.outcome = row[11] or ""
+            if row[12]:
+                seen.needs = [name for (name,) in db.execute(_NEEDS, (row[10],))]
+            seen.holder, seen.wakes_in_s = waiting.holder.get(row[10], ""), waiting.wakes_in_s.get(row[10], 0.0)
+            found.rows.append(seen)
+    nano = None
+    for state, merged, is_answer, accepted, ended, waits, number, priced, cost in db.execute(
+        """SELECT state, merged, answer, accepted, ended, waits, sum(number), sum(priced), sum(nano)
+        FROM tallies WHERE run = ? AND number > 0 GROUP BY 1, 2, 3, 4, 5, 6""",
         (found.run,),
-    )
-    for state, merged, is_answer, accepted, ended, number, cost in grouped.fetchall():
+    ).fetchall():
         seen = Seen("", state)
         seen.merge, seen.answer = "x" if merged else "", bool(is_answer)
         seen.outcome = "x" if ended else ""
+        seen.needs = ["x"] if waits else []
         word = shown(seen, alive=found.alive)
         found.counts[word] = found.counts.get(word, 0) + number
-        if cost is not None:
-            found.spent = (found.spent or 0.0) + cost
+        nano = (nano or 0) + cost if priced else nano
         resting = state in FINAL or (state == "verified" and found.land != "auto" and not accepted)
         found.open += 0 if resting else number
-    found.counts["ready"] = found.counts.get("ready", 0) - held
-    found.counts["waiting"] = held
+    if len(waiting):
+        found.counts["ready"] -= len(waiting)
+        found.counts["waiting"] = found.counts.get("waiting", 0) + len(waiting)
+    found.spent = None if nano is None else nano / 1e9

@@ -12,9 +12,9 @@ import msgspec
 from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.evidence import Checked, checked
-from shopfloor.cli.glance import Glance, shown, why
-from shopfloor.cli.orders import one
-from shopfloor.cli.status import glance, opened, plain
+from shopfloor.cli.glance import shown, why
+from shopfloor.cli.orders import find
+from shopfloor.cli.status import head, opened, plain
 from shopfloor.cli.words import block, clean, count, duration, few, money, table
 from shopfloor.domain.board import Board
 from shopfloor.domain.order import Attempt, Record, State
@@ -28,8 +28,8 @@ def show(edge: Edge, *, order: str) -> None:
     """Show everything about one order: state, attempts, checks, commits, where its work lies."""
 
     async def work(floor: Shopfloor) -> _Story:
-        board = await floor.board()
-        return _Story(board, one(board, order), floor.controller(), floor.work)
+        board, record = await find(floor, order)
+        return _Story(board, record, floor.controller(), floor.work)
 
     story = edge.call(work)
     if edge.json:
@@ -47,8 +47,7 @@ class _Story:
         self.work = work
         self.run = board.run_of(record)
         self.board = board
-        self.glance = glance(board, self.run, controller) if self.run else Glance()
-        self.glance.alive = controller is not None
+        self.glance = head(board, self.run, controller)
         if self.run is not None:
             self.seen = plain(record, opened(board, self.run))
         else:

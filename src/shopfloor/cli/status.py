@@ -23,14 +23,16 @@ from shopfloor.domain.policy import remaining
 @click.option("--run", "run_id", default="", metavar="ID", help="Another run than the newest.")
 def status(edge: Edge, *, everything: bool, run_id: str) -> None:
     """Say where the run and its orders stand."""
-    board, controller = edge.call(lambda floor: floor.board()), edge.floor().controller()
+    board = edge.call(lambda floor: floor.board(run=run_id, state="" if run_id else "open"))
+    controller = edge.floor().controller()
     run = choose(board, run_id)
-    seen = glance(board, run, controller)
+    floor = opened(board, run) if run else Floor()
+    seen = glance(board, run, controller, floor)
     if run is not None and seen.mirror_why and edge.floor().taken_over(run):
         seen.mirror_why = ""
     now = time.time()
     if edge.json:
-        edge.put_json(_shape(seen, board, run, controller, now))
+        edge.put_json(_shape(seen, floor, run, controller, now))
         return
     width = screen()[0]
     edge.put(text(seen, now=now, width=width, limit=0 if everything else SHOWN))
@@ -52,8 +54,8 @@ def opened(board: Board, run: Run) -> Floor:
     return floor
 
 
-def glance(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Glance:
-    """The run as plain values."""
+def head(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Glance:
+    """The run as plain values, without its orders."""
     found = Glance()
     found.alive = controller is not None
     found.pid = int((controller or {}).get("pid") or 0)
@@ -65,8 +67,16 @@ def glance(board: Board, run: Run | None, controller: dict[str, Any] | None) -> 
     found.budget, found.mirror_why = run.budget_usd, run.mirror_why
     held = f"nothing more is landed: {run.landing_held}"
     found.held = [*run.held.values(), *([held] if run.landing_held else [])]
+    return found
+
+
+def glance(board: Board, run: Run | None, controller: dict[str, Any] | None, floor: Floor | None = None) -> Glance:
+    """The run as plain values; ``floor`` is one that is opened on it already."""
+    found = head(board, run, controller)
+    if run is None:
+        return found
     found.open = len(board.open_orders(run))
-    floor = opened(board, run)
+    floor = floor or opened(board, run)
     records = [board.records[order] for order in run.orders]
     prices = [record.cost_usd for record in records if record.cost_usd is not None]
     found.spent = sum(prices) if prices else None
@@ -102,12 +112,11 @@ def plain(record: Record, floor: Floor) -> Seen:
 
 
 def _shape(
-    seen: Glance, board: Board, run: Run | None, controller: dict[str, Any] | None, now: float
+    seen: Glance, floor: Floor, run: Run | None, controller: dict[str, Any] | None, now: float
 ) -> dict[str, Any]:
     orders = []
     if run is not None:
-        floor = opened(board, run)
-        for record in (board.records[order] for order in run.orders):
+        for record in (floor.board.records[order] for order in run.orders):
             row, attempt = plain(record, floor), record.attempt
             orders.append(
                 {

@@ -6,7 +6,7 @@ import click
 
 from shopfloor.app import Shopfloor
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.orders import one
+from shopfloor.cli.orders import find
 
 CANCEL = "cancel"
 """The text of a ``stop`` that gives up every unfinished order."""
@@ -36,7 +36,7 @@ def stop(edge: Edge, *, order: str, cancel: bool) -> None:
         raise click.UsageError("--cancel gives up the whole run: leave ORDER out, or leave --cancel out")
 
     async def work(floor: Shopfloor) -> str:
-        which = one(await floor.board(), order).order.id if order else ""
+        which = (await find(floor, order))[1].order.id if order else ""
         return await floor.ask("stop", which, CANCEL if cancel else "")
 
     edge.answer(edge.call(work))

@@ -19,6 +19,7 @@ from shopfloor.domain import report as reports
 from shopfloor.domain.board import Run
 from shopfloor.domain.errors import NotFound, ShopfloorError
 from shopfloor.domain.floor import Floor, Now
+from shopfloor.ports import Query
 
 LOOK_S = 0.5
 
@@ -49,10 +50,8 @@ class _Follower:
 
     async def follow(self, *, plain: bool) -> tuple[Report, dict[str, str]]:
         """Until the run ends. Raises Interrupted when its controller dies, NotFound when there never was a run."""
-        past = await self._news()
-        for event in past:
-            self._floor.board.apply(event)
-        self._replay(past)
+        await self._take_stock()
+        await self._replay()
         view = display(self._edge, lambda: self._floor, self._shopfloor.work, plain=plain)
         if isinstance(view, Lines):
             self._say_how_it_stands(view)
@@ -66,12 +65,20 @@ class _Follower:
         board = self._floor.board
         return reports.build(board, run), open_questions(board)
 
-    def _replay(self, past: list[Event]) -> None:
+    async def _take_stock(self) -> None:
+        """Begin with what the log says, without reading all of it."""
+        store = self._shopfloor.store
+        if (self._shopfloor.work / "events.jsonl").exists():
+            (row,) = await store.query(Query(what="board", state="open"))
+            self._floor.board, self._position = row["board"], row["position"]
+
+    async def _replay(self) -> None:
         """In JSON the unfinished run is told from its beginning."""
         run = self._floor.board.unfinished()
         if self._edge.json and run is not None:
-            for event in past:
-                if event.correlation_id == run.id:
+            for row in await self._shopfloor.store.query(Query(what="events", run=run.id)):
+                event = msgspec.convert(row, Event)
+                if event.correlation_id == run.id and row["position"] <= self._position:
                     self._put(event)
 
     def _put(self, event: Event) -> None:
@@ -90,7 +97,7 @@ class _Follower:
         told = False
         while True:
             alive = self._shopfloor.controller() is not None
-            self._open()
+            await self._open()
             run = self._floor.run
             if alive and run is None and not told:
                 view.say("a controller is at work; waiting for its run to begin")
@@ -105,9 +112,12 @@ class _Follower:
                 return self._without_controller(run)
             await self._shopfloor.store.wait(self._position, LOOK_S)
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
         """Take up the unfinished run, as soon as there is one."""
         found = self._floor.board.unfinished()
+        if found is not None and found.id in self._floor.board.absent:
+            await self._take_stock()  # an older run is gone on with
+            found = self._floor.board.unfinished()
         if found is not None and found is not self._floor.run:
             self._floor.open(found.id, _now())
 

@@ -26,11 +26,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Board:
-    """All records and runs, requests that wait for an answer, and what the log holds that does not count."""
+    """All records and runs, requests that wait for an answer, and what the log holds that does not count.
+
+    A board that was taken from an index may leave out the orders of runs in which all of them are at rest: see
+    ``absent``.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.runs: dict[str, Run] = {}
+        self.absent: set[str] = set()
+        """runs whose orders are not all on this board; :meth:`join` puts them there"""
         self.requests: dict[str, Request] = {}
         self.controller = 0
         self.controller_info: dict[str, Any] = {}
@@ -56,6 +62,14 @@ class Board:
     def run_of(self, record: Record) -> Run | None:
         """The run an order belongs to."""
         return self.runs.get(record.order.run)
+
+    def join(self, other: Board) -> None:
+        """Put the absent runs that another board of the same log has whole on this one."""
+        news = {run for run in self.absent if run in other.runs and run not in other.absent}
+        self.records |= {o: r for o, r in other.records.items() if r.order.run in news and o not in self.records}
+        for run in news:
+            self.runs[run].orders = list(other.runs[run].orders)
+        self.absent -= news
 
     def unfinished(self) -> Run | None:
         """The newest run that was not seen to finish, or that has an order which is not at rest; else None."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from shopfloor.domain.events import E, Event, stamp_time
 from shopfloor.domain.floor import Floor, Now
-from shopfloor.ports import Clock, Store
+from shopfloor.ports import Clock, Query, Store
 
 Observer = Callable[[Event], None]
 
@@ -58,6 +58,28 @@ class Journal:
         stamped = await self.store.append([self.event(d, active) for d in drafts], expect=expect)
         self.take(*stamped)
         return stamped
+
+    async def take_stock(self) -> None:
+        """Begin with what the log says: all runs that are not at rest, and the newest."""
+        (row,) = await self.store.query(Query(what="board", state="open"))
+        self.floor.board, self.position = row["board"], row["position"]
+
+    async def join(self, run: str) -> None:
+        """Have all orders of a run on the board."""
+        if run in self.floor.board.absent:
+            (row,) = await self.store.query(Query(what="board", run=run))
+            self.floor.board.join(row["board"])
+
+    async def know(self, order: str, position: int) -> None:
+        """Have an order on the board that the log spoke of before this position: with its whole run."""
+        board = self.floor.board
+        if not order or order in board.records or not board.absent:
+            return
+        history = await self.store.query(Query(what="events", order=order))
+        if not history or history[0]["position"] >= position or history[0]["data"].get("work_order_id") != order:
+            return
+        (row,) = await self.store.query(Query(order=order))
+        await self.join(row["run"])
 
     def take(self, *events: Event) -> None:
         """Fold in events that are durable already, then show them to the observers.

@@ -45,6 +45,7 @@ class Desk:
                 self.journal.position = position
                 ours = event.sf is not None and event.sf.controller == self.journal.generation
                 if not ours:
+                    await self.journal.know(event.order_id, position)
                     self.journal.take(event)
             self._still_leads()
             for request in list(self.journal.floor.board.requests.values()):

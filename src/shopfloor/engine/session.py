@@ -66,9 +66,7 @@ class Session:
         """Become the controller and take the state in. Raises Conflict when another one is alive."""
         journal = self.journal
         journal.generation = await journal.store.lead(info)
-        async for position, event in journal.store.read():
-            journal.position = position
-            journal.floor.board.apply(event)
+        await journal.take_stock()
         await turn_away(journal)
         self.orphans = await take_orphans(journal, self.tools.workspaces)
 
@@ -115,6 +113,7 @@ class Session:
 
     async def attend(self, run_id: str) -> Report:
         """Answer what people asked for, without starting anything: no session of the run, and none of its time."""
+        await self.journal.join(run_id)
         return await self._go_on(self.journal.floor.board.runs[run_id])
 
     async def _go_on(self, run: Run) -> Report:

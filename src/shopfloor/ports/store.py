@@ -11,9 +11,15 @@ from shopfloor.domain.events import Event
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to the store's index; conditions are joined by *and*, empty ones do not count."""
+    """A question to the store's index; conditions are joined by *and*, empty ones do not count.
 
-    what: Literal["orders", "events", "runs", "meta"] = "orders"
+    ``board`` is answered with one row: ``board``, the fold of the log up to ``position``. Without conditions it is
+    whole. With ``order`` it has at least the orders that are meant, what they wait for and what is at work in their
+    runs; with ``run`` all of that run; with ``state`` ``open`` all runs that are not at rest, and the newest one. Runs
+    that are not whole then are named in ``board.absent``. The board is the caller's own.
+    """
+
+    what: Literal["orders", "events", "runs", "meta", "board"] = "orders"
     order: str = ""
     """id, name or unique beginning of an id"""
     run: str = ""

@@ -237,6 +237,8 @@ class Books:
             return index.runs(query)
         if query.what == "events":
             return [self._event_row(start, size) for start, size in index.events(query)]
+        if query.what == "board":
+            return [{"position": self.follower.mark.last, "board": index.board(query)}]
         return [self._meta(index)]
 
     def _event_row(self, start: int, size: int) -> dict[str, Any]:

@@ -14,9 +14,17 @@ Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=
     ``view``      offset that ``work_orders.jsonl`` was last published at; ``view_digest`` of its bytes then,
                   ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
 ``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,
-commit_id, merge, created_seq, changed, blob)``
+commit_id, merge, created_seq, changed, blob, accepted, answer, ended, planned, delivered, nano, files,
+waits)``
     one row for each order; ``reason`` and other texts are empty when there is none; ``rowid`` orders them by
-    creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON
+    creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON.
+    Yes or no: ``answer`` its deliverable is one, ``ended`` its newest attempt has, ``delivered`` nobody has to
+    wait for it any more, ``waits`` it is ready, but for orders that are not delivered. ``planned``: it is ready, but a
+    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: plain paths, one a line
+``tallies(run, state, merged, answer, accepted, ended, waits, planned, number, priced, nano)``
+    how many orders are alike in this, how many of them have a price, and the sum
+``needs(id, need)``
+    who waits for whom
 ``generations(id, generation)``
     the greatest generation claimed for an order, also for orders whose creation is not in the log
 ``events(start, size, event_type, order_id, run, timestamp)``
@@ -38,14 +46,16 @@ from typing import Any
 import msgspec
 
 from shopfloor._version import __version__
-from shopfloor.domain.board import Board, Request, Run
+from shopfloor.domain import values
+from shopfloor.domain.board import Board, Run
 from shopfloor.domain.order import Attempt, Order, Record
 from shopfloor.ports import Query
+from shopfloor.stores import stock, tally
 from shopfloor.stores.files import FILE_MODE
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
 from shopfloor.stores.scan import Found, Problem
 
-LAYOUT = 1
+LAYOUT = 2
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
@@ -59,7 +69,7 @@ _ORDER = [
 _COLUMNS = ", ".join([*_ORDER, "commit_id", "merge"])
 _NAMES = [*_ORDER, "commit", "merge"]
 
-_ALL = (*_COLUMNS.split(", "), "created_seq", "changed", "blob")
+_ALL = (*_COLUMNS.split(", "), "created_seq", "changed", "blob", *tally.COLUMNS, "waits")
 # An update in place keeps the rowid, which is the order of creation.
 _UPSERT = (
     f"INSERT INTO orders VALUES ({', '.join('?' * len(_ALL))}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
@@ -73,11 +83,13 @@ _TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT, priority INTEGER,
     run TEXT, agent TEXT, generation INTEGER, attempts INTEGER, cost_usd REAL, updated_at REAL, commit_id TEXT,
-    merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB);
+    merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB, accepted INTEGER, answer INTEGER, ended INTEGER,
+    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT, waits INTEGER);
 CREATE INDEX orders_state ON orders(state, priority);
 CREATE INDEX orders_run ON orders(run, state);
 CREATE INDEX orders_name ON orders(name);
 CREATE INDEX orders_changed ON orders(changed);
+CREATE INDEX orders_planned ON orders(run, name, files, id, planned) WHERE planned AND NOT waits;
 CREATE TABLE generations(id TEXT PRIMARY KEY, generation INTEGER) WITHOUT ROWID;
 CREATE TABLE events(start INTEGER PRIMARY KEY, size INTEGER, event_type TEXT, order_id TEXT, run TEXT, timestamp TEXT);
 CREATE INDEX events_order ON events(order_id, start) WHERE order_id <> '';
@@ -164,7 +176,7 @@ class Index:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         for (name,) in self._db.execute(tables).fetchall():
             self._db.execute(f'DROP TABLE "{name}"')
-        for statement in _TABLES.split(";\n"):
+        for statement in (*_TABLES.split(";\n"), *tally.TABLES):
             self._db.execute(statement)
         self.put(layout=LAYOUT, shape=_SHAPE)
         self._at = -1
@@ -194,7 +206,8 @@ class Index:
         """Fold in what lies between the index and ``to``; part of a transaction. Older news are skipped."""
         at = self.mark().offset
         if at != self._at:
-            self._load_board()
+            self._board = stock.bare(self._db)
+        lands = {run.id: run.land for run in self._board.runs.values()}
         changed: dict[str, int] = {}
         runs: set[str] = set()
         rows = []
@@ -207,7 +220,7 @@ class Index:
             touched = self._board.apply(event)
             if touched:
                 changed[touched] = end
-            runs.update((event.correlation_id or "", run))
+            runs.update((run, values.text(event.data, "run_id")))
             rows.append((start, end - start, event.event_type, order, run, event.timestamp))
         self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
         new = [problem for problem in news.problems if problem.offset >= at]
@@ -215,7 +228,10 @@ class Index:
         self._write_orders(changed)
         self._write_generations(news.claims)
         self._write_runs(runs)
-        self.put(floor=self._floor(), identity=identity, **msgspec.structs.asdict(to))
+        for run_id, land in lands.items():
+            if self._board.runs[run_id].land != land:
+                tally.land_changed(self._db, self._board.runs[run_id])
+        self.put(floor=stock.floor_of(self._board), identity=identity, **msgspec.structs.asdict(to))
         self._at = to.offset
         if len(self._board.records) > CACHE:
             self._board.records.clear()
@@ -226,36 +242,16 @@ class Index:
             if row is not None:
                 self._board.records[order] = _record_decoder.decode(row[0])
 
-    def _load_board(self) -> None:
-        board = self._board = Board()
-        floor = msgspec.json.decode(self.get("floor") or b"{}")
-        board.paused = floor.get("paused", False)
-        board.uncounted = floor.get("uncounted", 0)
-        board.controller = floor.get("controller", 0)
-        board.controller_info = floor.get("controller_info", {})
-        for request in msgspec.convert(floor.get("requests", []), list[Request]):
-            board.requests[request.event_id] = request
-        for (blob,) in self._db.execute("SELECT blob FROM runs ORDER BY seq"):
-            run = _run_decoder.decode(blob)
-            board.runs[run.id] = run
-
-    def _floor(self) -> str:
-        board = self._board
-        known = {
-            "paused": board.paused,
-            "uncounted": board.uncounted,
-            "controller": board.controller,
-            "controller_info": board.controller_info,
-            "requests": list(board.requests.values()),
-        }
-        return _encode(known).decode()
-
     def _write_orders(self, changed: dict[str, int]) -> None:
+        old = tally.before(self._db, changed)
+        records = {order: self._board.records[order] for order in changed}
         rows = []
-        for order, end in changed.items():
-            record = self._board.records[order]
-            rows.append((*order_row(record).values(), bounded(record.created_seq), end, _encode(record)))
+        for order, record in records.items():
+            values = tally.columns(record, self._board.run_of(record))
+            place = (bounded(record.created_seq), changed[order])
+            rows.append((*order_row(record).values(), *place, _encode(record), *values, 0))
         self._db.executemany(_UPSERT, rows)
+        tally.recount(self._db, records, old, self._board.runs)
 
     def _write_generations(self, generations: dict[str, int]) -> None:
         self._db.executemany(
@@ -277,6 +273,10 @@ class Index:
                 )
 
     # -- asking -----------------------------------------------------------------------------------------------------
+
+    def board(self, query: Query) -> Board:
+        """The fold of the log, or as much of it as a query needs."""
+        return stock.take(self._db, query, self._resolve(query.order) if query.order else ())
 
     def generation(self, order: str) -> int:
         """The greatest generation claimed for an order, 0 when there is none."""

@@ -7,6 +7,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from copy import deepcopy
 from types import TracebackType
 from typing import Any, Self
 
@@ -112,6 +113,8 @@ class MemoryStore:
             return self._runs(query)
         if query.what == "events":
             return self._events(query)
+        if query.what == "board":
+            return [{"position": len(self.log.events), "board": deepcopy(self.log.board)}]
         return [self._meta()]
 
     async def lead(self, info: Mapping[str, Any]) -> int:
