@@ -8,10 +8,11 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import psutil
@@ -20,6 +21,7 @@ import shopfloor
 
 CALM = {"SHOPFLOOR_LOAD_PER_CORE": "100", "SHOPFLOOR_MEMORY_FREE": "0"}
 """Where the load of the machine is not what is measured: let everything in."""
+KEPT_BYTES = 1 << 20
 LONGEST_S = 900.0
 """No command of a campaign may take longer."""
 
@@ -46,23 +48,25 @@ class Machine:
         self.env |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
 
     def run(self, repo: Path, *words: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Took:
-        """Run the command to its end and keep what it printed."""
-        began = time.perf_counter()
-        process = self.start(repo, *words, command=command, env=env)
-        assert process.stdout is not None
-        with process.stdout:
-            out = process.stdout.read()
-        _pid, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return Took(time.perf_counter() - began, used.ru_maxrss / 1024.0, process.returncode, out)
+        """Run the command to its end and keep the first part of what it printed."""
+        # Through a file: Linux counts the most that this process ever had as the command's.
+        with tempfile.TemporaryFile() as out:
+            began = time.perf_counter()
+            process = self.start(repo, *words, command=command, env=env, out=out)
+            _pid, status, used = os.wait4(process.pid, 0)
+            took_s = time.perf_counter() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            return Took(took_s, used.ru_maxrss / 1024.0, process.returncode, out.read(KEPT_BYTES))
 
     def start(
-        self, repo: Path, *words: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
+        self, repo: Path, *words: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None,
+        out: IO[bytes] | int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
         """Start the command; it is the caller's to end."""
         return subprocess.Popen(
             [*(command or self.command), *words], cwd=repo, env={**self.env, **(env or {})},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def medians(self, repo: Path, rounds: int, commands: Mapping[str, Sequence[str]]) -> dict[str, Took]:

@@ -9,14 +9,14 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
 from benchmarks.figures import Figure
-from campaigns._machine import CALM, LONGEST_S, Machine, controller, events, repository, say, until
+from campaigns._machine import CALM, LONGEST_S, Machine, Took, controller, events, repository, say, until
 from shopfloor.domain.events import E, read_time
 
 CROWD, CROWD_S = 100, 30.0
@@ -29,27 +29,42 @@ UNBLOCK_MS, IDLE_MIB, IDLE_SHARE = 250.0, 120.0, 0.01
 
 
 def crowd(machine: Machine, place: Path, size: float) -> Iterator[Figure]:
-    """As many agents as orders, all at work at the same moment, with the settings that everybody has."""
+    """As many agents as orders, all at work at the same moment; then the same with the settings that everybody has."""
     number, wait_s = max(4, math.ceil(CROWD * size)), CROWD_S if size >= 1.0 else 1.0
     command = f"cat >/dev/null; sleep {wait_s:g}; echo done > result-$$"
     say(f"scale: {number} agents at once, {wait_s:g} s each")
     hand_s = _by_hand(place, command, number)
-    repo = place / "crowd"
-    repository(repo)
-    files = [_prompt(repo, f"task-{n}", "wait") for n in range(number)]
-    words = ["run", "--plain", "--max-parallel", str(number), "--check", "true", "--agent", f"sh -c '{command}'"]
-    took = machine.run(repo, *words, *files)
-    log = events(repo)
-    landed = sum(event["event_type"] == E.LANDING_LANDED for event in log)
-    yield Figure(name=f"{number} agents at once: orders that did not land", value=number - landed, bar="0",
-                 ok=landed == number and took.code == 0)  # fmt: skip
+    took, log = _together(machine, place / "crowd", command, number, CALM)
+    yield _not_landed(f"{number} agents at once", took, log, number)
     yield Figure(name="most agents at work at the same moment", value=_peak(log), bar=str(number),
                  ok=_peak(log) == number if size >= 1.0 else None)  # fmt: skip
     yield Figure(name=f"wall time, against the same {number} commands by hand", value=took.wall_s, unit="s",
                  baseline=hand_s, ratio=took.wall_s / hand_s)  # fmt: skip
-    lowered = [event["data"] for event in log if event["event_type"] == E.ADMISSION]
-    lowest = min([number, *(int(data["limit"]) for data in lowered)])
-    yield Figure(name="fewest orders that the machine's load let in at once", value=lowest)
+    if size < 1.0:
+        return
+    took, log = _together(machine, place / "usual-crowd", command, number, {})
+    name = "the same where the machine's load decides (load_per_core as it comes)"
+    yield _not_landed(name, took, log, number)
+    lowest = min([number, *(int(event["data"]["limit"]) for event in log if event["event_type"] == E.ADMISSION)])
+    yield Figure(name=f"{name}: fewest let in", value=lowest)
+    yield Figure(name=f"{name}: most at work", value=_peak(log))
+    yield Figure(name=f"{name}: wall time", value=took.wall_s, unit="s", baseline=hand_s, ratio=took.wall_s / hand_s)
+
+
+def _together(
+    machine: Machine, repo: Path, command: str, number: int, env: Mapping[str, str]
+) -> tuple[Took, list[dict[str, Any]]]:
+    """One run of orders that nothing keeps from running side by side, and its log."""
+    repository(repo)
+    files = [_prompt(repo, f"task-{n}", "wait") for n in range(number)]
+    words = ["run", "--plain", "--max-parallel", str(number), "--check", "true", "--agent", f"sh -c '{command}'"]
+    return machine.run(repo, *words, *files, env=env), events(repo)
+
+
+def _not_landed(name: str, took: Took, log: list[dict[str, Any]], number: int) -> Figure:
+    landed = sum(event["event_type"] == E.LANDING_LANDED for event in log)
+    held = landed == number and took.code == 0
+    return Figure(name=f"{name}: orders that did not land", value=number - landed, bar="0", ok=held)
 
 
 def _by_hand(place: Path, command: str, number: int) -> float:
