@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shopfloor.domain.board import Board
 from shopfloor.domain.events import SCHEMA, E
 from shopfloor.ports import Query, Store
 from shopfloor.testing.store.bench import Bench, Case, everything
@@ -89,6 +90,36 @@ async def the_log_speaks_of_itself(bench: Bench) -> None:
     assert meta["alive"]["pid"] > 0
 
 
+async def a_board_is_the_fold_of_the_log(bench: Bench) -> None:
+    store = await bench.leader()
+    for run in ("run-1", "run-2", "run-3"):
+        await store.append([bench.event(E.RUN_STARTED, run, run_id=run)])
+        await store.append([bench.created(f"wo-{run}x{n}", run=run) for n in range(2)])
+    for order in ("wo-run-1x0", "wo-run-1x1"):
+        await store.append([bench.event(E.SETTLED, "run-1", order=order, outcome="done")])
+    await store.append([bench.event(E.RUN_FINISHED, "run-1"), bench.claim("wo-run-2x1", 1)])
+    whole = Board()
+    async for position, event in store.read():
+        last = position
+        whole.apply(event)
+    [row] = await store.query(Query(what="board"))
+    assert (row["position"], row["board"].absent) == (last, set())
+    assert (row["board"].records, row["board"].runs) == (whole.records, whole.runs)
+    parts: list[dict[str, Any]] = [{"state": "open"}, {"run": "run-1"}, {"order": "wo-run-2x1"}]
+    for conditions in parts:
+        [row] = await store.query(Query(what="board", **conditions))
+        board = row["board"]
+        assert board.records.items() <= whole.records.items(), "a part, and nothing else"
+        here = set(board.runs) - board.absent
+        assert [board.runs[run] for run in here] == [whole.runs[run] for run in here]
+        assert {"run-2", "run-3"} <= here or "state" not in conditions
+        assert "run-1" in here or "run" not in conditions
+        assert "wo-run-2x1" in board.records or "order" not in conditions
+    board.records.clear()
+    [row] = await store.query(Query(what="board"))
+    assert row["board"].records == whole.records, "a board is the caller's own"
+
+
 CASES: tuple[Case, ...] = (
     an_order_is_found_by_what_people_type,
     one_order_comes_with_its_record,
@@ -97,4 +128,5 @@ CASES: tuple[Case, ...] = (
     the_history_of_an_order,
     answers_are_as_new_as_the_log,
     the_log_speaks_of_itself,
+    a_board_is_the_fold_of_the_log,
 )
