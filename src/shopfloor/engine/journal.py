@@ -75,11 +75,11 @@ class Journal:
         board = self.floor.board
         if not order or order in board.records or not board.absent:
             return
-        history = await self.store.query(Query(what="events", order=order))
-        if not history or history[0]["position"] >= position or history[0]["data"].get("work_order_id") != order:
-            return
-        (row,) = await self.store.query(Query(order=order))
-        await self.join(row["run"])
+        known = await self.store.query(Query(order=order, limit=1))
+        if known and known[0]["id"] == order:
+            history = await self.store.query(Query(what="events", order=order))
+            if history[0]["position"] < position:
+                await self.join(known[0]["run"])
 
     def take(self, *events: Event) -> None:
         """Fold in events that are durable already, then show them to the observers.
