@@ -1,5 +1,8 @@
 """What breaks in practice, 11 to 16: stale starts, words that are not true, work that strands or lands falsely."""
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .crew import RUN, data_of
@@ -13,6 +16,15 @@ def marked(shop: Shop) -> list[str]:
     refs = shop.git("for-each-ref", "--format=%(objectname)").split()
     return [*shop.git("grep", "-l", "<<<<<<<", check=False).splitlines(),
             *shop.git("grep", "-l", "<<<<<<<", *refs, check=False).splitlines()]  # fmt: skip
+
+
+@contextmanager
+def somebodys_git(shop: Shop) -> Iterator[None]:
+    """A git that is at work in the repository all the time, and so may be who holds a lock."""
+    words = ["git", "cat-file", "--batch"]
+    with subprocess.Popen(words, cwd=shop.root, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        yield
+        process.kill()
 
 
 def test_a_restarted_order_begins_from_what_has_landed_and_redoes_nothing(shop: Shop) -> None:
@@ -94,10 +106,10 @@ def test_what_could_not_be_moved_is_not_called_landed_and_nothing_is_deleted(sho
     """Pain 14: the checkout fails, the push does nothing, and a stale commit is recorded as merged, its branch gone."""
     shop.configure()
     lock = shop.root / ".git" / "refs" / "shopfloor" / "target" / "main.lock"
-    with shop.start("run", "--plain", shop.waits("one")) as run:
+    with somebodys_git(shop), shop.start("run", "--plain", shop.waits("one")) as run:
         until(lambda: bool(agents_alive(shop)), "the agent is at work")
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()  # as a git that was killed in the middle leaves it
+        lock.touch()
         shop.gate.touch()
         said = run.end()
     assert said.code == 1, said
@@ -106,8 +118,7 @@ def test_what_could_not_be_moved_is_not_called_landed_and_nothing_is_deleted(sho
     assert shop("status", "--json").json["counts"].get("landed", 0) == 0
     branch = shop("status", "--json").json["orders"][0]["branch"]
     assert shop.git("show", f"{branch}:one.txt") == ""
-    lock.unlink()
-    assert shop("run", "--resume").code == 0
+    assert shop("run", "--resume").code == 0, "nobody holds the lock any more"
     (landed,) = data_of(shop, "landing.landed")
     assert shop.git("rev-parse", "refs/shopfloor/target/main") == landed["observed"] == landed["commit"]
 
