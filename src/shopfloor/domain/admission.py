@@ -21,11 +21,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpu_low: float = 3.0
 
 
-def admit(limit: int, most: int, load: Load, limits: Limits) -> tuple[int, str]:
-    """The new limit (1 … ``most``) and why it changed; an empty reason means that it did not."""
+SETTLES_S = 60.0
+"""The load is an average over the last minute: so long it still speaks of the agents that ended since."""
+
+
+def admit(limit: int, most: int, load: Load, limits: Limits, *, lowered_s: float = SETTLES_S) -> tuple[int, str]:
+    """The new limit (1 … ``most``) and why it changed; an empty reason means that it did not.
+
+    ``lowered_s`` is how long ago the limit was lowered: it is not lowered again for a load that is older than that.
+    """
     if load.memory_used >= limits.memory_high:
         return _changed(limit, 1, f"memory {load.memory_used:.0%} used")
     if load.cpu_per_core >= limits.cpu_high:
+        if lowered_s < SETTLES_S:
+            return limit, ""
         return _changed(limit, max(1, limit // 2), f"load {load.cpu_per_core:.1f} per core")
     if load.memory_used <= limits.memory_low and load.cpu_per_core <= limits.cpu_low:
         why = f"memory {load.memory_used:.0%} used, load {load.cpu_per_core:.1f} per core"

@@ -70,7 +70,7 @@ class Controller:
         """the newest verification of each order"""
         self._failure: BaseException | None = None
         self._stopping = ""
-        self._sampled = float("-inf")
+        self._sampled = self._lowered = float("-inf")
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
 
@@ -152,8 +152,10 @@ class Controller:
             return
         self._sampled = now
         old = run.limit or run.max_parallel
-        new, why = admit(min(old, run.max_parallel), run.max_parallel, self._load(), self.settings.limits)
+        limits, most, lowered_s = self.settings.limits, run.max_parallel, now - self._lowered
+        new, why = admit(min(old, most), most, self._load(), limits, lowered_s=lowered_s)
         if why:
+            self._lowered = now if new < old else self._lowered
             await self.journal.commit(Draft(E.ADMISSION, {"limit": new, "from": old, "why": why}))
 
     # -- performing -------------------------------------------------------------------------------------------------
