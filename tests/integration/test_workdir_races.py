@@ -1,8 +1,10 @@
 """Moments that chance seldom shows: another program acts exactly in between, or the disk lies."""
 
+import asyncio
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +14,7 @@ import pytest
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.events import E, Event, Stamp
 from shopfloor.ports import Query
+from shopfloor.stores import files, views
 from shopfloor.stores.codec import encode
 from shopfloor.stores.files import Lock
 from shopfloor.stores.follow import Follower
@@ -143,25 +146,99 @@ def test_a_lock_on_a_deleted_file_is_none(folder: Path) -> None:
     there.close()
 
 
-async def test_a_peer_appends_while_its_file_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = Path.replace
-    late = [b'{"id":"wo-late","title":"t"}\n']
+LATE = b'{"id":"wo-late","title":"t"}\n'
 
-    def replace(self: Path, target: Path) -> Path:
-        if target.name == ORDERS and target.exists() and late:
-            with target.open("ab") as file:
-                file.write(late.pop())
-        return really(self, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
+def append_late(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(LATE)
+
+
+def append_without_an_end(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(LATE[:-1])
+
+
+def rename_over(path: Path) -> None:
+    there = path.with_name("theirs")
+    there.write_bytes(LATE)
+    there.replace(path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(LATE)
+
+
+@pytest.mark.parametrize("peer", [append_late, append_without_an_end, rename_over, truncate])
+async def test_a_peer_writes_while_its_file_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, peer: Callable[[Path], None]
+) -> None:
+    really = files._exchange
+    peers = [peer]
+
+    def exchange(one: Path, other: Path) -> bool:
+        if peers:
+            peers.pop()(other)
+        return really(one, other)
+
+    async with open_store(folder) as store:
+        await store.lead({})
+        await store.append([created("wo-a1")])
+        async with asyncio.timeout(20):
+            while not (folder / ORDERS).exists():
+                await store.wait(1 << 40, 0.05)
+        monkeypatch.setattr(files, "_exchange", exchange)
+        monkeypatch.setattr(views, "LATE_S", 0.05)
+        await store.append([created("wo-b2")])
+        async with asyncio.timeout(20):
+            while {row["id"] for row in await store.query(Query())} != {"wo-a1", "wo-b2", "wo-late"}:
+                await store.wait(1 << 40, 0.05)
+        made = [one.order_id async for _, one in store.read() if one.event_type == E.CREATED]
+        assert made.count("wo-late") == 1
+    there = sorted(line.split(b'"')[3] for line in (folder / ORDERS).read_bytes().splitlines())
+    assert there == [b"wo-a1", b"wo-b2", b"wo-late"]
+
+
+async def test_where_names_cannot_be_exchanged_a_file_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exchange(_one: Path, other: Path) -> bool:
+        append_late(other)
+        return False
+
     async with open_store(folder) as store:
         await store.append([created("wo-a1")])
-        await store.append([created("wo-b2")])
-        assert not late
-        content = (folder / ORDERS).read_bytes()
-        assert b"wo-late" in content
-        assert b"wo-b2" in content
-        assert "view.edited" in await types(store)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(files, "_exchange", exchange)
+            await store.append([created("wo-b2")])
+        assert "wo-late" in {row["id"] for row in await store.query(Query())}
+
+
+@pytest.mark.parametrize("moment", [0, 1])
+async def test_a_peers_unended_line_and_ours_on_one_line_both_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    really = os.write
+    theirs = encode(event("theirs"))[:-1]
+    written = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        written.append(data)
+        if len(written) == moment + 1:
+            with (folder / "events.jsonl").open("ab") as log:
+                log.write(theirs)
+        return really(descriptor, data)
+
+    async with open_store(folder) as store:
+        await store.append([event("first")])
+        monkeypatch.setattr(os, "write", write)
+        await asyncio.gather(store.append([event("one"), event("two")]), store.append([event("three")]))
+        await store.append([event("last")])
+        monkeypatch.undo()
+        found = await types(store)
+        assert sorted(found) == sorted(["first", "theirs", "one", "two", "three", "last"])
+    async with open_store(folder) as store:
+        assert await types(store) == found
 
 
 async def test_what_is_acknowledged_was_synced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

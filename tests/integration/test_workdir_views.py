@@ -38,8 +38,16 @@ def rewrite(folder: Path, lines: list[dict[str, Any]]) -> bytes:
     return content
 
 
-async def edits(store: WorkdirStore) -> list[dict[str, Any]]:
-    return [found.data async for _, found in store.read() if found.event_type == E.VIEW_EDITED]
+async def told(store: WorkdirStore) -> list[tuple[str, dict[str, Any]]]:
+    """What was taken in from other programs, or told of."""
+    return [(found.event_type, found.data) async for _, found in store.read() if found.actor.startswith("file:")]
+
+
+async def until_told(store: WorkdirStore, count: int = 1) -> list[tuple[str, dict[str, Any]]]:
+    async with asyncio.timeout(20):
+        while len(found := await told(store)) < count:
+            await store.wait(1 << 40, 0.05)
+    return found
 
 
 async def wait_for_view(store: WorkdirStore, folder: Path, states: list[str]) -> None:
@@ -101,7 +109,7 @@ async def test_what_a_killed_controller_left_is_brought_up_to_date(folder: Path)
     async with open_store(folder) as store:
         await store.lead({})
         await wait_for_view(store, folder, ["ready", "running"])
-        assert await edits(store) == [], "an echo is no edit"
+        assert await told(store) == [], "an echo is no edit"
 
 
 async def test_lines_keep_their_order_and_untouched_ones_their_bytes(folder: Path) -> None:
@@ -116,77 +124,50 @@ async def test_lines_keep_their_order_and_untouched_ones_their_bytes(folder: Pat
     assert [n for n in range(5) if before[n] != after[n]] == [2]
 
 
-async def test_foreign_keys_and_lines_stay(folder: Path) -> None:
+async def test_foreign_keys_stay_and_foreign_lines_become_orders(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.append([created("wo-a1"), created("wo-b2")])
     lines = view(folder)
     lines[0]["x_team"] = "infra"
     lines[0]["labels"] = ["urgent"]
     lines[0]["metadata"]["their"] = {"deep": [1]}
-    stranger = {"id": "wo-theirs", "title": "theirs", "status": "hooked", "zzz": None}
+    stranger = {"id": "wo-theirs", "title": "theirs", "status": "hooked", "zzz": None, "yyy": 3}
     rewrite(folder, [stranger, *lines])
     async with open_store(folder) as store:
         await store.lead({})
         await store.append([claimed("wo-a1")])
     theirs, first, _second = view(folder)
-    assert theirs == stranger
+    assert (theirs["id"], theirs["title"], theirs["status"], theirs["yyy"]) == ("wo-theirs", "theirs", "hooked", 3)
     assert (first["status"], first["x_team"], first["labels"]) == ("in_progress", "infra", ["urgent"])
     assert first["metadata"]["their"] == {"deep": [1]}
-
-
-async def test_an_edit_is_reported_once_and_kept(folder: Path) -> None:
+    (folder / ORDERS).unlink()
+    (folder / "index.sqlite").unlink()
     async with open_store(folder) as store:
-        await store.append([created("wo-a1"), created("wo-b2"), created("wo-c3")])
-    lines = view(folder)
-    lines[1]["status"] = "closed"
-    foreign = rewrite(folder, [*lines, {"id": "wo-new", "title": "new"}])
-    async with open_store(folder) as store:
-        await store.lead({})
-        async with asyncio.timeout(20):
-            while not await edits(store):
-                await store.wait(1 << 40, 0.05)
-        [edit] = await edits(store)
-        assert (edit["path"], edit["ids"]) == (ORDERS, ["wo-b2", "wo-new"])
-        assert (folder / edit["kept"]).read_bytes() == foreign
-        assert (folder / edit["kept"]).stat().st_mode & 0o777 == 0o600
-        await wait_for_view_line(store, folder, 1, "open")
-        await store.append([claimed("wo-a1")])
-    assert [line["id"] for line in view(folder)] == ["wo-a1", "wo-b2", "wo-c3", "wo-new"]
-    async with open_store(folder) as store:
-        await store.lead({})
-        await store.append([claimed("wo-c3")])
-    rewrite(folder, view(folder)[::-1])
-    async with open_store(folder) as store:
-        await store.append([created("wo-d4")])
-        assert len(await edits(store)) == 1, "their line was reported before"
+        await store.append([event()])
+        assert view(folder)[0]["x_team"] == "infra", "the log has it"
 
 
-async def wait_for_view_line(store: WorkdirStore, folder: Path, line: int, status: str) -> None:
-    async with asyncio.timeout(20):
-        while view(folder)[line]["status"] != status:
-            await store.wait(1 << 40, 0.05)
-
-
-async def test_an_edit_while_the_controller_runs_is_noticed(folder: Path) -> None:
+async def test_an_edit_while_the_controller_runs_is_taken_in(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.lead({})
         await store.append([created("wo-a1")])
         await wait_for_view(store, folder, ["ready"])
         lines = view(folder)
         lines[0]["priority"] = 0
-        foreign = rewrite(folder, lines)
-        async with asyncio.timeout(20):
-            while not await edits(store):
-                await store.wait(1 << 40, 0.05)
-        [edit] = await edits(store)
-        assert edit["ids"] == ["wo-a1"]
-        assert (folder / edit["kept"]).read_bytes() == foreign
+        rewrite(folder, lines)
+        [(kind, edit)] = await until_told(store)
+        assert (kind, edit["work_order_id"], edit["changes"]) == (E.UPDATED, "wo-a1", {"priority": 0})
+        [row] = await store.query(Query())
+        assert row["priority"] == 0
 
 
 async def test_an_echo_is_no_edit(folder: Path) -> None:
     async with open_store(folder) as store:
+        await store.lead({})
         await store.append([created("wo-a1"), created("wo-b2")])
+        await wait_for_view(store, folder, ["ready", "ready"])
         old = view(folder)
+        await store.append([claimed("wo-b2")])
         await store.append([created("wo-c3")])
     (folder / "index.sqlite").unlink()
     go = [{key: line[key] for key in list(line)[:9]} for line in old]
@@ -195,36 +176,46 @@ async def test_an_echo_is_no_edit(folder: Path) -> None:
         rewrite(folder, foreign)
         async with open_store(folder) as store:
             await store.append([event()])
-            assert await edits(store) == []
-        assert {line["id"] for line in view(folder)} == {"wo-a1", "wo-b2", "wo-c3"}, "a missing id is no deletion"
+            assert await told(store) == []
+        found = {line["id"]: line["status"] for line in view(folder)}
+        assert found == {"wo-a1": "open", "wo-b2": "in_progress", "wo-c3": "open"}, "a missing id is no deletion"
         assert all("metadata" in line for line in view(folder))
 
 
-async def test_damaged_lines_stay_and_are_kept(folder: Path) -> None:
+async def test_damaged_lines_stay_and_are_told_of_once(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.append([created("wo-a1")])
     path = folder / ORDERS
-    foreign = b'{"id":"wo-a1","sta\xff\n[]\n' + path.read_bytes()
-    path.write_bytes(foreign)
+    damaged = b'{"id":"wo-a1","sta\xff\n[]\n{"id":"wo-x","title":7}\n{"id":"../x","title":"t"}\n'
+    path.write_bytes(damaged + path.read_bytes())
     os.utime(path, (1, 1))
-    async with open_store(folder) as store:
-        await store.append([created("wo-b2")])
-        [edit] = await edits(store)
-    assert (folder / edit["kept"]).read_bytes() == foreign
-    assert (folder / ORDERS).read_bytes().startswith(b'{"id":"wo-a1","sta\xff\n[]\n')
-    assert b'"wo-b2"' in (folder / ORDERS).read_bytes()
+    for number in range(3):
+        async with open_store(folder) as store:
+            await store.append([created(f"wo-n{number}")])
+            [(kind, report)] = await told(store)
+        assert kind == E.PROBLEM
+        lines = sorted((one["line"], one["value"]) for one in report["lines"])
+        assert lines == [(1, '{"id":"wo-a1","sta\ufffd'), (2, "[]"), (3, "7"), (4, '"../x"')]
+        assert path.read_bytes().startswith(damaged)
+        assert path.read_bytes().count(b'{"id":"wo-a1"') == 2
+        path.write_bytes(path.read_bytes() + b"\n")
+        os.utime(path, (1, 1))
 
 
-async def test_two_lines_for_one_order_become_one(folder: Path) -> None:
+async def test_two_lines_for_one_order_become_one_and_the_newest_counts(folder: Path) -> None:
     async with open_store(folder) as store:
         await store.append([created("wo-a1"), created("wo-b2")])
     first, second = view(folder)
-    rewrite(folder, [first, second, first, {**second, "status": "closed"}])
+    newest = {**second, "priority": 1, "updated_at": "2031-01-01T00:00:00Z"}
+    older = {**second, "priority": 3, "title": "newer title", "updated_at": "2030-01-01T00:00:00Z"}
+    strangers = [{"id": "wo-s", "title": "one", "updated_at": "2030-01-01T00:00:00Z"}, {"id": "wo-s", "title": "two"}]
+    rewrite(folder, [first, second, first, newest, older, *strangers])
     async with open_store(folder) as store:
         await store.append([created("wo-c3")])
-        [edit] = await edits(store)
-    assert edit["ids"] == ["wo-b2"]
-    assert [line["id"] for line in view(folder)] == ["wo-a1", "wo-b2", "wo-c3"]
+    lines = {line["id"]: line for line in view(folder)}
+    assert [line["id"] for line in view(folder)] == ["wo-a1", "wo-b2", "wo-s", "wo-c3"]
+    assert (lines["wo-b2"]["priority"], lines["wo-b2"]["title"]) == (1, "newer title")
+    assert lines["wo-s"]["title"] == "one"
 
 
 async def test_a_peer_in_the_middle_of_writing_is_waited_for(folder: Path) -> None:
@@ -239,16 +230,13 @@ async def test_a_peer_in_the_middle_of_writing_is_waited_for(folder: Path) -> No
         with path.open("w", encoding="utf-8") as file:
             file.write(whole[:50])
             file.flush()
-            await store.append([claimed("wo-a1")])
+            await store.append([created("wo-b2")])
             assert not await store.wait(1 << 40, 0.6), "time enough for a hasty rewrite"
             assert path.read_text(encoding="utf-8") == whole[:50]
             file.write(whole[50:])
-        async with asyncio.timeout(20):
-            while not await edits(store):
-                await store.wait(1 << 40, 0.05)
-        [edit] = await edits(store)
-        assert edit["ids"] == ["wo-a1", "wo-theirs"]
-        assert (folder / edit["kept"]).read_text(encoding="utf-8") == whole
+        edits = await until_told(store, 2)
+        wanted = [(E.UPDATED, "wo-a1"), (E.CREATED, "wo-theirs")]
+        assert [(kind, edit["work_order_id"]) for kind, edit in edits] == wanted
 
 
 async def test_peers_that_append_all_the_time_lose_nothing(folder: Path) -> None:
@@ -311,4 +299,4 @@ async def test_several_programs_without_a_controller(folder: Path) -> None:
         finish(process)
     assert len({line["id"] for line in view(folder)}) == len(view(folder)) == 100
     async with open_store(folder) as store:
-        assert await edits(store) == []
+        assert await told(store) == []

@@ -62,8 +62,8 @@ def test_the_order_of_a_line() -> None:
     assert Log().write(E.SETTLED, work_order_id=7).order_id == ""
 
 
-def test_only_requests_and_creations_are_open_to_all() -> None:
-    assert {E.LOG_OPENED, E.CREATED, E.REQUEST, E.VIEW_EDITED, E.PROBLEM} == OPEN_TO_ALL
+def test_only_requests_creations_and_wishes_are_open_to_all() -> None:
+    assert {E.LOG_OPENED, E.CREATED, E.UPDATED, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM} == OPEN_TO_ALL
 
 
 def test_every_state_has_a_status_for_other_programs() -> None:

@@ -15,11 +15,16 @@ from shopfloor.app.wiring import Place, agents
 from shopfloor.config.proposal import SUBMODULES
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.names import few
+from shopfloor.domain.order import State
 from shopfloor.ports import Query, Store
 from shopfloor.spawn import Guard
+from shopfloor.stores.sheet import complaints
 from shopfloor.stores.workdir import controller_alive
 
 LOW_DISK_BYTES = 1 << 30
+MOST_LINES = 20
+"""malformed lines of the orders' file that are named"""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +119,25 @@ async def _agents(place: Place) -> AsyncIterator[Finding]:
                 yield Finding(level="bad", what=f"agent {profile.name}: {seen.problem}", hint=seen.hint)
 
 
+def _other_programs(place: Place, board: Board) -> list[Finding]:
+    """What other programs wrote into the orders' file and did not get, or what cannot be read in it."""
+    found = []
+    for record in board.records.values():
+        if record.collisions and record.state not in (State.DONE, State.CANCELLED):
+            wants = few([f"{one.field} = {one.theirs}" for one in record.collisions])
+            text = f"another program wants of {record.order.name!r} what was not followed: {wants}"
+            found.append(Finding(level="warn", what=text, hint=f"shopfloor show {record.order.name}"))
+    path = place.work / "work_orders.jsonl"
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    for one in complaints(content)[:MOST_LINES]:
+        text = f"{path.name} line {one.line}: {one.what}: {one.value}"
+        found.append(Finding(level="bad", what=text, hint="mend or delete the line; it is kept as it is"))
+    return found
+
+
 async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
     alive = controller_alive(place.work)
     if alive:
@@ -129,6 +153,8 @@ async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
     for row in await store.query(Query(what="meta")):
         for problem in row.get("problems", ()):
             yield Finding(level="bad", what=f"log: {problem}", hint="the line is left out; everything else counts")
+    for finding in _other_programs(place, board):
+        yield finding
     if board.uncounted:
         text = f"{board.uncounted} lines of the log claim what only the controller may say; they do not count"
         yield Finding(level="warn", what=text)

@@ -7,6 +7,8 @@ from shopfloor.cli.words import clean, count, duration, few, fit, money, table
 
 SHOWN = 20
 """Orders that are listed one by one."""
+MOST_WISHES = 5
+"""Wishes of other programs that are listed."""
 
 RANK = ("asking", "failed", "running", "checking", "landing", "verified", "ready", "cancelled", "done")
 """Stored states, what needs a person first."""
@@ -43,6 +45,10 @@ class Seen:
         """its agent, when nothing more is started with that"""
         self.holder = ""
         """what works on a file that it needs"""
+        self.taken = ""
+        """who has it in another program, or the status that it has there"""
+        self.wishes: list[tuple[str, str]] = []
+        """field and value of what other programs wanted and did not get"""
 
 
 class Glance:
@@ -75,7 +81,7 @@ def shown(seen: Seen, *, alive: bool) -> str:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
     if seen.state in AT_WORK and not alive:
         return "interrupted"
-    if seen.state == "ready" and (seen.needs or seen.held or seen.holder or seen.wakes_in_s > 0):
+    if seen.state == "ready" and (seen.taken or seen.needs or seen.held or seen.holder or seen.wakes_in_s > 0):
         return "waiting"
     if seen.state == "done":
         return "landed" if seen.merge else "answered" if seen.answer else "unchanged"
@@ -113,7 +119,32 @@ def _running(seen: Seen, now: float) -> str:
     return ", ".join(words)
 
 
+def advice(name: str, state: str) -> str:
+    """What to type when another program wants something of an order that it does not get."""
+    return {
+        "ready": f"shopfloor show {clean(name)}",
+        "verified": f"shopfloor accept {clean(name)}, or shopfloor reject {clean(name)}",
+        "failed": f"shopfloor retry {clean(name)}",
+        "cancelled": f"shopfloor retry {clean(name)}",
+        "done": f"shopfloor show {clean(name)}",
+    }.get(state, f"shopfloor stop {clean(name)}, if it is to end")
+
+
+def _collided(rows: list[Seen]) -> list[str]:
+    """What other programs want of the orders that have not ended."""
+    found = [
+        f"another program wants {clean(field)} = {clean(value, 40)} of {clean(seen.name)}, which was not followed: "
+        f"{advice(seen.name, seen.state)}"
+        for seen in rows
+        for field, value in seen.wishes
+    ]
+    more = [f"and {len(found) - MOST_WISHES} more: shopfloor doctor"] if len(found) > MOST_WISHES else []
+    return ["", *found[:MOST_WISHES], *more] if found else []
+
+
 def _waiting(seen: Seen) -> str:
+    if seen.taken:
+        return f"is worked on in another program: {clean(seen.taken)}"
     if seen.needs:
         return f"waits for {few([clean(name) for name in sorted(seen.needs)], 5)}"
     if seen.held:
@@ -145,6 +176,7 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
         lines += ["", clean(reason)]
     if glance.mirror_why and not glance.alive:
         lines += ["", f"{clean(glance.branch)} was left alone: {clean(glance.mirror_why)}"]
+    lines += _collided(glance.rows)
     following = _following(glance)
     lines += ["", f"next: {following}"] if following else []
     return "\n".join(cut(line) for line in lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from shopfloor.cli.words import clean, columns, count, duration, money, pad
+from shopfloor.cli.glance import advice
+from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.order import Record
@@ -109,6 +111,27 @@ def _settled(record: Record, d: dict[str, Any]) -> str:
     return f"{outcome.upper()}: {d.get('message') or d.get('reason') or ''}"
 
 
+def _updated(_r: Record, d: dict[str, Any]) -> str:
+    changes = d.get("changes")
+    wanted = ", ".join(f"{field} -> {_short(value)}" for field, value in changes.items()) if changes else ""
+    return f"changed by another program: {wanted}" if wanted else ""
+
+
+def _collided(record: Record, d: dict[str, Any]) -> str:
+    refused = d.get("refused")
+    told = [
+        f"another program wants {one.get('field')} = {_short(one.get('theirs'))}; not followed: {one.get('why')}"
+        for one in (refused if isinstance(refused, list) else [])
+        if isinstance(one, dict)
+    ]
+    return f"{'; '.join(told)}  ({advice(record.order.name, record.state.value)})" if told else ""
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return fit(clean(text), 40)
+
+
 def _first(text: object) -> str:
     return next((line for line in str(text or "").splitlines() if line.strip()), "")
 
@@ -124,6 +147,8 @@ _ORDER: dict[str, _Words] = {
     E.LANDING_REFUSED: _refused,
     E.RETRIED: _retried,
     E.SETTLED: _settled,
+    E.UPDATED: _updated,
+    E.VIEW_COLLISION: _collided,
 }
 
 
@@ -180,7 +205,6 @@ _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
     E.MIRROR_ADVANCED: lambda d, _board, _run: f"{d.get('branch')} is at {str(d.get('to', ''))[:12]}",
     E.MIRROR_HELD: lambda d, _board, _run: f"{d.get('branch')} was left alone: {_first(d.get('why'))}",
     E.SNAPSHOT: lambda d, _board, _run: _orphan(d),
-    E.VIEW_EDITED: lambda d, _board, _run: f"another program edited {d.get('path')}; kept: {d.get('kept')}",
     E.HANDLED: _handled,
     E.PROBLEM: lambda d, _board, _run: f"problem: {_first(d.get('message') or d.get('what') or d)}",
 }

@@ -42,11 +42,25 @@ def answer(work: str) -> str | None:
     try:
         db.execute("BEGIN")
         seen = _glance(db, work)
-        if seen is None or _size(work) != db.execute("SELECT value FROM meta WHERE key = 'offset'").fetchone()[0]:
+        if seen is None or _edited(db, work, alive=seen.alive):
+            return None
+        if _size(work) != db.execute("SELECT value FROM meta WHERE key = 'offset'").fetchone()[0]:
             return None
     finally:
         db.close()
     return text(seen, now=time.time(), width=screen()[0])
+
+
+def _edited(db: sqlite3.Connection, work: str, *, alive: bool) -> bool:
+    """True when another program wrote the orders' file and nobody has looked at it yet."""
+    if alive:
+        return False  # the controller does
+    try:
+        there = os.stat(f"{work}/work_orders.jsonl")  # noqa: PTH116 - as below
+    except FileNotFoundError:
+        return False
+    row = db.execute("SELECT value FROM meta WHERE key = 'view_signature'").fetchone()
+    return row is None or row[0] != f"{there.st_ino}:{there.st_size}:{there.st_mtime_ns}"
 
 
 def _size(work: str) -> int:
@@ -70,7 +84,7 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     row = db.execute(f"SELECT {fields} FROM runs WHERE id = ?", run).fetchone()  # noqa: S608 - fixed names
     *row, held, landing_held = row
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
-    if held != "{}" or landing_held or found.mirror_why or _elsewhere(db, found.run):
+    if held != "{}" or landing_held or found.mirror_why or _elsewhere(db, found.run) or _others(db, found.run):
         return None
     _take_orders(db, found, _Waiting(db, found))
     return found
@@ -127,6 +141,11 @@ class _Waiting:
 def _any(db: sqlite3.Connection, run: str) -> bool:
     query = "SELECT 1 FROM tallies WHERE run = ? AND planned AND NOT waits AND number > 0 LIMIT 1"
     return db.execute(query, (run,)).fetchone() is not None
+
+
+def _others(db: sqlite3.Connection, run: str) -> bool:
+    """True when another program has taken an order of the run, or wants of it what it does not get."""
+    return db.execute("SELECT 1 FROM orders WHERE run = ? AND others LIMIT 1", (run,)).fetchone() is not None
 
 
 def _at_work(db: sqlite3.Connection, found: Glance) -> Plan:

@@ -12,7 +12,7 @@ import msgspec
 from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.evidence import Checked, checked
-from shopfloor.cli.glance import shown, why
+from shopfloor.cli.glance import advice, shown, why
 from shopfloor.cli.orders import find
 from shopfloor.cli.status import head, opened, plain
 from shopfloor.cli.words import block, clean, count, duration, few, money, table
@@ -76,6 +76,7 @@ class _Story:
             lines.append(f"  {clean(order.title)}")
         lines += self._wish()
         lines += self._ending()
+        lines += self._collisions()
         lines += [line for attempt in self.record.attempts for line in self._attempt(attempt)]
         lines += self._checks()
         lines += self._work()
@@ -106,6 +107,13 @@ class _Story:
             reason = f" ({record.reason})" if record.reason else ""
             return ["", f"why{reason}", *_indented(record.message)]
         return []
+
+    def _collisions(self) -> list[str]:
+        told = [f"  {clean(one.field)} = {clean(one.theirs)}" for one in self.record.collisions]
+        if not told:
+            return []
+        todo = advice(self.order.name, self.record.state.value)
+        return ["", "wanted by another program, and not followed:", *told, f"  to follow it: {todo}"]
 
     def _attempt(self, attempt: Attempt) -> list[str]:
         how = attempt.outcome or ("under way" if self.glance.alive else "interrupted")

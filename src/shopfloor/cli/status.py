@@ -99,6 +99,9 @@ def plain(record: Record, floor: Floor) -> Seen:
     seen.since = attempt.started_at if attempt else None
     seen.idle_since = attempt.idle_since if attempt else None
     seen.outcome = attempt.outcome if attempt else ""
+    seen.taken = record.assignee or record.elsewhere
+    ended = record.state in (State.DONE, State.CANCELLED)
+    seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]
     if record.state is State.READY and record.retry_at is not None:
         seen.wakes_in_s = remaining(record.retry_delay_s, record.retry_at, time.time())
     if record.state is State.READY:
@@ -125,6 +128,7 @@ def _shape(
                     "title": record.order.title,
                     "state": shown(row, alive=seen.alive),
                     "why": why(row, seen, now),
+                    "collisions": msgspec.to_builtins(record.collisions),
                     "reason": record.reason,
                     "attempts": len(record.attempts),
                     "agent": record.order.agent or run.agent,

@@ -7,7 +7,7 @@ place of the line in its group; readers that do not know it ignore it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -29,6 +29,7 @@ class E(StrEnum):
     RUN_FINISHED = "run.finished"
     BASE_CHECKED = "base.checked"
     CREATED = "work_order.created"
+    UPDATED = "work_order.updated"
     ASSIGNED = "work_order.assigned"
     STATUS = "work_order.status_changed"
     RETRIED = "work_order.retried"
@@ -59,11 +60,11 @@ class E(StrEnum):
     REQUEST = "request.made"
     HANDLED = "request.handled"
     ADMISSION = "admission.changed"
-    VIEW_EDITED = "view.edited"
+    VIEW_COLLISION = "view.collision"
     PROBLEM = "problem.reported"
 
 
-OPEN_TO_ALL = frozenset({E.LOG_OPENED, E.CREATED, E.REQUEST, E.VIEW_EDITED, E.PROBLEM})
+OPEN_TO_ALL = frozenset({E.LOG_OPENED, E.CREATED, E.UPDATED, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM})
 """Types that count whoever wrote them. Every other type of ours counts only with a controller's stamp."""
 
 
@@ -107,14 +108,31 @@ def stamp_time(wall_s: float) -> str:
 
 def read_time(text: object, default: float = 0.0) -> float:
     """A logged time as wall seconds; ``default`` for anything that is not a zoned RFC 3339 time from 1970 on."""
+    moment = _moment(text)
+    return default if moment is None else moment.timestamp()
+
+
+def read_ms(text: object) -> int | None:
+    """The same as whole milliseconds since the epoch, cut as ``stamp_time`` cuts them; None for anything else."""
+    moment = _moment(text)
+    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(text: object) -> datetime | None:
     if not isinstance(text, str):
-        return default
+        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return default
+        try:
+            moment = datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
+        except ValueError:
+            return None
     at = moment.timestamp() if moment.tzinfo is not None else -1.0
-    return at if 0 <= at < LATEST_S else default
+    return moment if 0 <= at < LATEST_S else None
 
 
 VERMAS_STATUS = {

@@ -100,6 +100,8 @@ class Floor:
         if changed:
             self._settle_decision(changed, event.event_type)
             record = self.board.records[changed]
+            if event.event_type == E.UPDATED:
+                self._plan_anew(record)
             if record.order.run == run.id:
                 self._place(record, run, now)
                 if event.event_type in (E.AGENT_STOPPED, E.SETTLED):
@@ -156,6 +158,8 @@ class Floor:
         """The exact state with the derived ones told apart, and what it waits for in words."""
         if record.state is not State.READY:
             return record.state, ""
+        if record.taken:
+            return State.WAITING, f"is worked on in another program: {record.assignee or record.elsewhere}"
         needs = self.plan.waits_for(record.order.id)
         if needs:
             names = sorted(self.board.records[n].order.name if n in self.board.records else n for n in needs)
@@ -185,6 +189,17 @@ class Floor:
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)
+
+    def _plan_anew(self, record: Record) -> None:
+        """Another program changed what it waits for, how urgent it is, or whether it is to start at all."""
+        order, old = record.order, self._keys.get(record.order.id)
+        if record.state in FINAL or self._under_way.get(order.id) is Start:
+            self._under_way.pop(order.id, None)  # a claim that was decided before is refused or begins with what is new
+        if record.state is not State.READY or order.id in self._under_way:
+            return
+        self.plan.drop(order.id)
+        if old is not None:
+            self._keys[order.id] = ageing_key(order.created_at, order.priority, -old[1], old[2])
 
     def _place(self, record: Record, run: Run, now: Now) -> None:
         order = record.order.id
@@ -219,6 +234,10 @@ class Floor:
             self.timers.forget(order)
             self.plan.unqueue(order)
             self._book.append(order)
+            return
+        if record.taken:
+            self.timers.forget(order)
+            self.plan.unqueue(order)
             return
         for need in self.plan.waits_for(order):
             if self.board.records[need].state in _ENDED:
@@ -286,10 +305,11 @@ class Floor:
         return record.state is State.DONE
 
     def _waits(self, order: str) -> bool:
-        """Only waits for a person, or for orders that do."""
+        """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            return bool(self.plan.waits_for(order) or self.held_agent(record)) or self._doubtful(record)
+            waits = record.taken or self.plan.waits_for(order) or self.held_agent(record)
+            return bool(waits) or self._doubtful(record)
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:

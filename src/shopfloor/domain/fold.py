@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain import values
+from shopfloor.domain import edits, values
 from shopfloor.domain.events import OPEN_TO_ALL, E, Event, read_time
 from shopfloor.domain.order import FINAL, Attempt, Order, Reason, Record, State, reason_of
 
@@ -34,16 +34,21 @@ def fold(record: Record | None, event: Event) -> Record | None:
 
 def change(record: Record, event: Event) -> bool:
     """Fold one more event into a record; False when it changed nothing."""
+    at = read_time(event.timestamp)
+    if event.event_type == E.UPDATED:
+        changed = edits.fold_update(record, event, at)
+        record.updated_at = at if changed else record.updated_at
+        return changed
     handler = _HANDLERS.get(event.event_type)
     if handler is None or not counts(event):
         return False
     data = event.data
     if event.event_type != E.ASSIGNED and data.get("generation", record.generation) != record.generation:
         return False
-    at = read_time(event.timestamp)
     if not handler(record, data, at):
         return False
-    record.updated_at = at
+    if event.event_type != E.VIEW_COLLISION:  # what was refused is no change of the order
+        record.updated_at = at
     return True
 
 
@@ -53,6 +58,7 @@ def _created(event: Event) -> Record | None:
     extra = extra if isinstance(extra, dict) else {}
     # Only a controller puts orders into a run: a stranger's line could otherwise make its plan impossible.
     run = event.correlation_id if event.sf is not None and event.sf.controller > 0 else None
+    logged_at = read_time(event.timestamp)
     try:
         order = msgspec.convert(
             {
@@ -64,7 +70,7 @@ def _created(event: Event) -> Record | None:
                 "priority": data.get("priority", 2),
                 "issue_type": data.get("issue_type") or data.get("type") or "task",
                 "created_by": data.get("created_by") or event.actor,
-                "created_at": read_time(event.timestamp),
+                "created_at": read_time(data.get("created_at"), logged_at),
                 "run": run or "",
             },
             Order,
@@ -72,7 +78,7 @@ def _created(event: Event) -> Record | None:
     except (KeyError, msgspec.ValidationError):
         return None
     sequence = event.sf.sequence if event.sf else 0
-    return Record(order=order, created_seq=sequence, updated_at=order.created_at)
+    return Record(order=order, created_seq=sequence, updated_at=logged_at)
 
 
 def creation(order: Order) -> dict[str, Any]:
@@ -107,6 +113,7 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
     if r.live:
         r.attempts[-1].outcome, r.attempts[-1].ended_at = Reason.LOST, at
     r.generation, r.state, r.retry_at = generation, State.RUNNING, None
+    r.elsewhere = r.assignee = ""
     attempt = Attempt(
         id=values.text(d, "attempt"),
         generation=generation,
@@ -262,13 +269,8 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
     r.reworks += kind == "rework"
     r.lost += kind == "lost"
     if kind == "manual":
-        r.failures = r.reworks = r.lost = 0
-        r.stopping = False
-    r.state, r.reason, r.settled_at, r.accepted = State.READY, None, None, False
-    r.message = r.question = ""
-    r.verdict, r.commit, r.tree, r.merge, r.passed, r.verifications = "", "", "", "", (), 0
-    r.findings = values.text(d, "findings")
-    r.retry_at, r.retry_delay_s = at, values.amount(d, "delay_s") or 0.0
+        edits.reset(r)
+    edits.reopen(r, at, values.text(d, "findings"), values.amount(d, "delay_s") or 0.0)
     return True
 
 
@@ -312,4 +314,5 @@ _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.RETRIED: _retried,
     E.SETTLED: _settled,
     E.HANDLED: _handled,
+    E.VIEW_COLLISION: edits.fold_collision,
 }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from shopfloor.domain.errors import UsageError
 from shopfloor.domain.order import Order
 from shopfloor.domain.paths import WHOLE, folders_above, overlap, plain_path
 
-__all__ = ["Edges", "check_acyclic", "collisions", "critical_path", "depth_below", "overlap", "waves"]
+__all__ = ["Edges", "check_acyclic", "collisions", "critical_path", "depth_below", "overlap", "reaches", "waves"]
 
 Edges = Mapping[str, Sequence[str]]
 """node -> the nodes it waits for; a node that is not a key has ended or is somebody else's"""
@@ -28,6 +28,19 @@ def check_acyclic(edges: Edges, label: Mapping[str, str]) -> None:
             f"the orders wait for each other in a circle: {path}",
             hint="take one of these out of a depends_on: line",
         ) from None
+
+
+def reaches(starts: Iterable[str], goal: str, needs: Callable[[str], Iterable[str]]) -> bool:
+    """True when whoever waits for ``starts`` waits for ``goal``, directly or through others."""
+    left, seen = list(starts), set()
+    while left:
+        node = left.pop()
+        if node == goal:
+            return True
+        if node not in seen:
+            seen.add(node)
+            left.extend(needs(node))
+    return False
 
 
 def waves(edges: Edges) -> list[list[str]]:

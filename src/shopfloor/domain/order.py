@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -41,6 +42,8 @@ class Reason(StrEnum):
     DEPENDENCY = "dependency"
     STOPPED = "stopped"
     REJECTED = "rejected"
+    CLOSED = "closed"
+    """another program closed it, without evidence"""
 
 
 _REASONS: dict[object, Reason] = {reason.value: reason for reason in Reason}
@@ -84,6 +87,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     run: str = ""
     created_at: float = 0.0
     created_by: str = "human"
+    labels: tuple[str, ...] = ()
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    """what other programs wrote beside all this, as they wrote it: unknown keys, ``metadata``, ``dependencies``"""
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -117,6 +123,13 @@ class Attempt(msgspec.Struct, kw_only=True):
     tokens_out: int = 0
     steps: int = 0
     idle_since: float | None = None
+
+
+class Collision(msgspec.Struct, frozen=True):
+    """A wish of another program that was not followed: which field, and the value it wanted, as JSON."""
+
+    field: str
+    theirs: str
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -160,6 +173,17 @@ class Record(msgspec.Struct, kw_only=True):
     created_seq: int = 0
     updated_at: float = 0.0
     settled_at: float | None = None
+    elsewhere: str = ""
+    """the status that another program gave it when it took it: ``assigned``, ``in_progress`` or a word of its own"""
+    assignee: str = ""
+    """whom another program assigned it to"""
+    collisions: list[Collision] = msgspec.field(default_factory=list)
+    """what other programs wanted and did not get, each told once"""
+
+    @property
+    def taken(self) -> bool:
+        """True while another program has it: it is not started here."""
+        return bool(self.elsewhere or self.assignee)
 
     @property
     def attempt(self) -> Attempt | None:

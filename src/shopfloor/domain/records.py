@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain.events import VERMAS_STATUS, read_time, stamp_time
+from shopfloor.domain.events import VERMAS_STATUS, read_ms, stamp_time
 from shopfloor.domain.order import Record, State
 
 TITLE_LIMIT = 100
@@ -25,29 +25,28 @@ OPERATIONS = "operations"
 OWN_KEYS = frozenset(
     {
         *("id", "title", "description", "status", "priority", "issue_type", "created_at", "updated_at", "created_by"),
-        *("assignee", "dependencies"),
+        *("assignee", "dependencies", "labels", "metadata"),
     }
 )
-"""Keys whose value is ours; all others are kept as somebody wrote them."""
+"""Keys that mean something here; all others are kept as somebody wrote them."""
 
 _TIMES = ("created_at", "updated_at")
 _NOTHING: tuple[object, ...] = (None, [], {}, "")
 
 
-def work_order(record: Record, foreign: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The object for a record; ``foreign`` is the object that stood there, whose own keys are kept.
+def work_order(record: Record) -> dict[str, Any]:
+    """The object for a record.
 
     Keys come in the order id, title, description, status, priority, issue_type, created_at, updated_at, created_by,
-    [assignee], [dependencies], [labels], metadata, then unknown ones.
+    [assignee], [dependencies], [labels], metadata, then those that only other programs know.
     """
     order = record.order
-    found = dict(foreign or {})
     created_at = stamp_time(order.created_at)
     line: dict[str, Any] = {
         "id": order.id,
         "title": order.title[:TITLE_LIMIT],
         "description": order.instruction,
-        "status": VERMAS_STATUS[record.state],
+        "status": record.elsewhere or VERMAS_STATUS[record.state],
         "priority": max(0, min(4, order.priority)),
         "issue_type": order.issue_type,
         "created_at": created_at,
@@ -57,16 +56,18 @@ def work_order(record: Record, foreign: Mapping[str, Any] | None = None) -> dict
     assignee = _assignee(record)
     if assignee:
         line["assignee"] = assignee
-    if order.depends_on:
+    if "dependencies" in order.extra:
+        line["dependencies"] = order.extra["dependencies"]
+    elif order.depends_on:
         entry = {"type": "blocks", "created_at": created_at, "created_by": order.created_by}
         line["dependencies"] = [{"depends_on_id": need, **entry} for need in order.depends_on]
-    if found.get("labels"):
-        line["labels"] = found["labels"]
-    metadata = found.get("metadata")
+    if order.labels:
+        line["labels"] = list(order.labels)
+    metadata = order.extra.get("metadata")
     line["metadata"] = {**metadata} if isinstance(metadata, dict) else {}
-    line["metadata"]["shopfloor"] = _exact(record)
-    line.update({key: value for key, value in found.items() if key not in line and key not in OWN_KEYS})
-    line["metadata"]["shopfloor"]["seal"] = seal(line)
+    exact = line["metadata"]["shopfloor"] = _exact(record)
+    line.update({key: value for key, value in order.extra.items() if key not in line and key not in OWN_KEYS})
+    exact["seal"] = seal(line)
     return line
 
 
@@ -87,22 +88,6 @@ def seal(line: Mapping[str, Any]) -> str:
     return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
 
 
-def echoes(line: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
-    """True when an object says nothing but what we published: a dropped key is not an edit, an added one is."""
-    ours = _plain(published)
-    return all(key in ours and ours[key] == value for key, value in _plain(line).items() if key != "metadata") and (
-        _contained(line.get("metadata"), published.get("metadata"))
-    )
-
-
-def _contained(part: Any, whole: Any) -> bool:
-    if part in _NOTHING:
-        return True
-    if isinstance(part, dict) and isinstance(whole, dict):
-        return all(key in whole and whole[key] == value for key, value in part.items())
-    return bool(part == whole)
-
-
 def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
     """The object without empty values, its times as numbers."""
     plain = {key: value for key, value in line.items() if value not in _NOTHING}
@@ -121,15 +106,15 @@ def _dated(need: Mapping[str, Any]) -> dict[str, Any]:
 
 def _moment(value: Any) -> Any:
     """Milliseconds since the epoch, or the value itself when it is no time."""
-    at = read_time(value, -1.0)
-    return value if at < 0 else round(at * 1000)
+    at = read_ms(value)
+    return value if at is None else at
 
 
 def _assignee(record: Record) -> str:
     if record.state is State.FAILED:
         return OPERATIONS
     if record.state in (State.READY, State.WAITING) or record.attempt is None:
-        return ""
+        return record.assignee
     return record.attempt.agent
 
 

@@ -189,7 +189,9 @@ class Controller:
 
     async def _start(self, decision: Start) -> None:
         record, run = self._record(decision.order), self.run
-        order = record.order
+        order, generation = record.order, record.generation
+        if record.state is not State.READY or record.taken or decision.generation != generation + 1:
+            return  # another program changed it since; what follows from that was planned anew
         profile = self.settings.profiles.get(order.agent or run.agent)
         if profile is None:
             text = f"there is no agent named {order.agent or run.agent!r}"
@@ -215,6 +217,9 @@ class Controller:
         except Conflict as problem:
             if "controller" in problem.message:
                 raise
+            await self.desk.catch_up()
+            if self._record(order.id).generation != generation:
+                return  # another program changed it: it was planned anew
             # Somebody else claimed it first: it is theirs, and must not keep this run open.
             await self.journal.commit(*settlement(record, State.FAILED, Reason.LOST, problem.message))
             return

@@ -8,26 +8,37 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from shopfloor.domain.errors import Refused, ShopfloorError
+from shopfloor.domain.errors import Conflict, Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
 from shopfloor.ports import Clock, Query
 from shopfloor.stores.changes import check_generation, own_event, stamp, superseded
 from shopfloor.stores.codec import CANCEL, decode, encode
 from shopfloor.stores.files import refusal
 from shopfloor.stores.follow import Follower
+from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
 from shopfloor.stores.log import Log, Written
 from shopfloor.stores.rows import claimed_generation, event_row
 from shopfloor.stores.scan import Scanner
-from shopfloor.stores.views import Edit, Views
+from shopfloor.stores.sheet import Findings, Versions
+from shopfloor.stores.views import ORDERS, Views
+from shopfloor.stores.wishes import changes_of, complaint_of
 
 PATIENCE_S = 5.0
 """How long a program that does not lead waits for a peer that is writing a view."""
+
+GLANCE_S = 0.3
+"""The same for one that only reads."""
+
+FOREIGN = f"file:{ORDERS}"
+"""The actor of what other programs wrote there: nobody can tell which one it was."""
+
+T = TypeVar("T")
 
 
 class Change(msgspec.Struct):
@@ -35,6 +46,8 @@ class Change(msgspec.Struct):
 
     events: Sequence[Event]
     expect: Mapping[str, int] = msgspec.field(default_factory=dict)
+    foreign: bool = False
+    """it says what another program wants: never with a controller's stamp"""
     stamped: list[Event] = msgspec.field(default_factory=list)
     error: ShopfloorError | None = None
     done: bool = False
@@ -81,7 +94,7 @@ class Books:
             lines, ends = self._lines(changes)
             if not ends:
                 return
-            written = self._write(lines)
+            written = self._write(lines, ends[0][1])
         whole = 0
         for change, end in ends:
             change.done = end <= written.size
@@ -94,9 +107,9 @@ class Books:
             self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
 
-    def _write(self, lines: bytes) -> Written:
+    def _write(self, lines: bytes, first: int) -> Written:
         try:
-            return self.log.write(lines)
+            return self.log.write(lines, first)
         except Refused as problem:
             # Nobody can say what is on the disk now. Going on would build on events that may be gone tomorrow.
             self._broken = problem
@@ -116,7 +129,7 @@ class Books:
         for change in changes:
             try:
                 self._check(change.expect, claims)
-                stamped = stamp(change.events, self.generation, sequence + 1)
+                stamped = stamp(change.events, 0 if change.foreign else self.generation, sequence + 1)
                 text = b"".join([encode(event) for event in stamped])
             except ShopfloorError as problem:
                 change.error = problem
@@ -158,6 +171,7 @@ class Books:
             self._lead.drop()
             raise
         self._unpublished = True
+        self._take_edits_in()
         return self.generation
 
     def _announce(self, who: Mapping[str, Any]) -> None:
@@ -184,6 +198,11 @@ class Books:
         leads = self.generation > 0
         return self.follower.behind or (leads and (self._unpublished or self._views.touched()))
 
+    @property
+    def soon(self) -> bool:
+        """True when :meth:`tidy` has to look again at a file that somebody is writing."""
+        return self._views.waiting
+
     def look(self) -> tuple[int, int]:
         """Follow the log; the position behind its newest event, and how many bytes were looked at."""
         self.follow()
@@ -205,29 +224,57 @@ class Books:
 
     def _publish(self) -> bool:
         self._unpublished = False
-        done = self.follower.ask(lambda index: self._views.publish(index, self._report))
+        done = self._views.publish(self)
         self._unpublished |= not done
         return done
 
-    def _publish_patiently(self) -> None:
-        limit = time.monotonic() + PATIENCE_S
+    def _publish_patiently(self, limit_s: float = PATIENCE_S) -> None:
+        limit = time.monotonic() + limit_s
         while not self._publish() and time.monotonic() < limit:
             time.sleep(0.02)
 
-    def _report(self, edit: Edit) -> None:
-        change = Change([self._own(E.VIEW_EDITED, edit._asdict())])
-        try:
-            self._append([change])
-        except ShopfloorError as problem:
-            change.error = problem
-        if change.error is not None:
-            self._views.note(edit.path, f"was edited, see {edit.kept!r}: {change.error.message}")
+    def _take_edits_in(self) -> None:
+        """Without a controller whoever looks first takes in what other programs wrote."""
+        with contextlib.suppress(ShopfloorError):
+            if not self.log.size() or not self.follower.ask(self._views.unread):
+                return
+            if self.generation or controller_alive(self.folder) is None:
+                self._publish_patiently(GLANCE_S)
+
+    # -- what the views ask for -------------------------------------------------------------------------------------
+
+    def ask(self, question: Callable[[Index], T]) -> T:
+        """The answer of an index that is as new as the log."""
+        self.follow()
+        return self.follower.ask(question)
+
+    def versions(self, index: Index) -> Versions:
+        """What an order was published as, or might have been."""
+        return lambda order: versions(self.log, index, order)
+
+    def take_in(self, findings: Findings, kept: str) -> bool:
+        """Make what others want events of the log; False when somebody was faster with one of the orders."""
+        wanted = [
+            Change([self._own(kind, data, FOREIGN) for kind, data in events], expect, foreign=True)
+            for events, expect in changes_of(findings.wishes, kept)
+        ]
+        if findings.complaints:
+            data = complaint_of(findings.complaints)
+            wanted.append(Change([self._own(E.PROBLEM, data, FOREIGN)], foreign=True))
+        self._append(wanted)
+        late = [change.error for change in wanted if isinstance(change.error, Conflict)]
+        for change in wanted:
+            if change.error is not None and not isinstance(change.error, Conflict):
+                self._views.note(ORDERS, f"an edit was not taken in: {change.error.message}")
+        return not late
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def query(self, query: Query) -> list[dict[str, Any]]:
         """Rows, as new as the log."""
         self.look()
+        if not self.generation:
+            self._take_edits_in()
         return self.follower.ask(lambda index: self._rows(index, query))
 
     def _rows(self, index: Index, query: Query) -> list[dict[str, Any]]:
@@ -283,8 +330,10 @@ class Books:
 
     def scanner(self, after: int) -> tuple[Scanner, int]:
         """A scanner for what comes after a position, and where the log ends now."""
+        if not self.generation:
+            self._take_edits_in()
         until = self.log.size()
         return self.log.scanner_at(after), until
 
-    def _own(self, event_type: E, data: dict[str, Any]) -> Event:
-        return own_event(event_type, data, clock=self._clock, random=self._random)
+    def _own(self, event_type: E, data: dict[str, Any], actor: str = "system") -> Event:
+        return own_event(event_type, data, clock=self._clock, random=self._random, actor=actor)

@@ -13,13 +13,15 @@ from shopfloor.domain.names import base36
 from shopfloor.ports import Clock
 
 
-def own_event(event_type: E, data: dict[str, Any], *, clock: Clock, random: Callable[[int], bytes]) -> Event:
+def own_event(
+    event_type: E, data: dict[str, Any], *, clock: Clock, random: Callable[[int], bytes], actor: str = "system"
+) -> Event:
     """An event that the store itself has to tell."""
     return Event(
         event_id=f"evt-{base36(random(8), 12)}",
         event_type=event_type,
         timestamp=stamp_time(clock.wall()),
-        actor="system",
+        actor=actor,
         data=data,
     )
 

@@ -71,22 +71,84 @@ def sync_folder(folder: Path) -> None:
         raise refusal("make durable what is in", folder, problem) from problem
 
 
+def exchange_file(path: Path, content: bytes) -> int:
+    """Write a file as a whole, and hand back what stood there at that moment: a descriptor, -1 for nothing.
+
+    Nobody's file is lost that came to stand there at the last moment, where the system can exchange two names (Linux);
+    elsewhere that moment is as long as a rename takes. Raises OSError; FileExistsError when there was no file before
+    and now is one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _write(temporary, content, durable=True)
+    try:
+        found = _put_in_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return found
+
+
+def _put_in_place(temporary: Path, path: Path) -> int:
+    try:
+        before = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        os.link(temporary, path)
+        return -1
+    try:
+        if _exchange(temporary, path):
+            before, old = os.open(temporary, os.O_RDONLY), before
+            os.close(old)
+        else:
+            temporary.replace(path)
+    except OSError:
+        os.close(before)
+        raise
+    return before
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot."""
+    import ctypes
+
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap is None:
+        return False
+    if swap(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ENOENT:  # it was taken away just now
+        raise FileExistsError(number, os.strerror(number), str(other))
+    return False
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file as a whole: a reader sees the old content or the new one, never a part. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    _write(temporary, content, durable=durable)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(descriptor)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _write(path: Path, content: bytes, *, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def append_line(path: Path, lines: bytes) -> None:

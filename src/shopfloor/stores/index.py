@@ -15,12 +15,13 @@ Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=
                   ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
 ``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,
 commit_id, merge, created_seq, changed, blob, accepted, answer, ended, planned, delivered, nano, files,
-waits)``
+others, waits)``
     one row for each order; ``reason`` and other texts are empty when there is none; ``rowid`` orders them by
     creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON.
     Yes or no: ``answer`` its deliverable is one, ``ended`` its newest attempt has, ``delivered`` nobody has to
     wait for it any more, ``waits`` it is ready, but for orders that are not delivered. ``planned``: it is ready, but a
-    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: plain paths, one a line
+    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: plain paths, one a line;
+    ``others``: another program has taken it, or wants of it what it does not get
 ``tallies(run, state, merged, answer, accepted, ended, waits, planned, number, priced, nano)``
     how many orders are alike in this, how many of them have a price, and the sum
 ``needs(id, need)``
@@ -84,12 +85,14 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT, priority INTEGER,
     run TEXT, agent TEXT, generation INTEGER, attempts INTEGER, cost_usd REAL, updated_at REAL, commit_id TEXT,
     merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB, accepted INTEGER, answer INTEGER, ended INTEGER,
-    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT, waits INTEGER);
+    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT,
+    others INTEGER, waits INTEGER);
 CREATE INDEX orders_state ON orders(state, priority);
 CREATE INDEX orders_run ON orders(run, state);
 CREATE INDEX orders_name ON orders(name);
 CREATE INDEX orders_changed ON orders(changed);
 CREATE INDEX orders_planned ON orders(run, name, files, id, planned) WHERE planned AND NOT waits;
+CREATE INDEX orders_others ON orders(run) WHERE others;
 CREATE TABLE generations(id TEXT PRIMARY KEY, generation INTEGER) WITHOUT ROWID;
 CREATE TABLE events(start INTEGER PRIMARY KEY, size INTEGER, event_type TEXT, order_id TEXT, run TEXT, timestamp TEXT);
 CREATE INDEX events_order ON events(order_id, start) WHERE order_id <> '';

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shopfloor.domain.errors import Conflict
-from shopfloor.stores.codec import CANCEL, decode
+from shopfloor.stores.codec import CANCEL, LINE_LIMIT, decode
 from shopfloor.stores.files import FILE_MODE, Lock, make_folder, not_a_folder, refusal, sync_folder
 from shopfloor.stores.scan import Found, Scanner
 
@@ -93,20 +93,40 @@ class Log:
         except OSError as problem:
             raise refusal("read", self.path, problem) from problem
 
-    def write(self, lines: bytes) -> Written:
-        """Append with one write and make it durable. Raises Refused when what was written may not be durable."""
+    def write(self, lines: bytes, first: int) -> Written:
+        """Append with one write and make it durable. Raises Refused when what was written may not be durable.
+
+        ``first`` bytes of it are the first change: another program that takes no lock may put a line without an end
+        just before it, and then both are written once more.
+        """
         problem: OSError | None = None
+        size = self.size()
+        ended = not size or lines[:1] in (b"\n", CANCEL[:1]) or self.read(size - 1, 1) == b"\n"
+        begin = b"" if ended else b"\n"
         try:
-            count = os.write(self._writing, lines)
+            count = os.write(self._writing, begin + lines) - len(begin)
         except OSError as caught:
             return Written(0, caught)
         if count < len(lines):
             problem = self._close_torn()
+        elif piece := self._glued(len(lines) + len(begin)):
+            try:
+                os.write(self._writing, b"\n" + piece + b"\n" + lines[:first])
+            except OSError as caught:
+                return Written(0, caught)
         try:
             _datasync(self._writing)
         except OSError as caught:
             raise refusal("make durable what was appended to", self.path, caught) from caught
         return Written(count, problem)
+
+    def _glued(self, count: int) -> bytes:
+        """What stands before the last write on the same line, if anything."""
+        start = os.lseek(self._writing, 0, os.SEEK_CUR) - count
+        if start <= 0 or self.read(start, 1) in (b"\n", CANCEL[:1]) or self.read(start - 1, 1) == b"\n":
+            return b""
+        window = self.read(max(0, start - LINE_LIMIT), min(start, LINE_LIMIT))
+        return window[window.rfind(b"\n") + 1 :]
 
     def closing(self, scanner: Scanner) -> bytes:
         """What to write before the next line, when the file was read to its end and that is not a newline.

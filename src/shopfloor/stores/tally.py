@@ -16,7 +16,7 @@ from shopfloor.domain.paths import plain_path
 NANO = 1e9
 """nano-USD: whole numbers add up to the same in every order"""
 
-COLUMNS = ("accepted", "answer", "ended", "planned", "delivered", "nano", "files")
+COLUMNS = ("accepted", "answer", "ended", "planned", "delivered", "nano", "files", "others")
 """What :func:`columns` adds to the row of an order; ``waits`` follows from the rows of others."""
 
 _KEY = ("run", "state", "merged", "answer", "accepted", "ended", "waits", "planned")
@@ -62,6 +62,7 @@ def columns(record: Record, run: Run | None) -> tuple[int | str | None, ...]:
         int(delivered(record, run)),
         None if cost is None else round(cost * NANO),
         "\n".join(filter(None, map(plain_path, order.files))),
+        int(bool(record.elsewhere or record.assignee or record.collisions)),
     )
 
 

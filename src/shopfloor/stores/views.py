@@ -1,8 +1,9 @@
 """Files for other programs: ``feed.jsonl`` and ``work_orders.jsonl``.
 
 The log is the truth and these only follow it: a view that cannot be written is reported and nothing else happens.
-Other programs may also write ``work_orders.jsonl``. What they wrote is never lost: their own keys and lines stay, and
-before a file that holds an edit of theirs is replaced, it is kept in ``foreign/``.
+Other programs may also write ``work_orders.jsonl``. What they wrote is taken into the log before the file is replaced,
+or told of; what they write at the very moment is found in the file that was taken away. A line that stands only in
+``feed.jsonl`` is no event: the feed repeats the log.
 """
 
 from __future__ import annotations
@@ -13,38 +14,38 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from shopfloor.domain.errors import Refused
-from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, replace_file
+from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, exchange_file
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log
-from shopfloor.stores.sheet import Sheet
+from shopfloor.stores.sheet import Findings, Sheet, Versions
 
 FEED = "feed.jsonl"
 ORDERS = "work_orders.jsonl"
 FOREIGN = "foreign"
 
 STABLE_S = 0.1
-"""A file that another program changed counts after it was left alone this long."""
+"""A file that another program changed counts after it was left alone this long, but for what was appended to it."""
 
 UNFINISHED_S = 2.0
 """The same for one that is empty or ends in the middle of a line: somebody is writing it, or has died doing so."""
+
+BUSY_S = 0.5
+"""A file that ends with a line's end counts after this long, however busily it is written: what is still to come is
+found in it after it was taken away."""
+
+LATE_S = 5.0
+"""How long a file that was taken away is watched after it last changed: a program may still have it open."""
 
 MEND_WINDOW = 4 << 20
 """Bytes at the end of log and feed that are compared to find what a crash kept from the feed."""
 
 Signature = tuple[int, int, int]
-
-
-class Edit(NamedTuple):
-    """What another program did to a view: the orders it speaks of, and where in the folder its version is kept."""
-
-    path: str
-    ids: list[str]
-    kept: str
+T = TypeVar("T")
 
 
 class Note(NamedTuple):
@@ -54,13 +55,73 @@ class Note(NamedTuple):
     what: str
 
 
-class _Text(NamedTuple):
-    """A file as it was read; ``descriptor`` stays open, so that it can be looked at again after it was replaced."""
+class Keeper(Protocol):
+    """What the views need of whoever keeps log and index."""
 
-    content: bytes
-    signature: Signature
-    age_s: float
-    descriptor: int
+    def ask(self, question: Callable[[Index], T]) -> T:
+        """The answer of an index that is as new as the log."""
+        ...
+
+    def versions(self, index: Index) -> Versions:
+        """What an order was published as, from the log."""
+        ...
+
+    def take_in(self, findings: Findings, kept: str) -> bool:
+        """Make what others want events of the log; False when somebody was faster with one of the orders.
+
+        ``kept`` names the file in which their lines lie that are not followed.
+        """
+        ...
+
+
+class _Text:
+    """A file as it was read. Its descriptor stays open, so that it can be looked at again after it was replaced."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.content = b""
+        self.length = 0
+        self.digest = 0
+        self.signature: Signature = (0, 0, 0)
+        self.age_s = 0.0
+        self.changed_at = time.monotonic()
+
+    def read(self) -> None:
+        """Take the content in, as it is now. Raises OSError."""
+        # Ages compare the file system's time with the machine's: no clock that is passed in would fit.
+        there = os.fstat(self.descriptor)
+        with open(self.descriptor, "rb", closefd=False) as file:
+            file.seek(0)
+            self.content = file.read()
+        self.length, self.digest = len(self.content), zlib.crc32(self.content)
+        self.signature = (there.st_ino, there.st_size, there.st_mtime_ns)
+        self.age_s = time.time() - there.st_mtime
+
+    def changed(self) -> bool:
+        """True when somebody wrote to it since it was read."""
+        return _signature_of(os.fstat(self.descriptor)) != self.signature
+
+    def left_alone(self) -> bool:
+        """True when nobody has written to it for long enough."""
+        return time.monotonic() - self.changed_at > LATE_S
+
+    def unended(self) -> bool:
+        """True when its last line has no end, and will not get one."""
+        return self.length < self.signature[1] and self.left_alone()
+
+    def begins(self, length: int, digest: int) -> bool:
+        """True when it begins with these whole lines."""
+        if length == self.length:
+            return digest == self.digest
+        begin = self.content[: max(0, length)]
+        return len(begin) == length and begin[-1:] in (b"\n", b"") and zlib.crc32(begin) == digest
+
+    def forget(self) -> None:
+        """Free the memory; length and digest stay."""
+        self.content = b""
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 class Views:
@@ -73,9 +134,21 @@ class Views:
         self._lock = Lock(folder / ".views.lock")
         self._left: Signature | None = None
         """the file as we last left it"""
+        self._sighted = (0, 0, 0)
+        """inode, length and digest of a foreign file that does not count yet, seen first at ``_sighted_at``"""
+        self._sighted_at = 0.0
+        self._waits_since = 0.0
+        """when a file first did not count, 0: the last one did"""
+        self._replaced: list[_Text] = []
+        """files that were taken away, and are watched for what is still written to them"""
+        self._late: list[bytes] = []
+        """lines that were found in them and are not in the log yet"""
 
     def close(self) -> None:
-        """Let go of the lock's file."""
+        """Let go of the files."""
+        for text in self._replaced:
+            text.close()
+        self._replaced.clear()
         self._lock.close()
 
     def feed(self, lines: bytes) -> None:
@@ -108,73 +181,137 @@ class Views:
             self.feed(lost)
 
     def touched(self) -> bool:
-        """True when the file is no longer as we left it (one look at its entry)."""
+        """True when the file is no longer as we left it, or one that we took away was written to (one look each)."""
+        if self._late or any(text.changed() or text.unended() for text in self._replaced):
+            return True
         return self._left is not None and _signature(self._path) != self._left
 
-    def publish(self, index: Index, report: Callable[[Edit], None]) -> bool:
-        """Bring ``work_orders.jsonl`` up to the index; False: somebody is writing it just now, try again.
+    @property
+    def waiting(self) -> bool:
+        """True while a file of others is not stable yet: it is worth while to look again soon."""
+        return self._waits_since > 0
 
-        ``report`` is told of an edit by others after their version was kept and before it is replaced.
+    def unread(self, index: Index) -> bool:
+        """True when the file is not as any of our programs left it."""
+        there = _signature(self._path)
+        return there is not None and index.get("view_signature", "") != _written(there)
+
+    def publish(self, keeper: Keeper) -> bool:
+        """Take edits of others in, and bring ``work_orders.jsonl`` up to the index.
+
+        False: somebody is writing it just now, try again.
         """
-        text: _Text | None = None
         try:
             with self._lock.held():
-                text = _read(self._path)
-                return self._publish(index, text, report)
+                text = _open(self._path)
+                try:
+                    return self._publish(keeper, text)
+                finally:
+                    if text is not None and text not in self._replaced:
+                        text.close()
+        except FileExistsError:
+            return False
         except (OSError, Refused) as problem:
             why = _why(problem) if isinstance(problem, OSError) else problem.message
             self.note(ORDERS, f"cannot be written, other programs see old states: {why}")
             return True
-        finally:
-            if text is not None:
-                os.close(text.descriptor)
 
-    def _publish(self, index: Index, text: _Text | None, report: Callable[[Edit], None]) -> bool:
-        at = index.mark().offset
-        changed = index.changed_after(index.get("view", 0))
+    def _publish(self, keeper: Keeper, text: _Text | None) -> bool:
+        self._gather_late()
         content = text.content if text else b""
-        sheet = Sheet(content)
-        values = {}
-        if text is None:
-            sheet.put(index.records(index.changed_after(0)))
-        elif index.get("view_digest") == _digest(content):
-            sheet.put(index.records(changed))
-        else:
-            if not _settled(text):
+        # The digest is of what any of our programs left there last; from where it still begins so, others went on.
+        length, digest = keeper.ask(_left_there)
+        appended = text is not None and text.begins(length, digest)
+        same = appended and len(content) == length
+        if text is not None and not same and not self._settled(text, appended=appended):
+            return False
+        sheet = Sheet(content, ours=length if appended else 0)
+        sheet.add(self._late)
+        if not (same or text is None) or self._late:
+            findings = keeper.ask(lambda index: sheet.survey(index, keeper.versions(index)))
+            known = set(msgspec.json.decode(keeper.ask(lambda index: index.get("view_strangers", "[]"))))
+            fresh = [one for one in findings.complaints if one.digest not in known]
+            if (findings.wishes or fresh) and not keeper.take_in(
+                Findings(findings.wishes, fresh), self._keep(findings)
+            ):
                 return False
-            findings = sheet.reconcile(index, set(msgspec.json.decode(index.get("view_strangers", "[]"))))
-            if findings.news:
-                report(Edit(ORDERS, findings.edited, self._keep(content)))
-            values["view_strangers"] = msgspec.json.encode(findings.strangers).decode()
+            strangers = sorted({one.digest for one in findings.complaints} | (known if appended else set()))
+            keeper.ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
+        return keeper.ask(lambda index: self._write(index, sheet, text))
+
+    def _write(self, index: Index, sheet: Sheet, text: _Text | None) -> bool:
+        """Bring the file up to the index, which knows all that stands in the sheet."""
+        at = index.mark().offset
+        sheet.settle(index, since=index.get("view", 0) if text is not None else 0)
         new = sheet.content()
-        if new != content:
-            if text and _signature(self._path) != text.signature:
+        if text is None or new != text.content:
+            if text is not None and _signature(self._path) != text.signature:
                 return False
-            replace_file(self._path, new)
-            self._left = _signature(self._path)
-            self._take_over_late(text)
-        elif text:
+            self._replace(new, text)
+        elif text is not None:
             self._left = text.signature
-        index.put(view=at, view_digest=_digest(new), **values)
+        self._waits_since = 0.0
+        self._late.clear()
+        left = "" if self._left is None else _written(self._left)
+        index.put(view=at, view_digest=f"{len(new)}:{zlib.crc32(new):08x}", view_signature=left)
         return not self.touched()
 
-    def _take_over_late(self, text: _Text | None) -> None:
-        """What a peer appended to the old file while it was being replaced goes to the new one, as a line of theirs."""
-        if text is None:
+    def _replace(self, new: bytes, text: _Text | None) -> None:
+        descriptor = exchange_file(self._path, new)
+        self._left = _signature(self._path)
+        if descriptor < 0:
             return
-        size = os.fstat(text.descriptor).st_size
-        late = os.pread(text.descriptor, size, len(text.content)) if size > len(text.content) else b""
-        if late.strip():
-            append_line(self._path, late if late.endswith(b"\n") else late + b"\n")
+        gone = _Text(descriptor)
+        if text is not None and _signature_of(os.fstat(descriptor))[0] == text.signature[0]:
+            # The file that we read; whatever its end is by now, this much of it is known.
+            gone.length, gone.digest, gone.signature = text.length, text.digest, text.signature
+        self._replaced.append(gone)
 
-    def _keep(self, content: bytes) -> str:
+    def _gather_late(self) -> None:
+        """What was written to files after they were taken away; they are let go of when nobody has for a while."""
+        for text in tuple(self._replaced):
+            if text.changed():
+                length, digest = text.length, text.digest
+                text.read()
+                text.changed_at = time.monotonic()
+                begin = length if text.begins(length, digest) else 0
+                end = text.content.rfind(b"\n") + 1  # the rest of the last line is still to come
+                self._late += [line for line in text.content[begin:end].split(b"\n") if line.strip()]
+                text.length, text.digest = end, zlib.crc32(text.content[:end])
+                text.forget()
+            elif text.left_alone():
+                if text.unended():
+                    begin = text.length
+                    text.read()
+                    self._late += [line for line in text.content[begin:].split(b"\n") if line.strip()]
+                self._replaced.remove(text)
+                text.close()
+
+    def _settled(self, text: _Text, *, appended: bool) -> bool:
+        """True when what others wrote counts: it is whole, and its beginning was left alone for a while."""
+        whole = text.content.endswith(b"\n") and len(text.content) == text.signature[1]
+        if text.age_s >= (STABLE_S if whole else UNFINISHED_S) or text.age_s < 0:
+            return True
+        if not whole:
+            return False
+        if appended:  # a whole line more, at the end of what we left there
+            return True
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        inode, length, digest = self._sighted
+        if inode != text.signature[0] or not text.begins(length, digest):
+            self._sighted, self._sighted_at = (text.signature[0], text.length, text.digest), now
+        return now - self._sighted_at >= STABLE_S or now - self._waits_since >= BUSY_S
+
+    def _keep(self, findings: Findings) -> str:
+        """Lines of others that will be replaced by ours although they are not followed: where they lie."""
+        lines = [line for wish in findings.wishes if wish.refused for line in wish.lines]
+        if not lines:
+            return ""
         folder = self.folder / FOREIGN
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        number = 1
-        while (path := folder / f"work_orders-{moment}-{number}.jsonl").exists():
-            number += 1
-        replace_file(path, content)
+        path = folder / f"work_orders-{time.strftime('%Y%m%d', time.gmtime())}.jsonl"
+        append_line(path, b"".join(line + b"\n" for line in lines))
         return f"{FOREIGN}/{path.name}"
 
     def note(self, file: str, what: str) -> None:
@@ -184,34 +321,38 @@ class Views:
             self.notes.append(note)
 
 
-def _read(path: Path) -> _Text | None:
+def _open(path: Path) -> _Text | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        text = _Text(os.open(path, os.O_RDONLY))
     except FileNotFoundError:
         return None
-    # Ages compare the file system's time with the machine's: no clock that is passed in would fit.
-    there = os.fstat(descriptor)
-    with open(descriptor, "rb", closefd=False) as file:
-        content = file.read()
-    signature = (there.st_ino, there.st_size, there.st_mtime_ns)
-    return _Text(content, signature, time.time() - there.st_mtime, descriptor)
-
-
-def _settled(text: _Text) -> bool:
-    whole = text.content.endswith(b"\n") and len(text.content) == text.signature[1]
-    return text.age_s >= (STABLE_S if whole else UNFINISHED_S) or text.age_s < 0
+    try:
+        text.read()
+    except OSError:
+        text.close()
+        raise
+    return text
 
 
 def _signature(path: Path) -> Signature | None:
     try:
-        there = path.stat()
+        return _signature_of(path.stat())
     except OSError:
         return None
+
+
+def _signature_of(there: os.stat_result) -> Signature:
     return (there.st_ino, there.st_size, there.st_mtime_ns)
 
 
-def _digest(content: bytes) -> str:
-    return f"{len(content)}:{zlib.crc32(content):08x}"
+def _written(signature: Signature) -> str:
+    return ":".join(map(str, signature))
+
+
+def _left_there(index: Index) -> tuple[int, int]:
+    """Length and digest of the file as one of our programs left it; -1 when that is not known."""
+    length, _, digest = str(index.get("view_digest", "")).partition(":")
+    return (int(length), int(digest, 16)) if length.isdigit() and digest else (-1, 0)
 
 
 def _end_of(path: Path) -> set[bytes]:

@@ -21,6 +21,7 @@ from shopfloor.ports import Clock, Query
 from shopfloor.stores.books import Books, Change
 from shopfloor.stores.lead import controller_alive
 from shopfloor.stores.scan import Found
+from shopfloor.stores.views import STABLE_S
 
 POLL_S = 0.1
 """How often a waiting store looks whether another process appended."""
@@ -170,7 +171,8 @@ class WorkdirStore:
 
     def _tidy_later(self) -> None:
         if self._tidying is None and self._books.behind and not self._closed:
-            self._tidying = asyncio.get_running_loop().call_later(LAG_S, self._tidy)
+            after_s = STABLE_S if self._books.soon else LAG_S
+            self._tidying = asyncio.get_running_loop().call_later(after_s, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
