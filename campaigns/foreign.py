@@ -177,7 +177,8 @@ class _Ours:
             if row["state"] != "ready" or row["record"]["elsewhere"] or row["record"]["assignee"]:
                 return  # theirs, or given up by them
             self._generations[order] = row["generation"] + 1
-        about = {"work_order_id": order, "generation": self._generations[order]}
+        generation = self._generations[order]
+        about = {"work_order_id": order, "generation": generation}
         lives: list[list[tuple[E, dict[str, Any]]]] = [
             [(E.ASSIGNED, {"attempt": f"{order}.a1", "agent": "robot", "base": "b0"})],
             [(E.AGENT_STARTED, {}), (E.AGENT_USAGE, {"cost_usd": 0.01})],
@@ -185,7 +186,7 @@ class _Ours:
             [(E.VERIFY_STARTED, {"run": 1}), (E.VERIFY_VERDICT, {"verdict": "PASS", "commit": "c1"})],
             [(E.LANDING_LANDED, {"commit": "m1", "observed": "m1"}), (E.SETTLED, {"outcome": "done"})],
         ]
-        expect = {order: about["generation"] - (step == 0)}
+        expect = {order: generation - (step == 0)}
         try:
             await self._append(*((kind, {**about, **data}) for kind, data in lives[step]), expect=expect)
         except Conflict:

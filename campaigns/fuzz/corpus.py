@@ -81,7 +81,11 @@ def _story() -> list[tuple[str, dict[str, Any]]]:
         (E.HANDLED, {"verb": "stop", "work_order_id": "wo-b", "result": "ok", "text": "stopped"}),
         (E.ADMISSION, {"from": 2, "limit": 1, "why": "load"}),
         (E.SNAPSHOT, {"ref": "refs/shopfloor/kept/1", "workspace": ".worktrees/slot-1"}),
-        (E.VIEW_EDITED, {"path": "work_orders.jsonl", "ids": ["wo-a"], "kept": "foreign/x"}),
+        (
+            E.VIEW_COLLISION,
+            {"work_order_id": "wo-a", "refused": [{"field": "title", "theirs": "x", "why": "done"}]},
+        ),
+        (E.UPDATED, {"work_order_id": "wo-c", "changes": {"priority": 1, "labels": ["x"], "x_team": "infra"}}),
         (E.PROBLEM, {"message": "a word"}),
         *_life("wo-b", 2),
         (E.SETTLED, {"work_order_id": "wo-c", "outcome": "failed", "reason": "timeout", "message": "too long"}),
@@ -133,7 +137,7 @@ STRANGER = (
     b'{"id":"vm-17","title":"Theirs","status":"open","priority":1,"labels":["x"],'
     b'"metadata":{"tool":"other"},"extra":[1]}'
 )
-SHEET = b"".join([*(render(record, None) + b"\n" for record in RECORDS), STRANGER + b"\n"])
+SHEET = b"".join([*(render(record) + b"\n" for record in RECORDS), STRANGER + b"\n"])
 SHEETS = (SHEET, STRANGER + b"\n", b"", SHEET + b"not JSON\n" + SHEET, SHEET[:-20])
 OBJECTS = [*(work_order(record) for record in RECORDS), msgspec.json.decode(STRANGER)]
 

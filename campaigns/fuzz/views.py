@@ -19,9 +19,12 @@ from shopfloor.cli.evidence import checked
 from shopfloor.cli.log import render as render_report
 from shopfloor.cli.tail import last_words
 from shopfloor.domain.order import Record
+from shopfloor.domain.records import work_order
+from shopfloor.stores.codec import decode, encode
 from shopfloor.stores.index import Index
 from shopfloor.stores.scan import Scanner
 from shopfloor.stores.sheet import Sheet, parse
+from shopfloor.stores.wishes import changes_of
 
 
 @cache
@@ -57,11 +60,17 @@ def _sheet(m: Mutator) -> bytes:
 
 
 def _check_sheet(data: bytes) -> str:
-    """Ours comes out up to date and once; a line that speaks of no order of ours stays as it is; twice is as once."""
+    """Ours comes out up to date and once; lines of no order of ours stay; wishes can be told; twice is as once."""
     index = _index()
     records = {record.order.id: record for record in corpus.RECORDS}
     sheet = Sheet(data)
-    findings = sheet.reconcile(index, set())
+    findings = sheet.survey(index, _versions)
+    for events, _ in changes_of(findings.wishes, "foreign/x"):
+        board = corpus.board_of(corpus.EVENTS)
+        for number, (kind, wanted) in enumerate(events):
+            board.apply(decode(encode(corpus.event(number, kind, wanted, None))[:-1]))
+        holds(events[0][1]["work_order_id"] in board.records, "what is wanted is wanted of no order", events)
+    sheet.settle(index, 0)
     content = sheet.content()
     lines = content.split(b"\n")
     holds(lines.pop() == b"", "the file does not end with a newline")
@@ -71,12 +80,17 @@ def _check_sheet(data: bytes) -> str:
     ours = [owner for line in lines if (owner := _owner(line)) in records]
     holds(sorted(ours) == sorted(records), "each order has one line", ours)
     again = Sheet(content)
-    repeated = again.reconcile(index, set(findings.strangers))
-    holds(again.content() == content and not repeated.news, "our own output looks edited", repeated)
+    repeated = [wish for wish in again.survey(index, _versions).wishes if wish.order in records]
+    again.settle(index, 0)
+    holds(again.content() == content and not repeated, "our own output looks edited", repeated)
     put_again = Sheet(content)
     put_again.put(records.values())
     holds(put_again.content() == content, "bringing it up to date again changed it")
-    return REFUSED if findings.strangers else READ
+    return REFUSED if findings.complaints else READ
+
+
+def _versions(order: str) -> list[dict[str, Any]]:
+    return [work_order(record) for record in corpus.RECORDS if record.order.id == order]
 
 
 def _owner(line: bytes) -> str:

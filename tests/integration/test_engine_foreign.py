@@ -92,7 +92,7 @@ async def test_a_run_follows_what_is_theirs_to_say_and_nothing_else(lab: Lab, tm
 
 async def test_a_wish_between_a_decision_and_its_claim_comes_first(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     really = Controller._base
-    edited = []
+    edited: list[int] = []
 
     async def base(self: Controller, record: Any) -> str:
         """The last thing before the claim."""

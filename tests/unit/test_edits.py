@@ -18,7 +18,7 @@ from .events_of import Desk, begun, decided, is_over, order, started
 
 
 def update(desk: Desk, name: str, generation: int = 0, **changes: Any) -> None:
-    fence = {"generation": generation} if generation else {}
+    fence: dict[str, Any] = {"generation": generation} if generation else {}
     event = desk.log.write(E.UPDATED, f"wo-{name}", changes=changes, **fence)
     desk.take(event)
 

@@ -2,7 +2,8 @@
 
 A line that equals a version that was published at any time is an echo, also when keys were dropped from it. Of any
 other line the version that its writer had before him is found (by its seal, else by its ``updated_at``, else by its
-status and what differs least), and each field that differs from it is a wish. A key that is not there is no wish, nor is null.
+status and what differs least), and each field that differs from it is a wish. A key that is not there is no wish, nor
+is null.
 """
 
 from __future__ import annotations
