@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import NamedTuple
-
-import msgspec
 
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.events import E, Event
@@ -19,25 +16,11 @@ from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
-from shopfloor.domain.policy import Policy, batch_size, remaining
+from shopfloor.domain.policy import Capacity, Policy, batch_size, remaining
 from shopfloor.domain.pulse import Pulse
-from shopfloor.domain.timers import Timers
+from shopfloor.domain.timers import Now, Timers
 
-
-class Now(NamedTuple):
-    """Both clocks, in seconds: wall time since the epoch, and awake time, which stands still during sleep."""
-
-    wall: float
-    awake: float
-
-
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine has room for now."""
-
-    starts: int = 0
-    checks: int = 0
-    landing: bool = False
-    """True while no landing is under way"""
+__all__ = ["Capacity", "Floor", "Now"]
 
 
 class Floor:
@@ -308,8 +291,7 @@ class Floor:
         """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            waits = record.taken or self.plan.waits_for(order) or self.held_agent(record)
-            return bool(waits) or self._doubtful(record)
+            return bool(record.taken or self.plan.waits_for(order) or self.held_agent(record) or self._doubtful(record))
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:

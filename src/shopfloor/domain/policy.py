@@ -15,6 +15,15 @@ TRANSIENT = frozenset({Reason.SPAWN, Reason.ERROR})
 MOST_DOUBLINGS = 64
 
 
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine has room for now."""
+
+    starts: int = 0
+    checks: int = 0
+    landing: bool = False
+    """True while no landing is under way"""
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a run. Durations in seconds."""
 

@@ -1,9 +1,17 @@
-"""Back-offs on the awake clock: once set, nothing that happens to the wall clock moves them."""
+"""Both clocks, and back-offs on the awake clock: once set, nothing that happens to the wall clock moves them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """Both clocks, in seconds: wall time since the epoch, and awake time, which stands still during sleep."""
+
+    wall: float
+    awake: float
 
 
 class Timers:
