@@ -169,6 +169,21 @@ def truncate(path: Path) -> None:
     path.write_bytes(LATE)
 
 
+async def test_a_peer_replaces_our_file_as_soon_as_it_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = files.sync_folder
+    peers = [rename_over]
+
+    def sync_folder(place: Path) -> None:
+        really(place)
+        if peers and (folder / ORDERS).exists():
+            peers.pop()(folder / ORDERS)
+
+    monkeypatch.setattr(files, "sync_folder", sync_folder)
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1")])
+        assert "wo-late" in {row["id"] for row in await store.query(Query())}
+
+
 @pytest.mark.parametrize("peer", [append_late, append_without_an_end, rename_over, truncate])
 async def test_a_peer_writes_while_its_file_is_replaced(
     folder: Path, monkeypatch: pytest.MonkeyPatch, peer: Callable[[Path], None]

@@ -71,8 +71,8 @@ def sync_folder(folder: Path) -> None:
         raise refusal("make durable what is in", folder, problem) from problem
 
 
-def exchange_file(path: Path, content: bytes) -> int:
-    """Write a file as a whole, and hand back what stood there at that moment: a descriptor, -1 for nothing.
+def exchange_file(path: Path, content: bytes) -> tuple[os.stat_result, int]:
+    """Write a file as a whole; what it is, and what stood there at that moment: a descriptor, -1 for nothing.
 
     Nobody's file is lost that came to stand there at the last moment, where the system can exchange two names (Linux);
     elsewhere that moment is as long as a rename takes. Raises OSError; FileExistsError when there was no file before
@@ -80,12 +80,13 @@ def exchange_file(path: Path, content: bytes) -> int:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _write(temporary, content, durable=True)
+    ours = temporary.stat()  # looked at later, another program's file may stand there already
     try:
         found = _put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return found
+    return ours, found
 
 
 def _put_in_place(temporary: Path, path: Path) -> int:

@@ -257,8 +257,8 @@ class Views:
         return not self.touched()
 
     def _replace(self, new: bytes, text: _Text | None) -> None:
-        descriptor = exchange_file(self._path, new)
-        self._left = _signature(self._path)
+        ours, descriptor = exchange_file(self._path, new)
+        self._left = _signature_of(ours)
         if descriptor < 0:
             return
         gone = _Text(descriptor)
