@@ -171,7 +171,7 @@ def kept_whole(events: list[Event], story: Story) -> None:
         assert not found or found == list(range(found[0], found[0] + len(ids))), "a change is not in one piece"
     stamps = [(e.sf.sequence, e.sf.index) for e in events if e.sf is not None]
     assert stamps == sorted(set(stamps)), "changes are not in the order of their numbers"
-    own = {E.LOG_OPENED, E.CONTROLLER_STARTED, E.VIEW_EDITED}
+    own = {E.LOG_OPENED, E.CONTROLLER_STARTED, E.VIEW_COLLISION}
     known = {name for ids in (*story.acknowledged, *story.open.values()) for name in ids}
     assert {e.event_id for e in events if e.event_type not in own} <= known, "an event counts that nobody has appended"
 

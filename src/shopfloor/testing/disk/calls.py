@@ -367,8 +367,10 @@ class Trace:
         if call.name.startswith("rename"):
             source, old = self._place(full[0])
             node = self._names[source][old]
-            if self._names[folder].get(name) != node:
-                self._step(Names(folder, ((source, old, None), (folder, name, node))))
+            there = self._names[folder].get(name)
+            left = there if "RENAME_EXCHANGE" in call.words else None
+            if there != node:
+                self._step(Names(folder, ((source, old, left), (folder, name, node))))
         elif call.name.startswith("link"):
             self._step(Names(folder, ((folder, name, self._find(full[0])),)))
         elif call.name in {"unlink", "unlinkat", "rmdir"}:
