@@ -20,7 +20,7 @@ others, waits)``
     creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON.
     Yes or no: ``answer`` its deliverable is one, ``ended`` its newest attempt has, ``delivered`` nobody has to
     wait for it any more, ``waits`` it is ready, but for orders that are not delivered. ``planned``: it is ready, but a
-    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: plain paths, one a line;
+    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: paths, one a line;
     ``others``: another program has taken it, or wants of it what it does not get
 ``tallies(run, state, merged, answer, accepted, ended, waits, planned, number, priced, nano)``
     how many orders are alike in this, how many of them have a price, and the sum

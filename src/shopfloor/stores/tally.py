@@ -87,8 +87,12 @@ def recount(
     db: sqlite3.Connection, records: Mapping[str, Record], old: Mapping[str, int], runs: Mapping[str, Run]
 ) -> None:
     """After the rows of these orders were written, with nobody waiting: who does, and who does not any more."""
-    news = [record.order for order, record in records.items() if order not in old]
-    db.executemany("INSERT OR IGNORE INTO needs VALUES (?, ?)", [(o.id, need) for o in news for need in o.depends_on])
+    for order, record in records.items():
+        wanted = set(record.order.depends_on)
+        known = {need for (need,) in db.execute("SELECT need FROM needs WHERE id = ?", (order,))}
+        if wanted != known:  # it is new, or another program had it wait for something else
+            db.executemany("DELETE FROM needs WHERE id = ? AND need = ?", [(order, need) for need in known - wanted])
+            db.executemany("INSERT INTO needs VALUES (?, ?)", [(order, need) for need in wanted - known])
     for order, record in records.items():
         if record.order.depends_on and record.state is State.READY:
             db.execute(f"{_TURN} AND id = ?", (order,))
