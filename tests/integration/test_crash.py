@@ -12,13 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
+from campaigns.chaos import processes
 from shopfloor.app import Shopfloor
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import NotFound
@@ -71,29 +70,10 @@ def run_child(repo: Path, kill_at: int, steps: Path) -> int:
     return done.returncode
 
 
-def agents_alive(repo: Path) -> list[int]:
-    """Processes that work inside this repository's folders, zombies left out."""
-    found = []
-    for process in psutil.process_iter(["pid"]):
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(repo / ".worktrees")):
-                found.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-            continue
-    return found
-
-
 def wait_until_nobody(repo: Path, limit_s: float = 5.0) -> None:
     """Invariant 3: everything that was started ends with its controller."""
-    ends = time.monotonic() + limit_s
-    while agents_alive(repo):
-        assert time.monotonic() < ends, f"invariant 3: still alive: {agents_alive(repo)}"
-        select_wait()
-
-
-def select_wait() -> None:
-    """Give way to the processes that are being waited for."""
-    subprocess.run(["true"], check=True)
+    gone = processes.until(lambda: not processes.of(repo / ".worktrees"), limit_s)
+    assert gone, f"invariant 3: still alive: {processes.of(repo / '.worktrees')}"
 
 
 async def look(repo: Path) -> tuple[Board, list[str]]:

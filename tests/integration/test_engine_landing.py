@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shopfloor.domain.errors import ShopfloorError
-from shopfloor.domain.events import E
+from shopfloor.domain.events import E, Event
 from shopfloor.git import GitError
 from shopfloor.ports import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
 
@@ -273,3 +273,22 @@ def test_a_batch_that_lands_while_the_branch_is_being_moved_moves_it_on(
     assert report.counts["landed"] == 2
     assert lab.seen(E.MIRROR_HELD) == []
     assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)
+
+
+async def test_nobody_starts_from_a_target_that_somebody_has_set_back(lab: Lab) -> None:
+    bases: list[str] = []
+
+    def set_back(event: Event) -> None:
+        if event.event_type == E.LANDING_LANDED and not bases:
+            git(lab.repo, "update-ref", TARGET, lab.start)
+            bases.append(event.data["observed"])
+        elif event.event_type == E.ASSIGNED and bases:
+            bases.append(event.data["base"])
+
+    first = lab.prompt("first", script(write("first.txt")))
+    after = lab.prompt("after", script(write("after.txt")), depends_on=["first"])
+    async with lab.floor() as floor:
+        floor.observers.append(set_back)
+        report = await floor.run([first, after])
+    assert report.counts["landed"] == 2
+    assert bases == [bases[0]] * 2

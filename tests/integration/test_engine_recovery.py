@@ -144,6 +144,20 @@ async def test_a_target_that_moves_between_a_kill_and_its_resume_is_tested_and_b
     assert ("theirs" in git(lab.repo, "log", "--format=%s", "main")) == (also == "moved")
 
 
+async def test_a_red_commit_of_somebody_else_on_the_target_does_not_reach_the_users_branch(lab: Lab) -> None:
+    after = lab.prompt("after", script(write("after.txt")), depends_on=["add"])
+    run_and_die(lab, E.VERIFY_VERDICT, lab.prompt("add", script(write("new.txt"))), after)
+    git(lab.repo, "update-index", "--add", "--cacheinfo", f"100644,{git(lab.repo, 'rev-parse', 'HEAD:a.txt')},broken")
+    red = git(lab.repo, "commit-tree", git(lab.repo, "write-tree"), "-p", lab.start, "-m", "theirs")
+    git(lab.repo, "reset", "-q")
+    git(lab.repo, "update-ref", "refs/shopfloor/target/main", red)
+    for _ in range(2):  # the second time it is known that the target is red
+        report = await resumed(lab)
+        assert report.counts["landed"] == 0
+        assert "red there" in report.mirror_why
+        assert git(lab.repo, "rev-parse", "main") == lab.start
+
+
 async def test_a_workspace_that_has_vanished_costs_only_its_attempt(lab: Lab) -> None:
     run_and_die(lab, E.AGENT_STARTED, lab.prompt("add", script({"wait_s": 0.2}, write("new.txt"))))
     await until_true(lambda: not at_work_in(lab), "the agent has ended with its controller")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from campaigns.chaos.dying_git import When, dying_git, struck
 from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.git import Git, GitError, RefMoved, discover, shown, with_trailers
 from shopfloor.testing.repository import Repository, write
@@ -213,6 +214,43 @@ def test_update_refs_is_all_or_nothing(repository: Repository) -> None:
     git.update_refs({"refs/shopfloor/a": (repository.first, "")})
     git.update_refs({"refs/shopfloor/a": ("", repository.first)})
     assert git.read_ref("refs/shopfloor/a") == ""
+
+
+OURS = "refs/shopfloor/target/main"
+
+
+@pytest.mark.parametrize("when", ["before", "locked"])
+def test_a_git_that_was_killed_does_not_keep_our_refs_locked(
+    when: When, repository: Repository, tmp_path: Path
+) -> None:
+    first = dying_git(tmp_path / "dying", verb="update-ref", when=when)
+    git = Git(repository.root, base_env={**repository.env, "PATH": f"{first}:{repository.env['PATH']}"})
+    git.update_refs({OURS: (repository.first, ""), "refs/heads/shopfloor/one-1": (repository.first, "")})
+    assert struck(tmp_path / "dying")
+    assert git.refs("refs/shopfloor") == {OURS: repository.first}
+
+
+def test_a_git_that_was_killed_after_its_work_is_told_by_where_the_ref_stands(
+    repository: Repository, tmp_path: Path
+) -> None:
+    first = dying_git(tmp_path / "dying", verb="update-ref", when="after")
+    git = Git(repository.root, base_env={**repository.env, "PATH": f"{first}:{repository.env['PATH']}"})
+    with pytest.raises(RefMoved) as caught:
+        git.update_ref(OURS, repository.first, old="")
+    assert caught.value.observed == repository.first
+
+
+@pytest.mark.parametrize("verb", ["merge-tree", "commit-tree"])
+def test_a_git_that_was_killed_while_it_moved_nothing_is_asked_again(
+    verb: str, repository: Repository, tmp_path: Path
+) -> None:
+    other = repository.commit_on(repository.first, {"other.txt": "other"})
+    first = dying_git(tmp_path / "dying", verb=verb, when="before")
+    git = Git(repository.root, base_env={**repository.env, "PATH": f"{first}:{repository.env['PATH']}"})
+    merge = git.merge_tree(repository.first, other)
+    made = git.commit_tree(merge.tree, [repository.first, other], "merge")
+    assert struck(tmp_path / "dying")
+    assert repository.paths(made) >= {"other.txt", "README.md"}
 
 
 def test_a_commit_that_is_not_there(repository: Repository) -> None:

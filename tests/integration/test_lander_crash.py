@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from campaigns.chaos.dying_git import When, dying_git, struck
+from shopfloor.git import Git
 from shopfloor.landers._repair import INDEX, Journal
 from shopfloor.landers.merge import MergeLander
 from shopfloor.testing.lander import TARGET
@@ -174,3 +176,77 @@ async def test_a_real_kill_while_git_writes_files_is_finished(tmp_path: Path) ->
     (cut.dir / "info/attributes").unlink()
     assert await cut.mirror() == (True, "")
     cut.is_at(cut.new)
+
+
+@pytest.mark.parametrize(
+    ("verb", "when", "moves"),
+    [
+        ("read-tree", "before", True),
+        ("read-tree", "after", True),
+        ("update-ref", "before", True),
+        ("update-ref", "after", True),
+        ("update-ref", "locked", True),
+    ],
+)
+async def test_a_git_that_is_killed_alone_leaves_the_checkout_whole(
+    verb: str, when: When, moves: bool, tmp_path: Path
+) -> None:
+    cut = Cut(tmp_path)
+    first = dying_git(tmp_path / "git", verb=verb, when=when)
+    env = {**cut.repository.env, "PATH": f"{first}:{cut.repository.env['PATH']}"}
+    result = await MergeLander(Git(cut.root, base_env=env)).mirror(TARGET, old=cut.old, new=cut.new)
+    assert struck(tmp_path / "git")
+    assert result.moved == moves, result.why
+    assert not (cut.dir / "index.lock").exists()
+    cut.is_at(cut.new if moves else cut.old)
+    assert await cut.mirror() == (True, "")
+    cut.is_at(cut.new)
+
+
+def git_that(cut: Cut, folder: Path, *, does: str, at: str) -> Git:
+    """A git that first does something else in one of its commands."""
+    real = shutil.which("git")
+    write(folder, {"git": f'#!/bin/sh\ncase "$*" in *" {at} "*) {does} ;; esac\nexec {real} "$@"\n'})
+    (folder / "git").chmod(0o755)
+    return Git(cut.root, base_env={**cut.repository.env, "PATH": f"{folder}:{cut.repository.env['PATH']}"})
+
+
+async def test_a_branch_that_git_cannot_move_is_left_alone_after_a_kill(tmp_path: Path) -> None:
+    cut = Cut(tmp_path)
+    for step in (cut.lock, cut.files):
+        step()
+    git = git_that(cut, tmp_path / "bin", does="exit 1", at="update-ref")
+    result = await MergeLander(git).mirror(TARGET, old=cut.old, new=cut.new)
+    assert not result.moved
+    assert "undone" in result.why
+    assert not (cut.dir / "index.lock").exists()
+    cut.is_at(cut.old)
+
+
+async def test_a_git_that_fails_in_the_middle_of_the_files_is_undone(tmp_path: Path) -> None:
+    # As on a disk that fills up: b.txt is the last file that it writes.
+    cut = Cut(tmp_path)
+    cut.git.call("config", "filter.once.smudge", f"mkdir {tmp_path / 'failed'} && exit 1; cat")
+    cut.git.call("config", "filter.once.clean", "cat")
+    cut.git.call("config", "filter.once.required", "true")
+    (cut.dir / "info/attributes").write_text("b.txt filter=once\n")
+    result = await MergeLander(cut.git).mirror(TARGET, old=cut.old, new=cut.new)
+    assert (tmp_path / "failed").exists()
+    assert not result.moved
+    assert "git would not move the checkout" in result.why
+    assert not (cut.dir / "index.lock").exists()
+    cut.is_at(cut.old)
+    assert await cut.mirror() == (True, "")
+    cut.is_at(cut.new)
+
+
+async def test_a_person_who_leaves_the_branch_at_that_moment_keeps_a_clean_checkout(tmp_path: Path) -> None:
+    cut = Cut(tmp_path)
+    leaves = f"{shutil.which('git')} -C {cut.root} checkout -q --detach"
+    git = git_that(cut, tmp_path / "bin", does=leaves, at="status")
+    result = await MergeLander(git).mirror(TARGET, old=cut.old, new=cut.new)
+    assert not result.moved
+    assert "another branch was checked out" in result.why
+    assert cut.git.call("symbolic-ref", "-q", "HEAD", ok=(1,)).stdout == b"", "nobody has left the branch"
+    assert not (cut.dir / "index.lock").exists()
+    cut.is_at(cut.old)

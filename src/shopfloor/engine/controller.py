@@ -16,7 +16,7 @@ import msgspec
 from shopfloor.domain import names
 from shopfloor.domain.admission import Limits, Load, admit
 from shopfloor.domain.board import Run
-from shopfloor.domain.errors import Conflict, NotFound
+from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
@@ -235,7 +235,11 @@ class Controller:
         """What an attempt starts from: the target as it is now; without landing, the merge of what it waited for."""
         run = self.run
         if run.land != "off":
-            return await self.lander.tip(self.lane.target()) or run.tip or run.base
+            try:
+                # Where somebody has set it back or deleted it, it is put where we last saw it.
+                return await self.lander.tip(self.lane.target(), start=run.tip or run.base)
+            except Refused:
+                return run.tip
         onto = run.base
         for need in record.order.depends_on:
             delivered = self.floor.board.records.get(need)

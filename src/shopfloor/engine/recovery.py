@@ -86,4 +86,6 @@ async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
             await journal.commit(Draft(E.TARGET_MOVED, data))
     else:
         await follow_later_runs(journal, lane, run)
-    await lane.mirror()
+    # A red commit that somebody else has put on the target goes no further through us.
+    if run.passed_on(run.mirror) <= run.passed_on(run.tip):
+        await lane.mirror()

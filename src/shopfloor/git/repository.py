@@ -48,6 +48,14 @@ _SLOT_SETTINGS = (
     "core.checkStat=default",
     "status.showUntrackedFiles=all",
 )
+_REPEATABLE = frozenset(
+    {
+        *("cat-file", "commit-tree", "diff-tree", "for-each-ref", "ls-files", "ls-tree", "merge-base", "merge-tree"),
+        *("rev-list", "rev-parse", "show", "status", "update-ref"),
+    }
+)
+"""Commands that may be given twice: they look, make objects, or compare before they move anything."""
+
 _UNDER_WAY = {
     "MERGE_HEAD": "merge",
     "rebase-merge": "rebase",
@@ -128,13 +136,17 @@ class Git:
         environment = self._env | dict(env or {})
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
-        done = start(self._argv + list(args), cwd=self.root, env=environment, input=input)
+        argv = self._argv + list(args)
+        done = start(argv, cwd=self.root, env=environment, input=input)
+        if done.code < 0 and args[0] in _REPEATABLE:
+            # Somebody killed it. No order shall go back to its agent for that.
+            done = start(argv, cwd=self.root, env=environment, input=input)
         for _ in range(_LOCKS):
             if done.code in ok or b".lock': File exists" not in done.stderr:
                 break
             if not drop_stale_lock(os.fsdecode(done.stderr), self.common_dir):
                 break
-            done = start(self._argv + list(args), cwd=self.root, env=environment, input=input)
+            done = start(argv, cwd=self.root, env=environment, input=input)
         if done.code not in ok:
             raise GitError(args, done.code, done.stderr)
         return done

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shopfloor.git import Git, GitError, RefMoved, open_lock, shown, sync_folder
-from shopfloor.landers._repair import INDEX, Held, Journal, finish_interrupted, put_index, sync_files
+from shopfloor.landers._repair import INDEX, Held, Journal, clear, finish_interrupted, put_back, put_index, sync_files
 from shopfloor.ports import Mirrored, Target
 
 
@@ -59,10 +59,14 @@ def _advance(git: Git, ref: str, old: str, new: str) -> None:
 
 
 def _move(git: Git, ref: str, old: str, new: str) -> None:
+    name = ref.removeprefix("refs/heads/")
     try:
         git.update_ref(ref, new, old=old, reason="shopfloor: fast-forward")
     except RefMoved as moved:
-        raise Held(f"branch {ref.removeprefix('refs/heads/')!r} was moved meanwhile") from moved
+        if moved.observed != new:  # else git was killed after it had moved it
+            raise Held(f"branch {name!r} was moved meanwhile") from moved
+    except GitError as error:
+        raise Held(f"branch {name!r} could not be moved: {error.said or error.message}") from error
 
 
 def _rebasing(git: Git, ref: str) -> Iterator[Path]:
@@ -98,13 +102,19 @@ def _advance_checkout(git: Git, journal: Journal) -> None:
     try:
         _move_checkout(git, folder, journal)
     except Held:
-        lock.unlink()
+        clear(folder)
         raise
-    lock.unlink()
-    sync_folder(folder)
+    except (GitError, OSError):
+        # Cut off half-way: that is finished or undone now, or when even this fails, by the next call.
+        finish_interrupted(git)
+        return
+    clear(folder)
 
 
 def _move_checkout(git: Git, folder: Path, journal: Journal) -> None:
+    # Only while the index is locked does git let nobody else switch to another branch.
+    if git.call("symbolic-ref", "-q", "HEAD", ok=(0, 1)).stdout.decode().strip() != journal.ref:
+        raise Held("another branch was checked out meanwhile")
     scratch = folder / INDEX
     shutil.copy2(folder / "index", scratch)
     # A file that is as it was but was touched, or copied with all the rest, is no reason to hold back.
@@ -112,7 +122,10 @@ def _move_checkout(git: Git, folder: Path, journal: Journal) -> None:
     try:
         git.call("read-tree", "-m", "-u", journal.old, journal.new, index=scratch)
     except GitError as error:
-        # It looks at everything before it writes anything, so nothing has been moved.
+        if error.code < 0:
+            raise
+        # It looks at everything before it writes anything; but what it then writes may fill the disk.
+        put_back(git, folder, journal)
         raise Held(f"git would not move the checkout: {error.said}") from error
     sync_files(git, git.changed(journal.old, journal.new))
     try:

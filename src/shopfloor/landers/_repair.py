@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, GitError, differences, is_hash, shown, sync_file, sync_folder
+from shopfloor.git import Git, GitError, RefMoved, differences, is_hash, shown, sync_file, sync_folder
 
 INDEX = "shopfloor-mirror.index"
 _GITLINK = "160000"
@@ -55,9 +55,10 @@ class Side(msgspec.Struct, frozen=True):
 
 
 def finish_interrupted(git: Git) -> Journal | None:
-    """Settle what an earlier call left; the move that was finished, None when there was none or it was undone.
+    """Settle what an earlier call left; the move that was finished, None when there was none.
 
-    Raises Held when a person has changed one of the files meanwhile, or moved the branch.
+    Raises Held when it was undone instead: a person has changed one of the files meanwhile or moved the branch, or git
+    cannot move it.
     """
     folder = git.own_dir
     lock = folder / "index.lock"
@@ -68,15 +69,30 @@ def finish_interrupted(git: Git) -> Journal | None:
     if journal is None:
         return None
     try:
-        return journal if _settle(git, folder, journal) else None
-    finally:
-        for name in (f"{INDEX}.lock", INDEX, f"{INDEX}.old", f"{INDEX}.new", "index.lock"):
-            (folder / name).unlink(missing_ok=True)
-        sync_folder(folder)
+        _settle(git, folder, journal)
+    except Held:
+        clear(folder)
+        raise
+    clear(folder)  # whatever else is raised leaves the journal, because nothing is settled then
+    return journal
 
 
-def _settle(git: Git, folder: Path, journal: Journal) -> bool:
-    """True: the move is finished. False: it was undone."""
+def clear(folder: Path) -> None:
+    """Forget a move that was settled: its journal, which is the lock, goes last."""
+    scratch = (name + end for name in (f"{INDEX}.old", f"{INDEX}.new", INDEX) for end in (".lock", ""))
+    for name in (*scratch, "index.lock"):
+        (folder / name).unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def put_back(git: Git, folder: Path, journal: Journal) -> None:
+    """Bring the files back to how they were, but for what a person has changed since."""
+    old, new = _sides(git, folder, journal)
+    _write(git, old, new, spare=_touched_by_others(git, old, new))
+
+
+def _settle(git: Git, folder: Path, journal: Journal) -> None:
+    """Finish the move; Held when it was undone instead."""
     old, new = _sides(git, folder, journal)
     standing = git.read_ref(journal.ref)
     if standing not in {journal.old, journal.new}:
@@ -93,9 +109,13 @@ def _settle(git: Git, folder: Path, journal: Journal) -> bool:
     _write(git, new, old, spare=touched)
     git.call("update-index", "-q", "--refresh", index=folder / INDEX, ok=(0, 1))
     if standing == journal.old:
-        git.update_ref(journal.ref, journal.new, old=journal.old, reason="shopfloor: fast-forward, finished")
+        try:
+            git.update_ref(journal.ref, journal.new, old=journal.old, reason="shopfloor: fast-forward, finished")
+        except (GitError, RefMoved) as error:
+            if git.read_ref(journal.ref) != journal.new:
+                _write(git, old, new, spare=touched)
+                raise Held(f"a move of it was cut off and is undone: {error.message}") from error
     put_index(folder)
-    return True
 
 
 def put_index(folder: Path) -> None:
@@ -138,7 +158,8 @@ def _sides(git: Git, folder: Path, journal: Journal) -> tuple[Side, Side]:
 
 
 def _side(git: Git, index: Path, entries: dict[str, tuple[str, str]]) -> Side:
-    index.unlink(missing_ok=True)
+    for stale in (index, index.with_name(f"{index.name}.lock")):
+        stale.unlink(missing_ok=True)
     lines = [f"{mode} {oid} 0\t{path}" for path, (mode, oid) in entries.items()]
     git.call("update-index", "-z", "--index-info", input=_words(lines), index=index)
     return Side(entries, index)

@@ -243,8 +243,9 @@ class Pool:
             try:
                 kept = keep(self._slot(lease), self.backend, message=message, trailers=trailers)
                 break
-            except RefMoved:
-                if last:
+            except (RefMoved, GitError) as error:
+                # A git that was killed says nothing about the slot.
+                if last or (isinstance(error, GitError) and error.code >= 0):
                     raise
         lease.kept, lease.heads = True, kept.heads
         lease.sparse, lease.messy = kept.sparse, kept.messy
