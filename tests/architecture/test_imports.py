@@ -9,7 +9,7 @@ import pytest
 
 from .source import PACKAGE, SRC, Import, Module, Source, dotted, load, refuse, unit_of, write_tree
 
-DRIVERS = {"agents", "workspaces", "stores", "runners", "verifiers", "landers", "notifiers", "gateway"}
+DRIVERS = {"agents", "workspaces", "stores", "runners", "verifiers", "landers", "notifiers", "gateway", "wire"}
 ENGINE = {"engine", "office"}
 EDGES = {"cli", "tui", "web", "mcp"}
 PUBLIC = {"", "domain", "ports", "config"}

@@ -44,10 +44,12 @@ class WatchedStore(WorkdirStore):
 
     steps: Steps
 
-    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+    async def append(
+        self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None, at_most: int = 0
+    ) -> list[Event]:
         name = "+".join(dict.fromkeys(e.event_type for e in events))
         self.steps.step(f"before {name}")
-        stamped = await super().append(events, expect=expect)
+        stamped = await super().append(events, expect=expect, at_most=at_most)
         for event in stamped:
             self.steps.acknowledged.write(event.event_id + "\n")
         self.steps.step(f"after {name}")

@@ -67,8 +67,8 @@ def test_an_attempt_is_recorded() -> None:
     desk.log.pass_time(5.0)
     desk.end("a", base="b1", message="done", exit_code=-9, files=["f", 3], notes=["n"], cost_usd=None, tokens_in=0)
     assert record_of(desk).attempt == Attempt(
-        id="wo-a.a1", generation=1, agent="a", claimed_at=START_S, started_at=START_S, ended_at=START_S + 5.0,
-        handle={"pid": 7},
+        id="wo-a.a1", generation=1, agent="a", claimed_at=START_S, claimed_seq=4, started_at=START_S,
+        ended_at=START_S + 5.0, handle={"pid": 7},
         workspace="/w", branch="shopfloor/a", base="b1", session="s", outcome="completed", message="done", exit_code=-9,
         commit="c-a-1", tree="t", files=("f",), notes=("n",), cost_usd=1.5, tokens_in=10, tokens_out=4, steps=2,
     )  # fmt: skip

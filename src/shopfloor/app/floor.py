@@ -18,8 +18,9 @@ import msgspec
 
 from shopfloor import git
 from shopfloor._version import __version__
-from shopfloor.app import carry, housekeeping, intake
+from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
+from shopfloor.app.sessions import WorkSession
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
@@ -33,17 +34,16 @@ from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.engine.requests import CANCEL
+from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
 from shopfloor.engine.session import Session, Start
 from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
 from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
+from shopfloor.wire.client import HungUp, Wire
 
-REPLY_S = 10.0
 FULL_BYTES = 1 << 18
-NO_ANSWER = f"the controller did not answer within {REPLY_S:g} s"
 NO_RUN = "start one with `shopfloor run prompts/*.md`"
 
 
@@ -145,9 +145,11 @@ class Shopfloor:
         """
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
         if self._session is not None:
-            return await self._ask_ourselves(self._session.journal, draft)
+            return answer_of(await answer_to(self._session.journal, draft))
         if self.controller() is None:
             return await self._by_hand(draft)
+        if wire := await Wire.connect(self.work):
+            return await self._by_socket(wire, draft)
         journal = Journal(self.store, Floor(), self.clock, new_event_id)
         (meta,) = await self.store.query(Query(what="meta"))
         (request,) = await self.store.append([journal.event(draft, None)])
@@ -163,20 +165,26 @@ class Shopfloor:
             await self.store.wait(position, min(left, 1.0))
         raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`")
 
-    async def _ask_ourselves(self, journal: Journal, draft: Draft) -> str:
-        """Ask the session that this object performs: what it writes itself it does not read again from the log."""
-        answers: asyncio.Queue[Event] = asyncio.Queue()
-        journal.observers.append(see := _handled_into(answers))
+    async def _by_socket(self, wire: Wire, draft: Draft) -> str:
+        verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))
+        request = {"verb": "ask", "what": verb, "order": order, "text": text, "actor": draft.actor}
         try:
-            (request,) = await journal.commit(draft)
             async with asyncio.timeout(REPLY_S):
-                while (event := await answers.get()).caused_by != request.event_id:
-                    continue
+                return words_of(await wire.ask(request))
+        except HungUp:
+            raise Refused("the controller ended before it could answer", hint="ask again") from None
         except TimeoutError:
             raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`") from None
         finally:
-            journal.observers.remove(see)
-        return answer_of(event)
+            await wire.close()
+
+    def session(self, name: str = "", *, pid: int = 0) -> WorkSession:
+        """Work on orders with a process of your own: claim some, hand in work, give some back.
+
+        ``pid`` is the process that holds what is claimed, by default this one. Raises NotFound when there is none.
+        """
+        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        return WorkSession(self.place, journal, holders.holder(name, pid))
 
     async def _by_hand(self, draft: Draft) -> str:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))
@@ -345,8 +353,13 @@ def _disk_trouble(folder: Path) -> Iterator[None]:
 
 def answer_of(event: Event) -> str:
     """The words of an answer. Raises Refused when the request was refused."""
-    text = str(event.data.get("text", ""))
-    if event.data.get("result") != "ok":
+    return words_of(event.data)
+
+
+def words_of(answer: Mapping[str, Any]) -> str:
+    """The same of an answer's data."""
+    text = str(answer.get("text", ""))
+    if answer.get("result") != "ok":
         raise Refused(text or "refused")
     return text
 

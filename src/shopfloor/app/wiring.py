@@ -13,6 +13,7 @@ import msgspec
 import psutil
 
 from shopfloor.agents import DRIVERS, driver
+from shopfloor.app import holders
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.admission import Limits, Load
@@ -28,6 +29,7 @@ from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
 from shopfloor.verifiers.commands import CommandVerifier
+from shopfloor.wire.server import SocketDoor
 from shopfloor.workspaces.clone import CloneWorkspaces
 from shopfloor.workspaces.pool import Pool
 from shopfloor.workspaces.worktree import WorktreeWorkspaces
@@ -122,6 +124,8 @@ def build(
         workspaces=pool,
         end_process=end_attempt,
         load=sample,
+        door=SocketDoor(place.work),
+        holder_alive=holders.alive,
         say=say,
     )
     limits = Limits(

@@ -38,6 +38,11 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "land": ("shopfloor.cli.decide:land", "land everything that is verified"),
         "retry": ("shopfloor.cli.decide:retry", "try a failed order again"),
     },
+    "Work yourself": {
+        "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
+        "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
+        "release": ("shopfloor.cli.claim:release", "give an order back"),
+    },
     "Keep": {
         "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },

@@ -5,6 +5,7 @@
     ├── NotFound              exit 3   a name that is not there
     ├── Refused               exit 4   possible, but not allowed as things stand
     └── Conflict              exit 5   somebody else was first
+        └── Led               exit 5   a controller decides, or has decided since
 
 Every message says what happened, to which value; ``hint`` says what to type next.
 """
@@ -45,3 +46,7 @@ class Conflict(ShopfloorError):
     """Somebody else was first: another controller, a newer generation, a moved ref."""
 
     exit_code = 5
+
+
+class Led(Conflict):
+    """A controller leads, or has led since: what was decided without it does not count."""

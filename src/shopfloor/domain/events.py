@@ -32,6 +32,7 @@ class E(StrEnum):
     UPDATED = "work_order.updated"
     ASSIGNED = "work_order.assigned"
     STATUS = "work_order.status_changed"
+    RELEASED = "work_order.released"
     RETRIED = "work_order.retried"
     SETTLED = "work_order.settled"
     CLOSED = "work_order.closed"
@@ -66,6 +67,10 @@ class E(StrEnum):
 
 OPEN_TO_ALL = frozenset({E.LOG_OPENED, E.CREATED, E.UPDATED, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM})
 """Types that count whoever wrote them. Every other type of ours counts only with a controller's stamp."""
+
+SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})
+"""Types that a session may write by itself through our store while no controller leads: it claims an order, gives one
+back, hands in work. Verdicts, landings and ends are never among them."""
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):

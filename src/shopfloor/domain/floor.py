@@ -7,13 +7,15 @@ that ``apply`` filled. Both cost work in proportion to what changed, not to how 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.board import Board, Run, at_rest
+from shopfloor.domain.capacity import Capacity, Now
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
-from shopfloor.domain.judge import Decision, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.holder import Holder, Wanted, held, holder_of
+from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Verify, step
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Capacity, Policy, batch_size, remaining
@@ -38,6 +40,8 @@ class Floor:
         self.landing: set[str] = set()
         self.checking: set[str] = set()
         self.live: set[str] = set()
+        self.held: dict[str, Holder] = {}
+        """the live ones that a session holds: no agent of ours works on them"""
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
@@ -112,7 +116,23 @@ class Floor:
             return decisions + self._over_budget(run)
         holds, self._holds = self._holds, []
         # What may still start is known once these are facts.
-        return decisions + (holds or self._starts(capacity))
+        return decisions + (holds or self._starts(capacity.starts))
+
+    def claim(self, limit: int, wanted: Wanted) -> list[Start]:
+        """Orders for a session that asks for some, the next ones first, as ``decide`` would start them.
+
+        Nothing while the floor is paused or over its budget: a session starts nothing that we would not.
+        """
+        if self.run is None or self.over_budget:
+            return []
+        return self._starts(limit, (lambda order: wanted.fits(self.board.records[order].order)) if wanted else None)
+
+    def unclaim(self, starts: Iterable[Start], now: Now) -> None:
+        """What was to be claimed could not be written: everything is as before."""
+        run = self.run
+        for start in starts:
+            if self._under_way.pop(start.order, None) is not None and run is not None:
+                self._place(self.board.records[start.order], run, now)
 
     def next_timer(self) -> float | None:
         """Awake time at which a retry becomes due, or None."""
@@ -168,7 +188,7 @@ class Floor:
     def _settle_decision(self, order: str, fact: str) -> None:
         """Whatever was decided for an order is done once its fact is there."""
         kind = self._under_way.get(order)
-        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or kind is _ENDS.get(fact):
+        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or kind is ENDS.get(fact):
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)
@@ -191,6 +211,11 @@ class Floor:
         self._cost[order] = cost
         (self._open.discard if at_rest(record, run) else self._open.add)(order)
         (self.live.add if record.live else self.live.discard)(order)
+        holder = held(record)
+        if holder is not None:
+            self.held[order] = holder
+        else:
+            self.held.pop(order, None)
         self._promise(record)
         if record.state is State.READY:
             self._enlist(record, now)
@@ -296,7 +321,7 @@ class Floor:
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
         probes = dict(self._pulse.probes)
-        if record.state in FINAL:
+        if record.state in FINAL or holder_of(record.attempt) is not None:
             self._pulse.forget(record.order.id)
         elif (hold := self._pulse.feel(record.order.agent or run.agent, record)) and hold.agent not in run.held:
             self._holds.append(hold)
@@ -371,7 +396,7 @@ class Floor:
     def _over_budget(self, run: Run) -> list[Decision]:
         """End what runs and what could start."""
         found: list[Decision] = []
-        for order in sorted(self.live - self._under_way.keys()):
+        for order in sorted(self.live - self.held.keys() - self._under_way.keys()):
             self._under_way[order] = Stop
             found.append(Stop(order, Reason.BUDGET))
         text = f"the budget of {run.budget_usd:g} USD is spent ({self.spent_usd:.4g} USD)"
@@ -380,23 +405,12 @@ class Floor:
             found.append(Settle(ready, State.FAILED, Reason.BUDGET, text))
         return found
 
-    def _starts(self, capacity: Capacity) -> list[Decision]:
-        found: list[Decision] = []
-        while len(found) < capacity.starts and not self.board.paused:
-            ready = self.plan.pop()
-            if ready is None:
-                break
+    def _starts(self, limit: int, fits: Callable[[str], bool] | None = None) -> list[Start]:
+        found: list[Start] = []
+        while len(found) < limit and not self.board.paused and (ready := self.plan.pop(fits)) is not None:
             self._under_way[ready] = Start
             found.append(Start(ready, self.board.records[ready].generation + 1))
         return found
 
 
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}
-_ENDS: dict[str, type[Decision]] = {
-    E.ASSIGNED: Start,
-    E.AGENT_STOPPED: Stop,
-    E.VERIFY_VERDICT: Verify,
-    E.LANDING_LANDED: Land,
-    E.LANDING_REFUSED: Land,
-}
-"""The fact that a decision comes back as"""

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain import edits, values
-from shopfloor.domain.events import OPEN_TO_ALL, E, Event, read_time
+from shopfloor.domain.events import OPEN_TO_ALL, SESSIONS_MAY, E, Event, read_time
+from shopfloor.domain.holder import held, holder_in
 from shopfloor.domain.order import FINAL, Attempt, Order, Reason, Record, State, reason_of
 
 OURS = frozenset(E)
@@ -18,7 +19,14 @@ def counts(event: Event) -> bool:
     """False for a line that claims what only a controller may say: it is a request at the most."""
     if event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
         return True
-    return event.sf is not None and event.sf.controller > 0
+    return event.sf is not None and (event.sf.controller > 0 or by_session(event))
+
+
+def by_session(event: Event) -> bool:
+    """True for what a session says by itself: it went through our store, and no controller has stamped it."""
+    if event.event_type not in SESSIONS_MAY or (event.sf is not None and event.sf.controller > 0):
+        return False
+    return holder_in(event.data) is not None
 
 
 def fold(record: Record | None, event: Event) -> Record | None:
@@ -45,11 +53,31 @@ def change(record: Record, event: Event) -> bool:
     data = event.data
     if event.event_type != E.ASSIGNED and data.get("generation", record.generation) != record.generation:
         return False
+    if by_session(event) and not _session_may(record, event):
+        return False
     if not handler(record, data, at):
         return False
+    if event.event_type == E.ASSIGNED and event.sf is not None:
+        record.attempts[-1].claimed_seq = event.sf.sequence
     if event.event_type != E.VIEW_COLLISION:  # what was refused is no change of the order
         record.updated_at = at
     return True
+
+
+def _session_may(r: Record, event: Event) -> bool:
+    """A session takes only what is free, one generation up, and speaks only for what it holds itself.
+
+    Only one thing may be said by others too: that a holder is dead and has lost what it held.
+    """
+    if event.event_type == E.ASSIGNED:
+        free = r.state is State.READY and not r.live and not r.stopping and not r.taken
+        return free and event.data.get("generation") == r.generation + 1
+    owner, speaker = held(r), holder_in(event.data)
+    if owner is None or speaker is None:
+        return False
+    if event.event_type == E.RELEASED and event.data.get("reason") == Reason.LOST:
+        return True
+    return owner.identity == speaker.identity and event.data.get("outcome", "completed") == "completed"
 
 
 def _created(event: Event) -> Record | None:
@@ -122,7 +150,20 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
         base=values.text(d, "base"),
         branch=values.text(d, "branch"),
     )
+    if holder_in(d) is not None:
+        attempt.handle, attempt.started_at = d["handle"], at
     r.attempts.append(attempt)
+    return True
+
+
+def _released(r: Record, d: dict[str, Any], at: float) -> bool:
+    if held(r) is None:
+        return False
+    a = r.attempts[-1]
+    a.outcome = Reason.LOST if d.get("reason") == Reason.LOST else Reason.STOPPED
+    a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
+    a.message = values.text(d, "message")
+    r.state, r.question = State.READY, ""
     return True
 
 
@@ -299,6 +340,7 @@ _OUTCOMES = ("done", "failed", "cancelled")
 
 _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.ASSIGNED: _assigned,
+    E.RELEASED: _released,
     E.WORKSPACE: _workspace,
     E.AGENT_STARTED: _started,
     E.AGENT_USAGE: _usage,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shopfloor.domain.board import Run, at_rest
+from shopfloor.domain.events import E
 from shopfloor.domain.order import FINAL, Attempt, Deliverable, Reason, Record, State, reason_of
 from shopfloor.domain.policy import Policy, backoff
 
@@ -62,6 +63,16 @@ class Hold(NamedTuple):
 
 
 Decision = Start | Stop | Verify | Land | Retry | Settle | Hold
+
+ENDS: dict[str, type[Decision]] = {
+    E.ASSIGNED: Start,
+    E.AGENT_STOPPED: Stop,
+    E.RELEASED: Stop,
+    E.VERIFY_VERDICT: Verify,
+    E.LANDING_LANDED: Land,
+    E.LANDING_REFUSED: Land,
+}
+"""The fact that a decision comes back as"""
 
 
 def step(record: Record, run: Run, policy: Policy) -> Decision | None:

@@ -99,6 +99,8 @@ class Attempt(msgspec.Struct, kw_only=True):
     generation: int
     agent: str
     claimed_at: float
+    claimed_seq: int = 0
+    """sequence of the change that claimed it: who was first, whatever the clocks say"""
     started_at: float | None = None
     ended_at: float | None = None
     workspace: str = ""

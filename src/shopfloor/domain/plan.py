@@ -10,7 +10,7 @@ barred by something else, passes the wake on. So a hot file costs one wake for e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.paths import folders_above, plain_path
@@ -114,11 +114,21 @@ class Plan:
             self._parked.discard(order)
             del self._needs[order], self._key[order], self._files[order]
 
-    def pop(self) -> str | None:
-        """The next order that may start, now parked and its files held; None when nothing may."""
+    def pop(self, fits: Callable[[str], bool] | None = None) -> str | None:
+        """The next order that may start (and ``fits``), now parked and its files held; None when nothing may."""
+        passed_over: list[tuple[Key, str]] = []
+        found = self._pop(fits, passed_over)
+        for entry in passed_over:
+            heappush(self._ready, entry)
+        return found
+
+    def _pop(self, fits: Callable[[str], bool] | None, passed_over: list[tuple[Key, str]]) -> str | None:
         while self._ready:
             key, order = heappop(self._ready)
             if order not in self._queued:
+                continue
+            if fits is not None and not fits(order):
+                passed_over.append((key, order))
                 continue
             barred = self._barred(order)
             if barred is None:

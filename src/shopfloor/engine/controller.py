@@ -19,15 +19,18 @@ from shopfloor.domain.board import Run
 from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
+from shopfloor.domain.holder import Holder
 from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Reason, Record, State
 from shopfloor.domain.prompt import render
 from shopfloor.domain.verdict import Verdict, required_checks
+from shopfloor.engine.counter import Counter
 from shopfloor.engine.facts import bounded, drafts, settlement, status_change
+from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import CheckJob, Job, Lander, Profile, Proposal, Runner, Verifier
+from shopfloor.ports import CheckJob, Door, Job, Lander, Profile, Proposal, Runner, Verifier
 
 ADMISSION_EVERY_S = 2.0
 
@@ -56,6 +59,8 @@ class Controller:
         lander: Lander,
         settings: Settings,
         load: Callable[[], Load],
+        door: Door,
+        holder_alive: Callable[[Holder], bool],
     ) -> None:
         self.journal = journal
         self.floor: Floor = journal.floor
@@ -73,6 +78,8 @@ class Controller:
         self._sampled = self._lowered = float("-inf")
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
+        self.counter = Counter(journal, self.desk, alive=holder_alive)
+        self._door = door
 
     @property
     def run(self) -> Run:
@@ -92,11 +99,15 @@ class Controller:
         self.journal.observers.append(lambda _event: self._wake.set())
         facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))
         try:
+            if not self.settings.hands_only:
+                self._spawn(self.counter.watch())
+                await self._door.open(self.counter)
             await asyncio.wait({loop})
         finally:
             # Also when this is cancelled: what the agents have done is kept, and the log says how they ended.
             if not loop.done():
                 self.stop("cancelled")
+            await self._door.close()
             await self._wind_down(loop, desk, facts)
         if self._failure is not None:
             raise self._failure
@@ -119,7 +130,8 @@ class Controller:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _idle(self) -> bool:
-        busy = bool(self.floor.live or self.floor.checking or self.floor.landing)
+        at_work = self.floor.live - self.floor.held.keys() if self.settings.hands_only else self.floor.live
+        busy = bool(at_work or self.floor.checking or self.floor.landing)
         if self.settings.hands_only:
             return not busy and not self.floor.board.requests
         return self.floor.finished
@@ -141,7 +153,7 @@ class Controller:
         run = self.run
         limit = min(run.limit or run.max_parallel, run.max_parallel)
         return Capacity(
-            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live)),
+            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live) + len(self.floor.held)),
             checks=max(0, self.settings.max_checks - len(self.floor.checking)),
             landing=not self.floor.landing,
         )
@@ -164,6 +176,11 @@ class Controller:
         match decision:
             case Start():
                 await self._start(decision)
+            case Stop(order) if order in self.floor.held:
+                # Nobody ends a process that is not ours: it is told when it next speaks for the order.
+                holder, generation = self.floor.held[order], self._record(order).generation
+                data = release_data(order, generation, holder, "stopped by a person")
+                await self.journal.commit(Draft(E.RELEASED, data))
             case Stop(order, reason):
                 attempt = self._record(order).attempt
                 if attempt is not None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from shopfloor.domain.board import Run
 from shopfloor.domain.events import E
+from shopfloor.domain.holder import Holder, holder_of
 from shopfloor.domain.order import Attempt, Reason, Record
 from shopfloor.engine.facts import agent_id, bounded_names
+from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.ports import Orphan, Workspaces
@@ -29,8 +32,21 @@ async def take_orphans(journal: Journal, workspaces: Workspaces) -> list[Orphan]
     return orphans
 
 
-async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], end_process: EndProcess) -> list[str]:
-    """Close every attempt that its controller did not live to close. Returns the names of their orders."""
+class Processes(Protocol):
+    """What can be done about processes that are not ours any more, or never were."""
+
+    @property
+    def end_process(self) -> EndProcess: ...
+
+    @property
+    def holder_alive(self) -> Callable[[Holder], bool]: ...
+
+
+async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], processes: Processes) -> list[str]:
+    """Close every attempt that its controller did not live to close. Returns the names of their orders.
+
+    What a session holds outlives every controller, as long as the session itself lives.
+    """
     kept = {orphan.key: orphan for orphan in orphans}
     names = []
     for order in run.orders:
@@ -38,7 +54,13 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], e
         attempt = record.attempt
         if not record.live or attempt is None:
             continue
-        outlived = await end_process(attempt)
+        holder = holder_of(attempt)
+        if holder is not None:
+            if not processes.holder_alive(holder):
+                data = release_data(order, record.generation, holder, f"{holder.name} has ended", lost=True)
+                await journal.commit(Draft(E.RELEASED, data), run=run.id)
+            continue
+        outlived = await processes.end_process(attempt)
         text = "its controller was killed" + ("; the agent was still running and was ended" if outlived else "")
         await journal.commit(Draft(E.AGENT_STOPPED, _lost(record, attempt, text, kept.get(attempt.id))), run=run.id)
         names.append(record.order.name)

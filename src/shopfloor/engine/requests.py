@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from shopfloor.domain.board import Request, at_rest
-from shopfloor.domain.errors import Conflict, ShopfloorError
-from shopfloor.domain.events import E
+from shopfloor.domain.errors import Conflict, Refused, ShopfloorError
+from shopfloor.domain.events import E, Event
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.engine.facts import settlement
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.ports import Runner
 
 LOOK_EVERY_S = 5.0
+REPLY_S = 10.0
+NO_ANSWER = f"the controller did not answer within {REPLY_S:g} s"
 CANCEL = "cancel"
 """The text of a ``stop`` request that gives up every unfinished order instead of keeping them to be resumed."""
 
@@ -48,6 +50,16 @@ class Desk:
                     await self.journal.know(event.order_id, position)
                     self.journal.take(event)
             self._still_leads()
+            for request in list(self.journal.floor.board.requests.values()):
+                await self.answer(request)
+
+    async def ask(self, verb: str, order: str, text: str, actor: str) -> Event:
+        """Put a request into the log and return its answer: ``request.handled``. Raises Refused after 10 s without."""
+        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, actor)
+        return await answer_to(self.journal, draft, self._answer_waiting)
+
+    async def _answer_waiting(self) -> None:
+        async with self._one:
             for request in list(self.journal.floor.board.requests.values()):
                 await self.answer(request)
 
@@ -177,6 +189,32 @@ class Desk:
 
     def _waits_for_a_person(self, record: Record) -> bool:
         return record.state is State.VERIFIED and at_rest(record, self.journal.floor.board.run_of(record))
+
+
+async def answer_to(journal: Journal, draft: Draft, serve: Callable[[], Awaitable[None]] | None = None) -> Event:
+    """Commit a request to a session of this process and wait for its answer; ``serve``: what may bring it on.
+
+    Raises Refused when no answer comes within ``REPLY_S``.
+    """
+    answers: asyncio.Queue[Event] = asyncio.Queue()
+
+    def see(event: Event) -> None:
+        if event.event_type == E.HANDLED:
+            answers.put_nowait(event)
+
+    journal.observers.append(see)
+    try:
+        (request,) = await journal.commit(draft)
+        if serve is not None:
+            await serve()
+        async with asyncio.timeout(REPLY_S):
+            while (event := await answers.get()).caused_by != request.event_id:
+                continue
+    except TimeoutError:
+        raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`") from None
+    finally:
+        journal.observers.remove(see)
+    return event
 
 
 async def turn_away(journal: Journal) -> None:

@@ -13,6 +13,7 @@ from shopfloor.domain.admission import Load
 from shopfloor.domain.board import Run, creation
 from shopfloor.domain.errors import NotFound, Refused
 from shopfloor.domain.events import E
+from shopfloor.domain.holder import Holder
 from shopfloor.domain.names import few
 from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report, build
@@ -21,7 +22,7 @@ from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.recovery import EndProcess, end_lost_attempts, finish_moves, take_orphans
 from shopfloor.engine.requests import turn_away
-from shopfloor.ports import CheckJob, Lander, Orphan, Runner, Target, Verifier, Workspaces
+from shopfloor.ports import CheckJob, Door, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,10 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Workspaces
     end_process: EndProcess
     load: Callable[[], Load]
+    door: Door
+    """by which other processes speak to it while it performs a run"""
+    holder_alive: Callable[[Holder], bool]
+    """whether a session that holds orders still lives"""
     say: Callable[[str], None]
     """tells a person what goes on before the first event is there"""
 
@@ -119,7 +124,7 @@ class Session:
     async def _go_on(self, run: Run) -> Report:
         await self._end_attempts_of_other_runs(run)
         self.journal.floor.open(run.id, self.journal.now())
-        await end_lost_attempts(self.journal, run, self.orphans, self.tools.end_process)
+        await end_lost_attempts(self.journal, run, self.orphans, self.tools)
         controller = self._new_controller()
         await finish_moves(self.journal, controller.lane, run)
         return await self._perform(controller)
@@ -133,13 +138,13 @@ class Session:
     async def _end_attempts_of_other_runs(self, run: Run) -> None:
         for other in self.journal.floor.board.runs.values():
             if other.id != run.id:
-                await end_lost_attempts(self.journal, other, self.orphans, self.tools.end_process)
+                await end_lost_attempts(self.journal, other, self.orphans, self.tools)
 
     def _new_controller(self) -> Controller:
         tools = self.tools
         self._controller = Controller(
             self.journal, runner=tools.runner, verifier=tools.verifier, lander=tools.lander, settings=self.settings,
-            load=tools.load,
+            load=tools.load, door=tools.door, holder_alive=tools.holder_alive,
         )  # fmt: skip
         if self._stop_early:
             self._controller.stop(self._stop_early)

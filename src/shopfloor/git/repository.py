@@ -206,6 +206,10 @@ class Git:
         """True also when both are the same."""
         return older == newer or self.call("merge-base", "--is-ancestor", older, newer, ok=(0, 1)).code == 0
 
+    def merge_base(self, one: str, other: str) -> str:
+        """The best common ancestor of two commits; empty when there is none."""
+        return next(iter(self.call("merge-base", one, other, ok=(0, 1)).stdout.decode().split()), "")
+
     def changed(self, old: str, new: str, *filters: str) -> tuple[str, ...]:
         """Paths that differ between two commits or trees; ``filters`` such as ``--diff-filter=A``."""
         if old == new:

@@ -8,16 +8,20 @@ absolute.
 
 from shopfloor.ports.agents import Agent, Handle, Kind, Launch, Probe, Profile, Report
 from shopfloor.ports.clock import Clock
+from shopfloor.ports.door import Caller, Door, Service
 from shopfloor.ports.landing import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
 from shopfloor.ports.runner import Fact, Job, Phase, Runner
-from shopfloor.ports.store import Query, Store
+from shopfloor.ports.store import CONTROLLER, Query, Store
 from shopfloor.ports.workspaces import Claim, Orphan, Snapshot, Workspace, Workspaces
 
 __all__ = [
+    "CONTROLLER",
     "Agent",
+    "Caller",
     "CheckJob",
     "Claim",
     "Clock",
+    "Door",
     "Fact",
     "Handle",
     "Job",
@@ -34,6 +38,7 @@ __all__ = [
     "Query",
     "Report",
     "Runner",
+    "Service",
     "Snapshot",
     "Store",
     "Target",

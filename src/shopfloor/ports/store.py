@@ -8,6 +8,10 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from shopfloor.domain.events import Event
+from shopfloor.domain.holder import Wanted
+
+CONTROLLER = "controller"
+"""The key of ``expect`` that stands for how many controllers have led: nothing of a newer one was overlooked."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,22 +23,31 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     that are not whole then are named in ``board.absent``. The board is the caller's own.
     """
 
-    what: Literal["orders", "events", "runs", "meta", "board"] = "orders"
+    what: Literal["orders", "events", "runs", "meta", "board", "ready", "held"] = "orders"
     order: str = ""
     """id, name or unique beginning of an id"""
     run: str = ""
     state: str = ""
     limit: int = 0
+    wanted: Wanted = Wanted()
+    """``ready`` only: which orders would be taken"""
 
 
 class Store(Protocol):
     """The log, and what is derived from it."""
 
-    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+    async def append(
+        self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None, at_most: int = 0
+    ) -> list[Event]:
         """Make one logical change durable: all of the events count, or none. Returns them as stamped.
 
-        ``expect`` maps an order's id to the generation it must have now; else Conflict, and nothing is written. A store
-        that leads refuses with Conflict once a newer controller has started. Raises Refused when the disk is full or
+        With ``at_most`` each event is a change of its own, and the first so many whose order is as expected are
+        written and returned, perhaps none: who claims one of many orders need not try them one after the other.
+
+        ``expect`` maps an order's id to the generation it must have now, and ``CONTROLLER`` to how many controllers
+        have led; else Conflict, and nothing is written. A store that leads refuses with Conflict once a newer
+        controller has started. What a session says by itself (``fold.by_session``) is refused with Conflict while a
+        controller is alive, in the same moment in which it would be written. Raises Refused when the disk is full or
         read-only (nothing counts then).
         """
         ...

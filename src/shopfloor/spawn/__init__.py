@@ -9,7 +9,7 @@ The environment of a command is always given, never inherited.
 """
 
 from shopfloor.spawn.errors import CommandTimeout, Reason, SpawnError
-from shopfloor.spawn.facts import alive, at_work, descendants, identity, tree_bytes
+from shopfloor.spawn.facts import alive, at_work, boot, descendants, identity, start_time_of, tree_bytes
 from shopfloor.spawn.foreign import end_process
 from shopfloor.spawn.guarded import Guard
 from shopfloor.spawn.process import DEFAULT_LADDER, Exit, Process, Step
@@ -29,9 +29,11 @@ __all__ = [
     "Step",
     "alive",
     "at_work",
+    "boot",
     "descendants",
     "end_process",
     "identity",
     "run",
+    "start_time_of",
     "tree_bytes",
 ]

@@ -22,6 +22,15 @@ def start_time_of(pid: int) -> int:
         return 0
 
 
+def boot() -> str:
+    """Names this boot and the process table that ids count in: elsewhere the same id is another process."""
+    try:
+        table = Path("/proc/self/ns/pid").stat().st_ino
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{table}"
+    except OSError:
+        return ""
+
+
 def alive(pid: int, start_time: int) -> bool:
     """Whether the process with that `Process.start_time` still runs; a zombie does not."""
     if not guard.LINUX:

@@ -12,17 +12,27 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from shopfloor.domain.errors import Conflict, Refused, ShopfloorError
+from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
-from shopfloor.ports import Clock, Query
-from shopfloor.stores.changes import check_generation, own_event, stamp, superseded
+from shopfloor.domain.fold import by_session
+from shopfloor.ports import CONTROLLER, Clock, Query
+from shopfloor.stores.changes import (
+    check_controller,
+    check_generation,
+    check_session,
+    own_event,
+    part_of,
+    stamp,
+    superseded,
+)
 from shopfloor.stores.codec import CANCEL, decode, encode
-from shopfloor.stores.files import refusal
+from shopfloor.stores.files import Lock, refusal
 from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
-from shopfloor.stores.log import Log, Written
+from shopfloor.stores.log import Log
+from shopfloor.stores.ready import IndexSource, held_rows, ready_rows
 from shopfloor.stores.rows import claimed_generation, event_row
 from shopfloor.stores.scan import Scanner
 from shopfloor.stores.sheet import Findings, Versions
@@ -49,6 +59,10 @@ class Change(msgspec.Struct):
     foreign: bool = False
     """it says what another program wants: never with a controller's stamp"""
     stamped: list[Event] = msgspec.field(default_factory=list)
+    at_most: int = 0
+    """not 0: the events are alternatives, and so many of them are wanted"""
+    parts: list[tuple[int, list[Event]]] = msgspec.field(default_factory=list)
+    """what was to be written of it: where each part ends, and its events"""
     error: ShopfloorError | None = None
     done: bool = False
     """it is durable"""
@@ -67,7 +81,12 @@ class Books:
         self._random = random
         self._lead = Lead(folder)
         self._views = Views(folder)
+        self._turn = Lock(folder / ".publish.lock")
         self._unpublished = False
+        self._owed = False
+        """the views lack what sessions said while nobody led"""
+        self._said = 0
+        """where the log ended after we last said something that the views lack"""
         self._broken: ShopfloorError | None = None
 
     # -- appending --------------------------------------------------------------------------------------------------
@@ -80,70 +99,94 @@ class Books:
             for change in changes:
                 change.error = change.error or problem
             return
-        if self._unpublished and not self.generation and controller_alive(self.folder) is None:
-            self._publish_patiently()
+        # They are durable. Whatever is wrong with the folder comes up again in the next call.
+        with contextlib.suppress(ShopfloorError):
+            if self._unpublished and not self.generation and controller_alive(self.folder) is None:
+                self._said = self.log.size()
+                if all(map(_of_session, changes)):
+                    self._owed = True  # one rewrite does for many
+                else:
+                    self._publish_in_turn()
 
     def _append(self, changes: Sequence[Change]) -> None:
         if self._broken is not None:
             raise self._broken
         self.log.create()
-        self.follow()  # most of it before the lock, which others wait for
+        quick = not self.generation and all(map(_of_session, changes))
+        if not quick:
+            self.follow()  # most of it before the lock, which others wait for
         with self.log.lock.held():
-            self.follow(alone=True)
+            sequence = self._glance(changes) if quick else None
+            if sequence is None:
+                self.follow(alone=True)
+                sequence = self.follower.mark.sequence
             self.log.create()  # a log that somebody replaced was let go of
-            lines, ends = self._lines(changes)
-            if not ends:
+            lines = self._lines(changes, sequence)
+            if not any(change.parts for change in changes):
                 return
-            written = self._write(lines, ends[0][1])
+            written = self.log.write(lines, min(end for change in changes for end, _ in change.parts))
+        if written.size or written.problem is None:
+            self._sync()
         whole = 0
-        for change, end in ends:
-            change.done = end <= written.size
-            if change.done:
-                whole = end
-            elif written.problem is not None:
+        for change in changes:
+            kept = [(end, events) for end, events in change.parts if end <= written.size]
+            change.stamped = [event for _, events in kept for event in events]
+            change.done = change.done or bool(kept)
+            whole = max([whole, *(end for end, _ in kept)])
+            if change.parts and not kept and written.problem is not None:
                 change.error = refusal(f"append {len(change.events)} events to", self.log.path, written.problem)
         # It is durable. Whatever else is wrong with the folder comes up again in the next call.
-        with contextlib.suppress(ShopfloorError):
-            self.follow()
+        self._unpublished = True
+        if not quick:
+            with contextlib.suppress(ShopfloorError):
+                self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
 
-    def _write(self, lines: bytes, first: int) -> Written:
+    def _sync(self) -> None:
         try:
-            return self.log.write(lines, first)
+            self.log.sync()
         except Refused as problem:
             # Nobody can say what is on the disk now. Going on would build on events that may be gone tomorrow.
             self._broken = problem
             raise
 
-    def _lines(self, changes: Sequence[Change]) -> tuple[bytes, list[tuple[Change, int]]]:
-        """What to write, and where in it each change that is allowed ends."""
+    def _glance(self, changes: Sequence[Change]) -> int | None:
+        sequence = self.follower.glance()
+        firm = {order for change in changes if not change.at_most for order in change.expect}
+        return None if firm & self.follower.told else sequence
+
+    def _lines(self, changes: Sequence[Change], sequence: int) -> bytes:
+        """What to write: every change that is allowed, and where in it each of its parts ends."""
         mark = self.follower.mark
         lines = bytearray(self.log.closing(self.follower.scanner))
-        sequence = mark.sequence
         if not self.follower.scanner.seen:
             sequence += 1
             opening = self._own(E.LOG_OPENED, {"schema": SCHEMA})
             lines += encode(msgspec.structs.replace(opening, sf=Stamp(0, sequence)))
-        ends = []
         claims: dict[str, int] = {}
         for change in changes:
-            try:
-                self._check(change.expect, claims)
-                stamped = stamp(change.events, 0 if change.foreign else self.generation, sequence + 1)
-                text = b"".join([encode(event) for event in stamped])
-            except ShopfloorError as problem:
-                change.error = problem
-                continue
-            for event in stamped:
-                order = event.order_id
-                claims[order] = max(claims.get(order, 0), claimed_generation(event, mark.controller))
-            sequence += 1
-            change.stamped = stamped
-            lines += text
-            ends.append((change, len(lines)))
-        return bytes(lines), ends
+            for part in _alternatives(change):
+                if change.at_most and len(change.parts) == change.at_most:
+                    break
+                try:
+                    self._check(part, claims)
+                    stamped = stamp(part.events, 0 if change.foreign else self.generation, sequence + 1)
+                    text = b"".join([encode(event) for event in stamped])
+                except ShopfloorError as problem:
+                    if change.at_most and isinstance(problem, Conflict) and not isinstance(problem, Led):
+                        continue
+                    change.error = problem
+                    break
+                for event in stamped:
+                    order = event.order_id
+                    claims[order] = max(claims.get(order, 0), claimed_generation(event, mark.controller))
+                sequence += 1
+                lines += text
+                change.parts.append((len(lines), stamped))
+            change.done = change.at_most > 0 and not change.parts
+        return bytes(lines)
 
-    def _check(self, expect: Mapping[str, int], claims: Mapping[str, int]) -> None:
+    def _check(self, change: Change, claims: Mapping[str, int]) -> None:
         mark = self.follower.mark
         if mark.schema > SCHEMA:
             raise Refused(
@@ -152,8 +195,20 @@ class Books:
             )
         if self.generation and mark.controller > self.generation:
             raise superseded(self.generation, mark.controller)
-        for order, generation in expect.items():
+        if not self.generation:
+            check_session(change.events, change.expect, alive=self._led)
+        for order, generation in change.expect.items():
+            if order == CONTROLLER:
+                check_controller(generation, mark.controller)
+                continue
+            if order in self.follower.told:  # not decoded yet, but somebody has said something of it
+                raise Conflict(
+                    f"order {order!r} was just changed by somebody else", hint=f"type: shopfloor show {order}"
+                )
             check_generation(order, generation, max(claims.get(order, 0), self.follower.generation(order)))
+
+    def _led(self) -> bool:
+        return controller_alive(self.folder) is not None
 
     # -- leading ----------------------------------------------------------------------------------------------------
 
@@ -196,7 +251,7 @@ class Books:
     def behind(self) -> bool:
         """True when :meth:`tidy` has something to do."""
         leads = self.generation > 0
-        return self.follower.behind or (leads and (self._unpublished or self._views.touched()))
+        return self._owed or self.follower.behind or (leads and (self._unpublished or self._views.touched()))
 
     @property
     def soon(self) -> bool:
@@ -213,6 +268,9 @@ class Books:
 
     def tidy(self) -> None:
         """Bring the index up to date, and the views when this store leads."""
+        if self._owed and not self.generation:
+            self._publish_unless_another_does()
+            return
         self.follower.flush()
         if self.generation and self.behind:
             self._publish()
@@ -227,6 +285,28 @@ class Books:
         done = self._views.publish(self)
         self._unpublished |= not done
         return done
+
+    def _publish_in_turn(self) -> None:
+        """Without a controller everybody publishes; those who waited meanwhile find it done for them too."""
+        with contextlib.suppress(Refused), self._turn.held():
+            self._publish_for_all()
+
+    def _publish_unless_another_does(self) -> None:
+        """The same in the background: where another is at it, look again later."""
+        with contextlib.suppress(Refused):
+            if self._turn.try_once():
+                try:
+                    self._owed = False
+                    self._publish_for_all()
+                finally:
+                    self._turn.release()
+
+    def _publish_for_all(self) -> None:
+        if self.follower.published() >= self._said:
+            self._unpublished = False
+        else:
+            self.follow()
+            self._publish_patiently()
 
     def _publish_patiently(self, limit_s: float = PATIENCE_S) -> None:
         limit = time.monotonic() + limit_s
@@ -282,6 +362,11 @@ class Books:
             return index.orders(query)
         if query.what == "runs":
             return index.runs(query)
+        if query.what == "ready":
+            led = self.follower.mark.controller
+            return ready_rows(IndexSource(index), query, now=self._clock.wall(), controller=led)
+        if query.what == "held":
+            return held_rows(IndexSource(index), controller=self.follower.mark.controller)
         if query.what == "events":
             return [self._event_row(start, size) for start, size in index.events(query)]
         if query.what == "board":
@@ -318,6 +403,9 @@ class Books:
         try:
             # What cannot be brought up to date now is so at the next start: nothing of it is truth.
             with contextlib.suppress(ShopfloorError):
+                if self._owed:
+                    self._owed = False
+                    self._publish_in_turn()
                 self.follow()
                 self.tidy()
                 if self.generation and self._unpublished:
@@ -326,6 +414,7 @@ class Books:
             self.follower.close()
             self.log.close()
             self._views.close()
+            self._turn.close()
             self._lead.drop()
 
     def scanner(self, after: int) -> tuple[Scanner, int]:
@@ -337,3 +426,13 @@ class Books:
 
     def _own(self, event_type: E, data: dict[str, Any], actor: str = "system") -> Event:
         return own_event(event_type, data, clock=self._clock, random=self._random, actor=actor)
+
+
+def _alternatives(change: Change) -> Sequence[Change]:
+    if not change.at_most:
+        return [change]
+    return [Change([event], part_of(change.expect, event)) for event in change.events]
+
+
+def _of_session(change: Change) -> bool:
+    return all(map(by_session, change.events))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from shopfloor.domain.errors import Conflict
+from shopfloor.domain.errors import Conflict, Led, Refused
 from shopfloor.domain.events import E, Event, Stamp, stamp_time
+from shopfloor.domain.fold import by_session
 from shopfloor.domain.names import base36
-from shopfloor.ports import Clock
+from shopfloor.ports import CONTROLLER, Clock
 
 
 def own_event(
@@ -47,3 +48,28 @@ def check_generation(order: str, expected: int, actual: int) -> None:
             f"order {order!r} is at generation {actual}, not {expected}: somebody else was first",
             hint=f"type: shopfloor show {order}",
         )
+
+
+def check_session(events: Sequence[Event], expect: Mapping[str, int], *, alive: Callable[[], bool]) -> None:
+    """Raise Conflict for what a session says by itself while a controller is ``alive``, which alone decides then.
+
+    Such a change says what it builds on: raises Refused when it does not, because nothing else keeps two apart.
+    """
+    spoken = [event for event in events if by_session(event)]
+    if not spoken:
+        return
+    if alive():
+        raise Led("a controller is at work: it decides who claims what", hint="ask it by its socket")
+    if CONTROLLER not in expect or any(event.order_id not in expect for event in spoken):
+        raise Refused("a session's change has to say what it expects of each order, and of the controller")
+
+
+def check_controller(expected: int, actual: int) -> None:
+    """Raise Conflict when a controller has led since the change was decided on."""
+    if expected != actual:
+        raise Led(f"controller {actual} has led since: what was to be changed may be different now", hint="look again")
+
+
+def part_of(expect: Mapping[str, int], event: Event) -> dict[str, int]:
+    """What one event of several alternatives builds on."""
+    return {key: value for key, value in expect.items() if key in (event.order_id, CONTROLLER)}

@@ -190,6 +190,14 @@ class Lock:
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+    def try_once(self) -> bool:
+        """Take it if nobody has it; given back with :meth:`release`. Raises Refused."""
+        return self._try()
+
+    def release(self) -> None:
+        """Give back what :meth:`try_once` took."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
     def close(self) -> None:
         """Let go of the file."""
         if self._descriptor >= 0:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
 from shopfloor.domain.errors import Conflict
+from shopfloor.domain.events import E
 from shopfloor.stores import index as files
+from shopfloor.stores.codec import decode
+from shopfloor.stores.files import Lock
 from shopfloor.stores.index import Index, Mark, News
 from shopfloor.stores.log import Log
 from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
@@ -22,6 +26,17 @@ BATCH = 3_000
 """Events that are folded into the index in one transaction."""
 
 
+NEAR = 1 << 12
+"""Bytes that are sooner read than asked for whether the index has them."""
+
+
+FAR = 1 << 20
+"""Bytes beyond which all is followed instead of glanced at."""
+
+_CONTROLLER = E.CONTROLLER_STARTED.encode()
+_ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
+
+
 class Follower:
     """One reader of the log from where the index stands. Every method blocks; one thread uses it."""
 
@@ -30,9 +45,14 @@ class Follower:
         self.scanner = Scanner()
         self._log = log
         self._index: Index | None = None
+        self._turn = Lock(log.folder / ".index.lock")
         self._news = News()
         self._use_file = True
         self._rebuilt = 0
+        self.told: set[str] = set()
+        """orders that lines speak of which were glanced at and not followed yet"""
+        self._glanced = (-1, -1, 0)
+        """from where to where that is, and the sequence there"""
 
     @property
     def behind(self) -> bool:
@@ -49,8 +69,12 @@ class Follower:
 
         Raises Conflict when the log was replaced or cut, unless it ``may_restart``.
         """
+        self.told.clear()
+        self._glanced = (-1, -1, 0)
         size = self._size(may_restart=may_restart)
         self._trying(self._opened)
+        if size - self.scanner.seen > NEAR:
+            self._trying(self._jump)
         scanner = self.scanner
         if size != scanner.seen:
             for found in self._log.scan(scanner, size, settle=False):
@@ -62,6 +86,40 @@ class Follower:
         if alone and self.scanner.undecided:
             self._take(self.scanner.settle())
 
+    def glance(self) -> int | None:
+        """The newest sequence, read without decoding what was not followed yet; ``told`` are the orders in that.
+
+        None: there is more in it than claims and the like, and all has to be followed. Many processes that claim beside
+        each other would otherwise each decode every claim of all the others. Nobody writes now: we hold the lock.
+        """
+        scanner = self.scanner
+        if not scanner.seen or scanner.torn or scanner.undecided:
+            return None
+        if self._glanced[0] != scanner.seen:
+            self._glanced = (scanner.seen, scanner.seen, self.mark.sequence)
+            self.told.clear()
+        start, end, sequence = self._glanced
+        size = self._log.size(at_least=end)
+        if size == end:
+            return sequence
+        if size - start > FAR:
+            return None
+        unread = self._log.read(end, size - end)
+        try:
+            stamp = decode(unread[unread.rfind(b"\n", 0, -1) + 1 : -1]).sf
+        except ValueError:
+            return None
+        whole = unread[-1:] == b"\n" and stamp is not None and stamp.index == stamp.size - 1
+        if not whole or stamp is None or _CONTROLLER in unread:
+            return None
+        self.told.update(order.decode("utf-8", "replace") for order in _ORDERS.findall(unread))
+        self._glanced = (start, size, stamp.sequence)
+        return stamp.sequence
+
+    def published(self) -> int:
+        """How far the log was when the views were last brought up to it, by whoever did."""
+        return self._trying(lambda: int(self._opened().get("view", 0)))
+
     def flush(self) -> None:
         """Bring the index up to what was followed."""
         self.ask(Index.mark)
@@ -72,7 +130,7 @@ class Follower:
         def flushed() -> T:
             index = self._opened()
             while self.behind:
-                self._flush(index)
+                self._flush_in_turn(index)
                 index = self._opened()
             return question(index)
 
@@ -83,6 +141,7 @@ class Follower:
         if self._index is not None:
             self._index.close()
             self._index = None
+        self._turn.close()
 
     def _trying(self, work: Callable[[], T]) -> T:
         while True:
@@ -90,6 +149,22 @@ class Follower:
                 return work()
             except sqlite3.Error as problem:
                 self._give_up(problem)
+
+    def _jump(self) -> None:
+        """What another process has folded into the index already need not be read once more."""
+        mark = self._opened().mark()
+        if self.scanner.seen < mark.offset:
+            self._stand_at(mark)
+
+    def _flush_in_turn(self, index: Index) -> None:
+        """One process at a time, and what it has done the others need not do: they would wait much longer in SQLite."""
+        if index.path is None:
+            self._flush(index)
+            return
+        with self._turn.held():
+            self._jump()
+            if self.behind:
+                self._flush(self._opened())
 
     def _flush(self, index: Index) -> None:
         with index.transaction():

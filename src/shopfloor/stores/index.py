@@ -298,6 +298,10 @@ class Index:
             if row is not None:
                 yield _record_decoder.decode(row[0])
 
+    def select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
+        """The first column of each row that a question has."""
+        return (row[0] for row in self._db.execute(sql, values))
+
     def orders(self, query: Query) -> list[dict[str, Any]]:
         """Rows of orders: by priority and age where a state is asked for, else by age."""
         where, values = self._conditions(query)

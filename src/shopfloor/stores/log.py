@@ -94,7 +94,7 @@ class Log:
             raise refusal("read", self.path, problem) from problem
 
     def write(self, lines: bytes, first: int) -> Written:
-        """Append with one write and make it durable. Raises Refused when what was written may not be durable.
+        """Append with one write; it is durable after :meth:`sync`.
 
         ``first`` bytes of it are the first change: another program that takes no lock may put a line without an end
         just before it, and then both are written once more.
@@ -114,11 +114,18 @@ class Log:
                 os.write(self._writing, b"\n" + piece + b"\n" + lines[:first])
             except OSError as caught:
                 return Written(0, caught)
+        return Written(count, problem)
+
+    def sync(self) -> None:
+        """Make durable what was written, and all that stood before it, whoever wrote that.
+
+        Not under the lock: the syncs of several processes are one for the disk, and the next of them writes meanwhile.
+        Raises Refused when what was written may not be durable.
+        """
         try:
             _datasync(self._writing)
         except OSError as caught:
             raise refusal("make durable what was appended to", self.path, caught) from caught
-        return Written(count, problem)
 
     def _glued(self, count: int) -> bytes:
         """What stands before the last write on the same line, if anything."""

@@ -14,12 +14,21 @@ from typing import Any, Self
 import msgspec
 
 from shopfloor.domain.board import Board
-from shopfloor.domain.errors import Conflict, Refused
+from shopfloor.domain.errors import Conflict, Led, Refused
 from shopfloor.domain.events import SCHEMA, E, Event, stamp_time
 from shopfloor.domain.order import Record
-from shopfloor.ports import Clock, Query
-from shopfloor.stores.changes import check_generation, own_event, stamp, superseded
+from shopfloor.ports import CONTROLLER, Clock, Query
+from shopfloor.stores.changes import (
+    check_controller,
+    check_generation,
+    check_session,
+    own_event,
+    part_of,
+    stamp,
+    superseded,
+)
 from shopfloor.stores.codec import decode, encode
+from shopfloor.stores.ready import BoardSource, held_rows, ready_rows
 from shopfloor.stores.rows import claimed_generation, event_row, order_row, run_of_event, run_row, started_controller
 
 
@@ -61,15 +70,24 @@ class MemoryStore:
         self._generation = 0
         self._closed = False
 
-    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+    async def append(
+        self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None, at_most: int = 0
+    ) -> list[Event]:
         """All of the events, or none; raises as on disk."""
         self._check_open()
+        if at_most:
+            return await self._first(events, expect or {}, at_most)
         if not events:
             return []
         log = self.log
         if self._generation and log.controller > self._generation:
             raise superseded(self._generation, log.controller)
+        if not self._generation:
+            check_session(events, expect or {}, alive=lambda: log.leader is not None)
         for order, generation in (expect or {}).items():
+            if order == CONTROLLER:
+                check_controller(generation, log.controller)
+                continue
             check_generation(order, generation, log.claims.get(order, 0))
         opening = []
         if not log.events:
@@ -80,6 +98,18 @@ class MemoryStore:
         log.sequence += len(opening) + 1
         log.take([*opening, *kept])
         return stamped
+
+    async def _first(self, events: Sequence[Event], expect: Mapping[str, int], at_most: int) -> list[Event]:
+        written: list[Event] = []
+        for event in events:
+            if len(written) < at_most:
+                try:
+                    written += await self.append([event], expect=part_of(expect, event))
+                except Led:
+                    raise
+                except Conflict:
+                    continue
+        return written
 
     async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """Events behind the position ``after``, up to now, each with the position behind it."""
@@ -107,10 +137,15 @@ class MemoryStore:
     async def query(self, query: Query) -> list[dict[str, Any]]:
         """Rows as from the index of a folder."""
         self._check_open()
+        log = self.log
         if query.what == "orders":
             return self._orders(query)
         if query.what == "runs":
             return self._runs(query)
+        if query.what == "held":
+            return held_rows(BoardSource(log.board), controller=log.controller)
+        if query.what == "ready":
+            return ready_rows(BoardSource(log.board), query, now=self._clock.wall(), controller=log.controller)
         if query.what == "events":
             return self._events(query)
         if query.what == "board":

@@ -36,6 +36,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Batch:
+    """A commit on its way."""
+
+    def __init__(self) -> None:
+        self.job: asyncio.Future[None] | None = None
+
+
 class WorkdirStore:
     """A :class:`shopfloor.ports.Store` in the folder ``.work``; ``folder`` is created by the first append."""
 
@@ -44,23 +51,28 @@ class WorkdirStore:
         self._books = Books(folder, clock=clock, random=random)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shopfloor-store")
         self._changes: deque[Change] = deque()
+        self._batch: _Batch | None = None
+        """a commit that has not begun yet"""
         self._waiting: set[asyncio.Event] = set()
         self._tidying: asyncio.TimerHandle | None = None
         self._readers = 0
         self._put_off = 0
         self._closed = False
 
-    async def append(self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None) -> list[Event]:
+    async def append(
+        self, events: Sequence[Event], *, expect: Mapping[str, int] | None = None, at_most: int = 0
+    ) -> list[Event]:
         """Make one logical change durable: all of the events count, or none. Returns them as stamped.
+
+        ``at_most``: each event is a change of its own; the first so many whose order is as expected are written.
 
         Raises Conflict for an ``expect`` that does not hold or when a newer controller has started; Refused when the
         disk is full or read-only. When the call is cancelled the change may still have been made.
         """
         if not events:
             return []
-        change = Change(list(events), dict(expect or {}))
-        self._changes.append(change)
-        await self._run(self._commit)
+        change = Change(list(events), dict(expect or {}), at_most=at_most)
+        await self._committed(change)
         self._wake()
         if change.error is not None:
             raise change.error.with_traceback(None)
@@ -157,7 +169,19 @@ class WorkdirStore:
         # What has begun is finished also when the caller is cancelled: others share the write.
         return await asyncio.shield(asyncio.wrap_future(job))
 
-    def _commit(self) -> None:
+    async def _committed(self, change: Change) -> None:
+        """Wait for the commit that takes this change along: one job of the thread for all that come until it begins."""
+        self._changes.append(change)
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = _Batch()
+            batch.job = asyncio.ensure_future(self._run(self._commit, batch))
+        assert batch.job is not None
+        await asyncio.shield(batch.job)
+
+    def _commit(self, batch: _Batch) -> None:
+        if self._batch is batch:
+            self._batch = None
         changes = []
         while self._changes:
             changes.append(self._changes.popleft())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from shopfloor.domain.errors import Conflict
-from shopfloor.domain.events import E
+from shopfloor.domain.errors import Conflict, Led, Refused
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.holder import Holder, Wanted
+from shopfloor.ports import CONTROLLER, Query
 from shopfloor.testing.store.bench import Bench, Case, error_of, types
 
 
@@ -66,6 +68,81 @@ async def a_claim_without_the_right_to_it_is_none(bench: Bench) -> None:
     await leader.append([bench.claim("wo-a1", 1)], expect={"wo-a1": 0})
 
 
+# -- sessions: claims of processes that do not lead -----------------------------------------------------------------
+
+
+def _session(bench: Bench, order: str, generation: int) -> Event:
+    claim = bench.claim(order, generation)
+    claim.data["handle"] = Holder(name="ann", pid=1, start_time=1).handle()
+    return claim
+
+
+def _at(orders: dict[str, int], controller: int = 0) -> dict[str, int]:
+    return {**orders, CONTROLLER: controller}
+
+
+async def a_session_claims_while_nobody_leads(bench: Bench) -> None:
+    store, other = bench.open(), bench.open()
+    await store.append([bench.created("wo-a1")])
+    for vague in ({}, {"wo-a1": 0}, {CONTROLLER: 0}):
+        await error_of(store.append([_session(bench, "wo-a1", 1)], expect=vague), Refused)
+    await store.append([_session(bench, "wo-a1", 1)], expect=_at({"wo-a1": 0}))
+    await error_of(other.append([_session(bench, "wo-a1", 1)], expect=_at({"wo-a1": 0})), Conflict)
+    [row] = await other.query(Query(what="held"))
+    assert (row["id"], row["generation"], row["handle"]["name"]) == ("wo-a1", 1, "ann")
+    assert await other.query(Query(what="ready")) == []
+
+
+async def a_session_claims_nothing_beside_a_controller(bench: Bench) -> None:
+    leader, other = await bench.leader(), bench.open()
+    await leader.append([bench.created("wo-a1")])
+    await error_of(other.append([_session(bench, "wo-a1", 1)], expect=_at({"wo-a1": 0}, 1)), Led)
+    await leader.close()
+    await error_of(other.append([_session(bench, "wo-a1", 1)], expect=_at({"wo-a1": 0}, 0)), Led)
+    await other.append([_session(bench, "wo-a1", 1)], expect=_at({"wo-a1": 0}, 1))
+    leader = await bench.leader()
+    await error_of(leader.append([bench.claim("wo-a1", 1)], expect={"wo-a1": 0}), Conflict)
+    await leader.append([bench.event()], expect={"wo-a1": 1})
+
+
+async def the_first_of_several_alternatives_wins(bench: Bench) -> None:
+    store, other = bench.open(), bench.open()
+    orders = [f"wo-n{n}" for n in range(6)]
+    await store.append([bench.created(order) for order in orders])
+    expect = _at(dict.fromkeys(orders, 0))
+    claims = [_session(bench, order, 1) for order in orders]
+    won = await store.append(claims, expect=expect, at_most=2)
+    assert [event.order_id for event in won] == orders[:2]
+    won = await other.append(claims, expect=expect, at_most=3)
+    assert [event.order_id for event in won] == orders[2:5]
+    won = await store.append(claims, expect=expect, at_most=3)
+    assert [event.order_id for event in won] == orders[5:]
+    assert await store.append(claims, expect=expect, at_most=3) == []
+    assert await types(store) == [E.CREATED] * 6 + [E.ASSIGNED] * 6
+
+
+async def what_may_be_claimed_waits_for_no_order_and_no_file(bench: Bench) -> None:
+    store = bench.open()
+    first, last = bench.created("wo-a1", priority=0), bench.created("wo-b2", priority=4)
+    behind, bug = bench.created("wo-c3"), bench.created("wo-d4")
+    behind.data["shopfloor"]["depends_on"] = ["wo-a1"]
+    bug.data["issue_type"] = "bug"
+    await store.append([last, behind, bug, first])
+    rows = await store.query(Query(what="ready"))
+    assert [row["id"] for row in rows] == ["wo-a1", "wo-d4", "wo-b2"]
+    assert [row["id"] for row in await store.query(Query(what="ready", limit=1))] == ["wo-a1"]
+    rows = await store.query(Query(what="ready", wanted=Wanted(types=("bug",))))
+    assert [row["id"] for row in rows] == ["wo-d4"]
+    files = [bench.created(f"wo-n{n}") for n in range(3)]
+    for wish, file in zip(files, ("src", "src/a.py", "docs"), strict=True):
+        wish.data["issue_type"], wish.data["shopfloor"]["files"] = "chore", [file]
+    await store.append(files)
+    chores = Query(what="ready", wanted=Wanted(types=("chore",)))
+    assert [row["id"] for row in await store.query(chores)] == ["wo-n0", "wo-n2"]
+    await store.append([_session(bench, "wo-n1", 1)], expect=_at({"wo-n1": 0}))
+    assert [row["id"] for row in await store.query(chores)] == ["wo-n2"]
+
+
 CASES: tuple[Case, ...] = (
     an_unknown_order_is_at_generation_zero,
     a_stale_claim_changes_nothing,
@@ -74,4 +151,8 @@ CASES: tuple[Case, ...] = (
     one_of_many_claims_wins,
     claims_of_one_store_are_known_to_another,
     a_claim_without_the_right_to_it_is_none,
+    a_session_claims_while_nobody_leads,
+    a_session_claims_nothing_beside_a_controller,
+    the_first_of_several_alternatives_wins,
+    what_may_be_claimed_waits_for_no_order_and_no_file,
 )

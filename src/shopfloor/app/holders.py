@@ -1,0 +1,31 @@
+"""Who a session is on this machine, and whether a session still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from shopfloor import spawn
+from shopfloor.domain.errors import NotFound
+from shopfloor.domain.holder import Holder
+
+
+def holder(name: str = "", pid: int = 0) -> Holder:
+    """The process ``pid`` (default: this one) as a session. Raises NotFound when there is no such process."""
+    pid = pid or os.getpid()
+    start_time = spawn.start_time_of(pid)
+    if not spawn.alive(pid, start_time):
+        raise NotFound(f"there is no process {pid} that could hold an order", hint="name one that lives: --holder PID")
+    return Holder(
+        name=name or f"pid-{pid}", pid=pid, start_time=start_time, host=socket.gethostname(), boot=spawn.boot()
+    )
+
+
+def alive(who: Holder) -> bool:
+    """Whether a session still lives. One that another machine, or another process table, would have to know of does."""
+    if who.host != socket.gethostname():
+        return True
+    if who.boot == (here := spawn.boot()):
+        return spawn.alive(who.pid, who.start_time)
+    # After a reboot nothing of before lives; with another process table on this boot nobody here can tell.
+    return who.boot.partition("/")[0] == here.partition("/")[0]

@@ -1,0 +1,228 @@
+"""Claims without a controller: the same facts that a controller would write, straight into the log.
+
+The store refuses them in the moment in which a controller has started. What was looked up stays true until then: while
+none leads, an order that is ready can only be claimed, and a claim raises its generation. So candidates are looked up
+once for many claims, and ``expect`` tells which of them somebody else took first: several are offered to the store at
+once, and it takes the first that are still free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from shopfloor.domain.errors import Conflict, Led, NotFound, Refused
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.holder import Holder, Wanted, holder_in
+from shopfloor.domain.order import Order, Record
+from shopfloor.domain.paths import overlap
+from shopfloor.domain.prompt import render
+from shopfloor.engine.hands import (
+    PREFIX,
+    Claimed,
+    Work,
+    claim_data,
+    finish_data,
+    not_yours,
+    refuse_unfit,
+    release_data,
+)
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.ports import CONTROLLER, Query
+
+_record = msgspec.json.Decoder(Record)
+
+AHEAD = 512
+"""Candidates that are looked up at once."""
+BESIDE = 3
+"""Candidates that are tried beside those that are wanted, in case others were faster."""
+
+Alive = Callable[[Holder], bool]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of what may be claimed."""
+
+    id: str
+    generation: int
+    run: str
+    record: bytes
+    controller: int
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of what sessions hold."""
+
+    id: str
+    generation: int
+    attempt: str
+    claimed_at: float
+    claimed_seq: int
+    handle: dict[str, Any]
+    record: bytes
+    controller: int
+
+    @property
+    def order(self) -> Order:
+        """What is held."""
+        return _record.decode(self.record).order
+
+    @property
+    def base(self) -> str:
+        """The commit that its holder started from."""
+        return _record.decode(self.record).attempts[-1].base
+
+    @property
+    def branch(self) -> str:
+        """Where its work is kept."""
+        return _record.decode(self.record).attempts[-1].branch
+
+    @property
+    def holder(self) -> Holder:
+        """Who holds it."""
+        return holder_in({"handle": self.handle}) or Holder(name="", pid=0)
+
+
+class Direct:
+    """One session's claims while nobody leads. Every method raises Led once a controller has started."""
+
+    def __init__(self, journal: Journal, holder: Holder, *, alive: Alive, spread: Callable[[int], int]) -> None:
+        self._journal = journal
+        self._store = journal.store
+        self._holder = holder
+        self._alive = alive
+        self._spread = spread
+        self._crowd = False
+        """others take the same orders at this moment: look somewhere else than they do"""
+        """a random number below the one that is given"""
+        self._controller = -1
+        self._known: list[Candidate] = []
+        self._wanted = Wanted()
+        self._bases: dict[str, str] = {}
+
+    async def claim(self, limit: int, wanted: Wanted) -> list[Claimed]:
+        """Up to ``limit`` orders, durably ours; fewer, or none, when no more are ready."""
+        claimed: list[Claimed] = []
+        if wanted != self._wanted:
+            self._known.clear()
+            self._wanted = wanted
+        looked = False
+        while len(claimed) < limit:
+            if not self._known:
+                if looked:
+                    break
+                await self._look(limit)
+                looked = True
+                continue
+            taken = await self._first(limit - len(claimed))
+            looked = looked and not taken
+            claimed += await self._without_barred(taken)
+        return claimed
+
+    async def _first(self, count: int) -> list[Claimed]:
+        """The next of the known candidates that nobody took before us: looked for in one step, under one lock."""
+        start = self._spread(max(1, len(self._known) - count)) if self._crowd else 0
+        tried = self._known[start : start + count + BESIDE]
+        records = [_record.decode(found.record) for found in tried]
+        claims = [
+            claim_data(record.order, found.generation + 1, self._bases.get(found.run, ""), self._holder)
+            for found, record in zip(tried, records, strict=True)
+        ]
+        expect = {found.id: found.generation for found in tried} | {CONTROLLER: self._controller}
+        events = [self._event(E.ASSIGNED, data, found.run) for found, data in zip(tried, claims, strict=True)]
+        won = {event.order_id for event in await self._store.append(events, expect=expect, at_most=count)}
+        last = max((n for n, found in enumerate(tried) if found.id in won), default=len(tried) - 1)
+        # What stood before the last one that we got was taken by others; what stood behind it was not even looked at.
+        del self._known[start : start + last + 1]
+        self._crowd = len(won) <= last
+        return [
+            Claimed.of(record.order, data, render(record))
+            for record, data in zip(records, claims, strict=True)
+            if record.order.id in won
+        ]
+
+    async def _look(self, limit: int) -> None:
+        query = Query(what="ready", limit=max(AHEAD, 2 * limit), wanted=self._wanted)
+        rows = await self._store.query(query)
+        if (not rows or self._controller < 0) and await self.return_lost():
+            rows = await self._store.query(query)
+        self._known = [msgspec.convert(row, Candidate) for row in rows]
+        if rows and rows[0]["controller"] != self._controller:
+            self._controller = rows[0]["controller"]
+            runs = await self._store.query(Query(what="runs"))
+            self._bases = {row["id"]: row["tip"] or row["base"] for row in runs}
+
+    async def _without_barred(self, taken: list[Claimed]) -> list[Claimed]:
+        """Two sessions may take two orders that need the same file at one moment: the later one gives its own back."""
+        if not any(claim.files for claim in taken):
+            return taken
+        held = [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+        kept = []
+        for claim in taken:
+            own = next((h.claimed_seq for h in held if h.attempt == claim.attempt), 0)
+            first = [h for h in held if h.claimed_seq < own and _meet(h.order.files, claim.files)]
+            if first:
+                await self._give(claim.id, claim.generation, self._holder, f"{first[0].order.name} has its files")
+            else:
+                kept.append(claim)
+        return kept
+
+    async def release(self, order: str, why: str, *, force: bool = False) -> None:
+        """Give an order back; ``force``: whoever holds it. Raises NotFound or Refused when it is not ours."""
+        found = await self.find(order, anybody=force)
+        await self._give(order, found.generation, found.holder, why)
+
+    async def finish(self, order: str, work: Work) -> None:
+        """Hand in what was made; whoever leads next verifies it. Raises NotFound or Refused when it is not ours."""
+        found = await self.find(order)
+        refuse_unfit(found.order, work)
+        await self._append(E.AGENT_STOPPED, finish_data(order, found.generation, self._holder, work), found.generation)
+
+    async def return_lost(self) -> int:
+        """Give back what the dead hold; how many orders that were. Whose machine is another one is not judged."""
+        count = 0
+        for found in await self._held():
+            if self._alive(found.holder):
+                continue
+            text = f"{found.holder.name} has ended"
+            data = release_data(found.id, found.generation, found.holder, text, lost=True)
+            try:
+                await self._append(E.RELEASED, data, found.generation, controller=found.controller)
+            except Led:
+                raise
+            except Conflict:
+                continue  # somebody else was faster
+            count += 1
+        return count
+
+    async def find(self, order: str, *, anybody: bool = False) -> Held:
+        """The order that this session (or ``anybody``) holds. Raises NotFound, or Refused naming who holds it."""
+        found = next((h for h in await self._held() if h.id == order), None)
+        if found is None:
+            raise NotFound(f"no session holds {order!r}", hint=f"type: shopfloor show {order}")
+        self._controller = found.controller
+        if not anybody and found.holder.identity != self._holder.identity:
+            raise Refused(not_yours(found.order.name, found.holder), hint=f"type: shopfloor show {order}")
+        return found
+
+    async def _held(self) -> list[Held]:
+        return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+
+    async def _give(self, order: str, generation: int, holder: Holder, why: str) -> None:
+        await self._append(E.RELEASED, release_data(order, generation, holder, why), generation)
+
+    async def _append(
+        self, kind: E, data: dict[str, Any], generation: int, *, run: str = "", controller: int | None = None
+    ) -> None:
+        since = self._controller if controller is None else controller
+        expect = {data["work_order_id"]: generation, CONTROLLER: since}
+        await self._store.append([self._event(kind, data, run)], expect=expect)
+
+    def _event(self, kind: E, data: dict[str, Any], run: str) -> Event:
+        return self._journal.event(Draft(kind, data, f"{PREFIX}{self._holder.name}"), run or None)
+
+
+def _meet(some: Iterable[str], others: Sequence[str]) -> bool:
+    return any(overlap(one, other) for one in some for other in others)
