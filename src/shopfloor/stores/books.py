@@ -153,7 +153,10 @@ class Books:
     def _glance(self, changes: Sequence[Change]) -> int | None:
         sequence = self.follower.glance()
         firm = {order for change in changes if not change.at_most for order in change.expect}
-        return None if firm & self.follower.told else sequence
+        told = self.follower.told
+        # Whether what was told of concerns us is seen when it is followed: an order may have been given back meanwhile.
+        short = any(c.at_most > sum(e.order_id not in told for e in c.events) for c in changes)
+        return None if short or firm & told else sequence
 
     def _lines(self, changes: Sequence[Change], sequence: int) -> bytes:
         """What to write: every change that is allowed, and where in it each of its parts ends."""

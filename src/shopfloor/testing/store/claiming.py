@@ -91,6 +91,19 @@ async def a_session_claims_while_nobody_leads(bench: Bench) -> None:
     [row] = await other.query(Query(what="held"))
     assert (row["id"], row["generation"], row["handle"]["name"]) == ("wo-a1", 1, "ann")
     assert await other.query(Query(what="ready")) == []
+    # Of several alternatives the first that are free are taken.
+    orders = [f"wo-n{n}" for n in range(6)]
+    await store.append([bench.created(order) for order in orders])
+    expect = _at(dict.fromkeys(orders, 0))
+    claims = [_session(bench, order, 1) for order in orders]
+    won = await store.append(claims, expect=expect, at_most=2)
+    assert [event.order_id for event in won] == orders[:2]
+    won = await other.append(claims, expect=expect, at_most=3)
+    assert [event.order_id for event in won] == orders[2:5]
+    won = await store.append(claims, expect=expect, at_most=3)
+    assert [event.order_id for event in won] == orders[5:]
+    assert await store.append(claims, expect=expect, at_most=3) == []
+    assert (await types(store))[2:] == [E.CREATED] * 6 + [E.ASSIGNED] * 6
 
 
 async def a_session_claims_nothing_beside_a_controller(bench: Bench) -> None:
@@ -103,22 +116,6 @@ async def a_session_claims_nothing_beside_a_controller(bench: Bench) -> None:
     leader = await bench.leader()
     await error_of(leader.append([bench.claim("wo-a1", 1)], expect={"wo-a1": 0}), Conflict)
     await leader.append([bench.event()], expect={"wo-a1": 1})
-
-
-async def the_first_of_several_alternatives_wins(bench: Bench) -> None:
-    store, other = bench.open(), bench.open()
-    orders = [f"wo-n{n}" for n in range(6)]
-    await store.append([bench.created(order) for order in orders])
-    expect = _at(dict.fromkeys(orders, 0))
-    claims = [_session(bench, order, 1) for order in orders]
-    won = await store.append(claims, expect=expect, at_most=2)
-    assert [event.order_id for event in won] == orders[:2]
-    won = await other.append(claims, expect=expect, at_most=3)
-    assert [event.order_id for event in won] == orders[2:5]
-    won = await store.append(claims, expect=expect, at_most=3)
-    assert [event.order_id for event in won] == orders[5:]
-    assert await store.append(claims, expect=expect, at_most=3) == []
-    assert await types(store) == [E.CREATED] * 6 + [E.ASSIGNED] * 6
 
 
 async def what_may_be_claimed_waits_for_no_order_and_no_file(bench: Bench) -> None:
@@ -153,6 +150,5 @@ CASES: tuple[Case, ...] = (
     a_claim_without_the_right_to_it_is_none,
     a_session_claims_while_nobody_leads,
     a_session_claims_nothing_beside_a_controller,
-    the_first_of_several_alternatives_wins,
     what_may_be_claimed_waits_for_no_order_and_no_file,
 )
