@@ -13,6 +13,7 @@ from shopfloor.domain.graph import reaches
 from shopfloor.domain.judge import Settle, Start
 from shopfloor.domain.order import Order, Reason, Record, State
 from shopfloor.domain.records import work_order
+from shopfloor.domain.situation import situation
 
 from .events_of import Desk, begun, decided, is_over, order, started
 
@@ -75,7 +76,7 @@ def test_what_another_program_has_is_left_to_it() -> None:
     desk = begun(order("a"), order("b"))
     update(desk, "a", 1, status="in_progress", assignee="slot1")
     assert started(desk) == ["wo-b"]
-    assert desk.floor.situation(record_of(desk)) == (State.WAITING, "is worked on in another program: slot1")
+    assert situation(desk.floor, record_of(desk)) == (State.WAITING, "is worked on in another program: slot1")
     desk.claim("b")
     desk.settle("b")
     desk.end("b")
@@ -96,7 +97,7 @@ def test_urgency_and_needs_are_planned_anew() -> None:
     update(desk, "c", 1, dependencies=[])
     update(desk, "a", 1, dependencies=[{"depends_on_id": "wo-b"}, {"depends_on_id": "wo-x", "type": "related"}])
     assert started(desk) == ["wo-b", "wo-c"]
-    assert desk.floor.situation(record_of(desk)) == (State.WAITING, "waits for b")
+    assert situation(desk.floor, record_of(desk)) == (State.WAITING, "waits for b")
     desk.verified("b")
     desk.land("b")
     desk.settle("b")

@@ -11,6 +11,7 @@ from shopfloor.domain.judge import Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Deliverable, Reason, State
 from shopfloor.domain.plan import AGEING_S
 from shopfloor.domain.policy import Policy, backoff
+from shopfloor.domain.situation import situation
 
 from .events_of import ROOM, RUN, START_S, Desk, Log, begun, decided, is_over, order, started
 from .world import HOURS_6
@@ -315,7 +316,7 @@ def test_a_dependant_tried_again_alone_fails_again() -> None:
 def test_what_was_verified_and_then_sent_back_holds_its_dependants_again() -> None:
     desk = begun(order("a"), order("b", needs=["a"]), settings={"land": "off"})
     desk.verified("a")
-    assert desk.floor.situation(desk.board.records["wo-b"]) == (State.READY, "")
+    assert situation(desk.floor, desk.board.records["wo-b"]) == (State.READY, "")
     desk.write(E.RETRIED, "a", kind="manual")
     assert started(desk) == ["wo-a"]
     desk.claim("a", 2)
@@ -441,7 +442,7 @@ def test_a_back_off_is_waited_for_on_the_awake_clock() -> None:
     assert delay == backoff(policy, "wo-a", 1)
     assert desk.floor.next_timer() == pytest.approx(delay)
     assert not is_over(desk)
-    assert desk.floor.situation(desk.board.records["wo-a"]) == (State.WAITING, "waits before it is tried again")
+    assert situation(desk.floor, desk.board.records["wo-a"]) == (State.WAITING, "waits before it is tried again")
     desk.log.pass_time(delay - 1.0)
     assert decided(desk) == []
     due = desk.floor.next_timer()
@@ -506,7 +507,7 @@ def test_what_an_order_waits_for_is_said() -> None:
     desk = begun(order("a", files=("src",)), order("b", needs=["a"]), order("c", files=("src/x",)), order("d"))
     assert len(started(desk)) == 2
     desk.claim("a")
-    words = {r.order.name: desk.floor.situation(r) for r in desk.board.records.values()}
+    words = {r.order.name: situation(desk.floor, r) for r in desk.board.records.values()}
     assert words == {
         "a": (State.RUNNING, ""),
         "b": (State.WAITING, "waits for a"),

@@ -3,6 +3,7 @@
 from shopfloor.domain.events import E
 from shopfloor.domain.judge import Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Deliverable, Reason, State
+from shopfloor.domain.situation import situation
 
 from .events_of import RUN, Desk, begun, decided, is_over, order, started
 
@@ -145,6 +146,6 @@ def test_an_agent_that_ended_with_a_question_frees_its_files_and_waits_for_the_a
     assert started(desk) == ["wo-b"]
     desk.settle("b")
     assert is_over(desk)
-    assert desk.floor.situation(desk.board.records["wo-a"]) == (State.ASKING, "")
+    assert situation(desk.floor, desk.board.records["wo-a"]) == (State.ASKING, "")
     desk.write(E.RETRIED, "a", kind="manual", findings="this one")
     assert decided(desk) == [Start("wo-a", 2)]

@@ -9,6 +9,7 @@ from shopfloor.domain.floor import Capacity
 from shopfloor.domain.judge import Hold, Retry
 from shopfloor.domain.order import State
 from shopfloor.domain.report import build
+from shopfloor.domain.situation import situation
 
 from .events_of import RUN, Desk, begun, decided, order, started
 
@@ -49,7 +50,7 @@ def test_a_doubtful_agent_is_tried_again_with_one_order_alone() -> None:
     assert not desk.floor.finished
     desk.log.pass_time(60.0)
     assert started(desk) == ["wo-o2"]
-    assert desk.floor.situation(desk.board.records["wo-o5"])[0] is State.WAITING
+    assert situation(desk.floor, desk.board.records["wo-o5"])[0] is State.WAITING
 
 
 def test_an_agent_that_goes_on_failing_is_held_and_the_rest_waits_for_a_person() -> None:
@@ -67,7 +68,7 @@ def test_an_agent_that_goes_on_failing_is_held_and_the_rest_waits_for_a_person()
     desk.log.pass_time(600.0)
     assert decided(desk) == []
     assert desk.floor.finished
-    assert "nothing more is started" in desk.floor.situation(desk.board.records["wo-o7"])[1]
+    assert "nothing more is started" in situation(desk.floor, desk.board.records["wo-o7"])[1]
 
 
 def test_a_new_session_begins_without_prejudice() -> None:

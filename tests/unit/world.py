@@ -17,6 +17,7 @@ from shopfloor.domain.graph import overlap
 from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Order, Reason, Record, State
 from shopfloor.domain.policy import Policy
+from shopfloor.domain.situation import situation
 
 from .events_of import RUN, Log
 
@@ -130,7 +131,7 @@ class World:
             assert self.floor.finished
             self.restart()  # a person has mended the agent, and goes on
             return True
-        assert self.floor.finished, [self.floor.situation(r) for r in self.floor.board.records.values()]
+        assert self.floor.finished, [situation(self.floor, r) for r in self.floor.board.records.values()]
         return False
 
     def decide(self, starts: int) -> None:
@@ -358,7 +359,7 @@ class World:
         assert again.board.runs == self.floor.board.runs
         assert again.board.requests == self.floor.board.requests
         assert again.spent_usd == self.floor.spent_usd
-        doubtful = any("seen to work" in self.floor.situation(r)[1] for r in again.board.records.values())
+        doubtful = any("seen to work" in situation(self.floor, r)[1] for r in again.board.records.values())
         if not doubtful and self.floor.next_timer() is None and again.next_timer() is None:
             room = Capacity(starts=1000, checks=1000, landing=True)
             copy = deepcopy(self.floor)
@@ -369,7 +370,7 @@ class World:
             assert ours == theirs
             assert again.finished == copy.finished
             for record in self.floor.board.records.values():
-                assert again.situation(record) == copy.situation(record)
+                assert situation(again, record) == situation(copy, record)
 
 
 def _orders(decision: Decision) -> tuple[str, ...]:

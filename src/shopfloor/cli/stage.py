@@ -13,6 +13,7 @@ from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Record, State
 from shopfloor.domain.report import OUTCOMES, outcome
+from shopfloor.domain.situation import situation
 
 Part = tuple[str, str]
 """Text, and the name of its style."""
@@ -109,7 +110,7 @@ class Stage:
             record = floor.board.records[order]
             word = outcome(record, run)
             if word == "waiting":
-                word = floor.situation(record)[0].value
+                word = situation(floor, record)[0].value
             counts[word] = counts.get(word, 0) + 1
             if record.state in _FIRST:
                 active.append(record)

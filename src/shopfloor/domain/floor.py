@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.board import Board, Run, at_rest
-from shopfloor.domain.capacity import Capacity, Now
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
@@ -157,31 +156,15 @@ class Floor:
             return False
         return all(self._waits(order) for order in self._open)
 
-    def situation(self, record: Record) -> tuple[State, str]:
-        """The exact state with the derived ones told apart, and what it waits for in words."""
-        if record.state is not State.READY:
-            return record.state, ""
-        if record.taken:
-            return State.WAITING, f"is worked on in another program: {record.assignee or record.elsewhere}"
-        needs = self.plan.waits_for(record.order.id)
-        if needs:
-            names = sorted(self.board.records[n].order.name if n in self.board.records else n for n in needs)
-            return State.WAITING, "waits for " + ", ".join(names)
-        if agent := self.held_agent(record):
-            return State.WAITING, f"nothing more is started with agent {agent!r}"
-        if self._doubtful(record):
-            return State.WAITING, "waits until its agent is seen to work"
-        if self.timers.is_asleep(record.order.id):
-            return State.WAITING, "waits before it is tried again"
-        holder = self.plan.held_by(record.order.id)
-        if holder is not None:
-            return State.WAITING, f"waits for a file that {self.board.records[holder].order.name} works on"
-        return State.READY, ""
-
     def held_agent(self, record: Record) -> str:
         """The agent of an order when nothing more is started with it, else an empty string."""
         agent = record.order.agent or (self.run.agent if self.run else "")
         return agent if self.run is not None and agent in self.run.held else ""
+
+    def doubtful(self, record: Record) -> bool:
+        """Its agent is tried with another order first."""
+        agent = record.order.agent or (self.run.agent if self.run else "")
+        return self._pulse.probes.get(agent, record.order.id) != record.order.id
 
     # -- inside: after a fact ---------------------------------------------------------------------------------------
 
@@ -250,7 +233,7 @@ class Floor:
         for need in self.plan.waits_for(order):
             if self.board.records[need].state in _ENDED:
                 self._doomed.append((order, need))
-        if self.held_agent(record) or self._doubtful(record):
+        if self.held_agent(record) or self.doubtful(record):
             self.timers.forget(order)
             self.plan.unqueue(order)
         elif self._sleeps(record, now):
@@ -316,7 +299,7 @@ class Floor:
         """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            return bool(record.taken or self.plan.waits_for(order) or self.held_agent(record) or self._doubtful(record))
+            return bool(record.taken or self.plan.waits_for(order) or self.held_agent(record) or self.doubtful(record))
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
@@ -328,11 +311,6 @@ class Floor:
         if probes != self._pulse.probes:
             for order in run.orders:
                 self._place(self.board.records[order], run, now)
-
-    def _doubtful(self, record: Record) -> bool:
-        """Its agent is tried with another order first."""
-        agent = record.order.agent or (self.run.agent if self.run else "")
-        return self._pulse.probes.get(agent, record.order.id) != record.order.id
 
     def _unanswered(self, record: Record) -> bool:
         """Its agent ended with a question; the answer starts it anew, so its files are free until then."""

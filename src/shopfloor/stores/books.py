@@ -14,26 +14,27 @@ import msgspec
 
 from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
-from shopfloor.domain.fold import by_session
 from shopfloor.ports import CONTROLLER, Clock, Query
+from shopfloor.stores.answers import meta_row, rows
 from shopfloor.stores.changes import (
+    Change,
+    alternatives,
     check_controller,
     check_generation,
     check_session,
+    of_session,
     own_event,
-    part_of,
     stamp,
     superseded,
 )
-from shopfloor.stores.codec import CANCEL, decode, encode
+from shopfloor.stores.codec import CANCEL, encode
 from shopfloor.stores.files import Lock, refusal
 from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
 from shopfloor.stores.log import Log
-from shopfloor.stores.ready import IndexSource, held_rows, ready_rows
-from shopfloor.stores.rows import claimed_generation, event_row
+from shopfloor.stores.rows import claimed_generation
 from shopfloor.stores.scan import Scanner
 from shopfloor.stores.sheet import Findings, Versions
 from shopfloor.stores.views import ORDERS, Views
@@ -49,23 +50,6 @@ FOREIGN = f"file:{ORDERS}"
 """The actor of what other programs wrote there: nobody can tell which one it was."""
 
 T = TypeVar("T")
-
-
-class Change(msgspec.Struct):
-    """One call of append on its way, and what became of it."""
-
-    events: Sequence[Event]
-    expect: Mapping[str, int] = msgspec.field(default_factory=dict)
-    foreign: bool = False
-    """it says what another program wants: never with a controller's stamp"""
-    stamped: list[Event] = msgspec.field(default_factory=list)
-    at_most: int = 0
-    """not 0: the events are alternatives, and so many of them are wanted"""
-    parts: list[tuple[int, list[Event]]] = msgspec.field(default_factory=list)
-    """what was to be written of it: where each part ends, and its events"""
-    error: ShopfloorError | None = None
-    done: bool = False
-    """it is durable"""
 
 
 class Books:
@@ -103,7 +87,7 @@ class Books:
         with contextlib.suppress(ShopfloorError):
             if self._unpublished and not self.generation and controller_alive(self.folder) is None:
                 self._said = self.log.size()
-                if all(map(_of_session, changes)):
+                if all(map(of_session, changes)):
                     self._owed = True  # one rewrite does for many
                 else:
                     self._publish_in_turn()
@@ -112,7 +96,7 @@ class Books:
         if self._broken is not None:
             raise self._broken
         self.log.create()
-        quick = not self.generation and all(map(_of_session, changes))
+        quick = not self.generation and all(map(of_session, changes))
         if not quick:
             self.follow()  # most of it before the lock, which others wait for
         with self.log.lock.held():
@@ -168,7 +152,7 @@ class Books:
             lines += encode(msgspec.structs.replace(opening, sf=Stamp(0, sequence)))
         claims: dict[str, int] = {}
         for change in changes:
-            for part in _alternatives(change):
+            for part in alternatives(change):
                 if change.at_most and len(change.parts) == change.at_most:
                     break
                 try:
@@ -361,43 +345,9 @@ class Books:
         return self.follower.ask(lambda index: self._rows(index, query))
 
     def _rows(self, index: Index, query: Query) -> list[dict[str, Any]]:
-        if query.what == "orders":
-            return index.orders(query)
-        if query.what == "runs":
-            return index.runs(query)
-        if query.what == "ready":
-            led = self.follower.mark.controller
-            return ready_rows(IndexSource(index), query, now=self._clock.wall(), controller=led)
-        if query.what == "held":
-            return held_rows(IndexSource(index), controller=self.follower.mark.controller)
-        if query.what == "events":
-            return [self._event_row(start, size) for start, size in index.events(query)]
-        if query.what == "board":
-            return [{"position": self.follower.mark.last, "board": index.board(query)}]
-        return [self._meta(index)]
-
-    def _event_row(self, start: int, size: int) -> dict[str, Any]:
-        return event_row(start + size, decode(self.log.read(start, size)))
-
-    def _meta(self, index: Index) -> dict[str, Any]:
-        mark = self.follower.mark
-        name = self.log.path.name
-        problems = [{"file": name, **p._asdict()} for p in index.problems()]
-        if self.follower.scanner.torn:
-            offset, line = self.follower.scanner.offset, self.follower.scanner.line + 1
-            what = "has no newline at its end; it counts or is closed when the next event is written"
-            problems.append({"file": name, "offset": offset, "line": line, "what": what, "piece": ""})
-        problems += [{"offset": 0, "line": 0, "piece": "", **note._asdict()} for note in self._views.notes]
-        return {
-            "schema": mark.schema,
-            "position": mark.last,
-            "events": mark.events,
-            "sequence": mark.sequence,
-            "controller": mark.controller,
-            "alive": controller_alive(self.folder),
-            "orders": index.count(),
-            "problems": problems,
-        }
+        if query.what == "meta":
+            return [meta_row(index, self.follower, self._views.notes)]
+        return rows(index, query, self.log, self.follower.mark, now=self._clock.wall())
 
     # -- end --------------------------------------------------------------------------------------------------------
 
@@ -429,13 +379,3 @@ class Books:
 
     def _own(self, event_type: E, data: dict[str, Any], actor: str = "system") -> Event:
         return own_event(event_type, data, clock=self._clock, random=self._random, actor=actor)
-
-
-def _alternatives(change: Change) -> Sequence[Change]:
-    if not change.at_most:
-        return [change]
-    return [Change([event], part_of(change.expect, event)) for event in change.events]
-
-
-def _of_session(change: Change) -> bool:
-    return all(map(by_session, change.events))

@@ -7,11 +7,28 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain.errors import Conflict, Led, Refused
+from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
 from shopfloor.domain.events import E, Event, Stamp, stamp_time
 from shopfloor.domain.fold import by_session
 from shopfloor.domain.names import base36
 from shopfloor.ports import CONTROLLER, Clock
+
+
+class Change(msgspec.Struct):
+    """One call of append on its way, and what became of it."""
+
+    events: Sequence[Event]
+    expect: Mapping[str, int] = msgspec.field(default_factory=dict)
+    foreign: bool = False
+    """it says what another program wants: never with a controller's stamp"""
+    stamped: list[Event] = msgspec.field(default_factory=list)
+    at_most: int = 0
+    """not 0: the events are alternatives, and so many of them are wanted"""
+    parts: list[tuple[int, list[Event]]] = msgspec.field(default_factory=list)
+    """what was to be written of it: where each part ends, and its events"""
+    error: ShopfloorError | None = None
+    done: bool = False
+    """it is durable"""
 
 
 def own_event(
@@ -73,3 +90,15 @@ def check_controller(expected: int, actual: int) -> None:
 def part_of(expect: Mapping[str, int], event: Event) -> dict[str, int]:
     """What one event of several alternatives builds on."""
     return {key: value for key, value in expect.items() if key in (event.order_id, CONTROLLER)}
+
+
+def alternatives(change: Change) -> Sequence[Change]:
+    """The changes of which some are wanted; one that offers no choice is its own."""
+    if not change.at_most:
+        return [change]
+    return [Change([event], part_of(change.expect, event)) for event in change.events]
+
+
+def of_session(change: Change) -> bool:
+    """True when a session says all of it."""
+    return all(map(by_session, change.events))

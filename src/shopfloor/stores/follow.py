@@ -43,7 +43,7 @@ class Follower:
     def __init__(self, log: Log) -> None:
         self.mark = Mark()
         self.scanner = Scanner()
-        self._log = log
+        self.log = log
         self._index: Index | None = None
         self._turn = Lock(log.folder / ".index.lock")
         self._news = News()
@@ -77,7 +77,7 @@ class Follower:
             self._trying(self._jump)
         scanner = self.scanner
         if size != scanner.seen:
-            for found in self._log.scan(scanner, size, settle=False):
+            for found in self.log.scan(scanner, size, settle=False):
                 self._take(found)
                 if len(self._news.found) >= BATCH:
                     self.flush()
@@ -99,12 +99,12 @@ class Follower:
             self._glanced = (scanner.seen, scanner.seen, self.mark.sequence)
             self.told.clear()
         start, end, sequence = self._glanced
-        size = self._log.size(at_least=end)
+        size = self.log.size(at_least=end)
         if size == end:
             return sequence
         if size - start > FAR:
             return None
-        unread = self._log.read(end, size - end)
+        unread = self.log.read(end, size - end)
         try:
             stamp = decode(unread[unread.rfind(b"\n", 0, -1) + 1 : -1]).sf
         except ValueError:
@@ -170,7 +170,7 @@ class Follower:
         with index.transaction():
             mark = index.mark()
             if self._news.begin <= mark.offset <= self.mark.offset:
-                identity = self._log.identity(self.mark.offset)
+                identity = self.log.identity(self.mark.offset)
                 index.advance(self._news, self.mark, identity)
         if mark.offset >= self._news.begin:  # or another process was faster
             self._news = News(self.mark.offset)
@@ -180,27 +180,27 @@ class Follower:
 
     def _size(self, *, may_restart: bool) -> int:
         try:
-            return self._log.size(at_least=self.scanner.seen)
+            return self.log.size(at_least=self.scanner.seen)
         except Conflict:
             if not may_restart:
                 raise
-        self._log.forget()
+        self.log.forget()
         self.close()
         self._stand_at(Mark())
-        return self._log.size()
+        return self.log.size()
 
     def _opened(self) -> Index:
         # A folder that is not there is not created by looking at it.
-        path = self._log.folder / files.FILES[0] if self._use_file and self._log.folder.is_dir() else None
+        path = self.log.folder / files.FILES[0] if self._use_file and self.log.folder.is_dir() else None
         if self._index is not None and self._index.path == path and not self._index.lost():
             return self._index
         self.close()
         index = self._index = Index(path)
         with index.transaction():
             mark = index.mark()
-            if mark.offset > self._log.size() or index.get("identity", "") != self._log.identity(mark.offset):
+            if mark.offset > self.log.size() or index.get("identity", "") != self.log.identity(mark.offset):
                 index.clear()
-                index.put(identity=self._log.identity(0))
+                index.put(identity=self.log.identity(0))
         self._stand_at(index.mark())
         self.follow(alone=False, may_restart=False)
         return index
@@ -215,7 +215,7 @@ class Follower:
         self._rebuilt += 1
         if self._use_file:
             try:
-                files.remove(self._log.folder)
+                files.remove(self.log.folder)
             except OSError:
                 self._use_file = False
 

@@ -25,6 +25,8 @@ class _Wish(msgspec.Struct):
     generation: int
     accepted: bool
     stopping: bool
+    elsewhere: str
+    assignee: str
     retry_at: float | None
     retry_delay_s: float
 
@@ -126,7 +128,8 @@ def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> 
     for place, blob in enumerate(source.in_state([State.READY])):
         wish = _wish.decode(blob)
         order = wish.order
-        if wish.stopping or not query.wanted.fits(order) or not _due(wish, now) or _missing(source, order):
+        taken = wish.elsewhere or wish.assignee  # another program has it
+        if taken or wish.stopping or not query.wanted.fits(order) or not _due(wish, now) or _missing(source, order):
             continue
         if order.files:
             plan.add(order.id, _key(order, place), (), order.files)

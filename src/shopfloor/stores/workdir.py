@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, Self, TypeVar
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.events import Event
 from shopfloor.ports import Clock, Query
-from shopfloor.stores.books import Books, Change
+from shopfloor.stores.books import Books
+from shopfloor.stores.changes import Change
 from shopfloor.stores.lead import controller_alive
 from shopfloor.stores.scan import Found
 from shopfloor.stores.views import STABLE_S
