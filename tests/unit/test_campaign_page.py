@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.figures import Figure
 from campaigns import page
-from campaigns.__main__ import main
+from campaigns.__main__ import main, modules
 from campaigns.outcome import Options, Outcome
 
 TEXT = "# Page\n\n<!-- chaos -->\nold\n<!-- /chaos -->\n\nprose\n\n<!-- scale -->\n<!-- /scale -->\nend\n"
@@ -42,6 +42,12 @@ def test_the_section_names_what_was_tested_and_where(tmp_path: Path) -> None:
 def test_a_campaign_without_a_section_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"page\.md has no section 'flood'"):
         written(tmp_path, "flood", Outcome(figures=[]))
+
+
+def test_every_campaign_has_its_section_and_every_section_its_campaign() -> None:
+    text = page.PAGE.read_text()
+    marks = {part.split(" -->")[0] for part in text.split("<!-- ")[1:] if not part.startswith("/")}
+    assert marks == set(modules())
 
 
 def test_an_unknown_campaign_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
