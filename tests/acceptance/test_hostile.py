@@ -59,6 +59,10 @@ def on_a_terminal(shop: Shop, *words: str) -> str:
     return said.decode()
 
 
+BODY = re.compile(r"\n(?:(?:- [a-z0-9-]+ \([0-9a-f]{12}\)\n)+\n)?(?:Shopfloor-\w+: [\w./-]+(?:, [\w./-]+)*\n?)+")
+"""Behind the first line of a commit of ours: what a step of several merges holds, and trailers."""
+
+
 def nothing_outside(shop: Shop) -> None:
     """No ref but ours, no file that a name has asked for."""
     refs = shop.git("for-each-ref", "--format=%(refname)").splitlines()
@@ -94,7 +98,7 @@ def test_names_of_files_are_carried(shop: Shop) -> None:
     for message in messages(shop):
         first, _, rest = message.rstrip("\n").partition("\n")
         assert one_safe_line(first)
-        assert rest == "" or re.fullmatch(r"\n(Shopfloor-\w+: [\w./-]+\n?)+", rest), message
+        assert rest == "" or BODY.fullmatch(rest), message
     names = [order["name"] for order in shop("status", "--json", "--all").json["orders"]]
     assert len(set(names)) == len(STEMS)
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)

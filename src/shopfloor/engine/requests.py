@@ -55,6 +55,9 @@ class Desk:
 
     async def ask(self, verb: str, order: str, text: str, actor: str) -> Event:
         """Put a request into the log and return its answer: ``request.handled``. Raises Refused after 10 s without."""
+        if order not in self.journal.floor.board.records:
+            await self.catch_up()
+            await self.journal.know(order, self.journal.position)
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, actor)
         return await answer_to(self.journal, draft, self._answer_waiting)
 

@@ -137,11 +137,14 @@ class Follower:
         return self._trying(flushed)
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Let go of everything."""
+        self._close_index()
+        self._turn.close()
+
+    def _close_index(self) -> None:
         if self._index is not None:
             self._index.close()
             self._index = None
-        self._turn.close()
 
     def _trying(self, work: Callable[[], T]) -> T:
         while True:
@@ -185,7 +188,7 @@ class Follower:
             if not may_restart:
                 raise
         self.log.forget()
-        self.close()
+        self._close_index()
         self._stand_at(Mark())
         return self.log.size()
 
@@ -194,7 +197,7 @@ class Follower:
         path = self.log.folder / files.FILES[0] if self._use_file and self.log.folder.is_dir() else None
         if self._index is not None and self._index.path == path and not self._index.lost():
             return self._index
-        self.close()
+        self._close_index()
         index = self._index = Index(path)
         with index.transaction():
             mark = index.mark()
@@ -207,7 +210,7 @@ class Follower:
 
     def _give_up(self, problem: sqlite3.Error) -> None:
         """A damaged index is thrown away and made anew; where a file cannot be written, one in memory does."""
-        self.close()
+        self._close_index()
         if not self._use_file:
             raise problem
         code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
