@@ -1,13 +1,17 @@
 """The installed command with two additions: a clock that a file can move, and a note of each event once it is durable.
 
 ``child.py FOLDER WORDS…``: FOLDER/clock holds ``WALL_OFFSET_S AWAKE_STOPPED(0|1)``; FOLDER/acknowledged gets the id of
-every event that this process was told is in the log. Started by the campaign, never imported by it.
+every event that this process was told is in the log. SIGUSR1 makes it write FOLDER/stood.txt. Started by the campaign,
+never imported by it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -65,7 +69,16 @@ class Watched(Shopfloor):
         os.write(self._noted, f"{event.event_id}\n".encode())
 
 
+def tell_where(*_: object) -> None:
+    """Write down where every task stands."""
+    text = io.StringIO()
+    for task in asyncio.all_tasks():
+        task.print_stack(file=text)
+    (FOLDER / "stood.txt").write_text(text.getvalue())
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, tell_where)
     vars(shopfloor)["Shopfloor"] = Watched
     if limit := os.environ.get("CHAOS_FILE_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))

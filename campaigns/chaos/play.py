@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -100,6 +101,8 @@ class _Player:
                 self._moment(act)
             hit = kind.strike(act)
             if not processes.until(act.over, LONGEST_S):
+                child.send_signal(signal.SIGUSR1)  # the round's folder then has where it stood
+                processes.until((self.scene.folder / "stood.txt").exists, LONGEST_S)
                 self.found.expect(None, OTHER, f"{words[0]} did not end within {LONGEST_S:g} s")
         finally:
             if not act.over():

@@ -1,5 +1,6 @@
 """Several programs on one folder: nothing acknowledged is lost, one controller at a time."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -217,3 +218,18 @@ async def test_deleting_the_lock_file_loses_nothing(folder: Path) -> None:
         ids = [found.event_id async for _, found in store.read() if found.event_type == "note.taken"]
     assert removed
     assert sorted(ids) == sorted(said)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_wait_that_is_cancelled_as_it_is_woken_ends(folder: Path, turns: int) -> None:
+    async with open_store(folder) as store:
+        waiting = asyncio.create_task(store.wait(1 << 20, 30.0))
+        await store.append([event("note.taken")])
+        await store.query(Query(what="meta"))  # after its first look, which is done on the same thread
+        await store.append([event("note.taken")])  # wakes it
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        async with asyncio.timeout(5.0):
+            await asyncio.wait({waiting})
+        assert waiting.cancelled()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,9 @@ class Controller:
         timeout = None if due is None else max(0.0, due - self.journal.clock.awake())
         if self.floor.board.runs and self._wants_room():
             timeout = min(timeout, ADMISSION_EVERY_S) if timeout is not None else ADMISSION_EVERY_S
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
 
     def _wants_room(self) -> bool:
         return bool(self.floor.live) or len(self.floor.plan) > 0

@@ -7,6 +7,7 @@ blocking work runs on one thread of the store. Calls of ``append`` that come tog
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -116,10 +117,9 @@ class WorkdirStore:
                 left = limit - loop.time()
                 if left <= 0:
                     return False
-                try:
-                    await asyncio.wait_for(woken.wait(), min(POLL_S, left))
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(POLL_S, left)):
+                        await woken.wait()
         finally:
             self._waiting.discard(woken)
 

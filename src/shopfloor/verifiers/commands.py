@@ -145,7 +145,8 @@ class CommandVerifier:
         pumps = [asyncio.create_task(output.take(stream)) for stream in (process.stdout, process.stderr) if stream]
         timed_out = False
         try:
-            ended = await asyncio.wait_for(process.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await process.wait()
         except TimeoutError:
             timed_out = True
         finally:
