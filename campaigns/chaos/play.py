@@ -165,7 +165,7 @@ class _Player:
                 found.expect(record.state is State.FAILED and record.reason is Reason.CHECKS, OTHER, text)
         look.nothing_is_lost(facts, found)
         look.nothing_is_doubled(facts, found)
-        held = kind.branch_held or (bool(kind.excuse) and _locked(facts))
+        held = kind.branch_held or _locked(facts) or _left_alone(facts, kind)
         look.checkout_is_the_users(facts, found, held=held)
 
 
@@ -174,6 +174,13 @@ def _locked(facts: Facts) -> bool:
     repo = facts.scene.repo
     named = [run.mirror_why for run in facts.board.runs.values() if "main.lock" in run.mirror_why]
     return bool(named) and (repo / ".git/refs/heads/main.lock").exists()
+
+
+def _left_alone(facts: Facts, kind: Kind) -> bool:
+    """The last landing met with the fault while the branch was brought along, and the run says so and what to type."""
+    told = [run.mirror_why for run in facts.board.runs.values()][-1]
+    why, _, how = told.partition("; take the result with: git merge")
+    return bool(kind.excuse and how) and re.search(kind.excuse, why, re.IGNORECASE) is not None
 
 
 def _held(facts: Facts) -> bool:

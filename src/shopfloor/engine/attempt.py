@@ -16,6 +16,7 @@ import msgspec
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
+from shopfloor.engine.facts import said
 from shopfloor.ports import (
     Agent,
     Claim,
@@ -74,7 +75,7 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     try:
         workspace = await _acquire(job, control, tools)
     except _TROUBLE as problem:
-        text = f"no workspace: {_said(problem)}"
+        text = f"no workspace: {said(problem)}"
         await emit(attempt.fact(outcome=control.reason or Reason.SPAWN, text=text, transient=not control.reason))
         return
     if workspace is None:
@@ -139,7 +140,7 @@ class _Attempt:
         try:
             handle = await agent.start(self.tools.launch(job, workspace))
         except _TROUBLE as problem:
-            return self.fact(outcome=Reason.SPAWN, text=_said(problem), transient=True)
+            return self.fact(outcome=Reason.SPAWN, text=said(problem), transient=True)
         control.agent, control.handle = agent, handle
         try:
             await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
@@ -261,9 +262,9 @@ class _Attempt:
             notes += snapshot.notes
             await pool.release(workspace)
         except _TROUBLE as problem:
-            notes.append(f"{_said(problem)}; {getattr(problem, 'hint', '')}".rstrip("; "))
+            notes.append(f"{said(problem)}; {getattr(problem, 'hint', '')}".rstrip("; "))
             if snapshot is None and ended.outcome == "completed":
-                text = f"its work could not be kept and lies in {workspace.path!r}: {_said(problem)}"
+                text = f"its work could not be kept and lies in {workspace.path!r}: {said(problem)}"
                 changes = {"outcome": Reason.ERROR, "text": text}
         if not ended.outcome:
             changes = {"outcome": Reason.LOST, "text": "the controller was stopped while it ran"}
@@ -272,13 +273,6 @@ class _Attempt:
 
 _TROUBLE = (ShopfloorError, OSError)
 """What goes wrong with one attempt and is no reason to end the others: a full disk may be full for it alone."""
-
-
-def _said(problem: ShopfloorError | OSError) -> str:
-    if isinstance(problem, ShopfloorError):
-        return problem.message
-    said = (problem.strerror or str(problem)).lower()
-    return f"{problem.filename!r}: {said}" if problem.filename else said
 
 
 _STOPPED: dict[str, str] = {Reason.STOPPED: "stopped by a person", Reason.BUDGET: "the budget is spent"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.events import VERMAS_STATUS, E
 from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.engine.journal import Draft
@@ -107,3 +108,11 @@ def settlement(record: Record, outcome: State, reason: str, message: str) -> lis
     if new == "closed":
         found.append(Draft(E.CLOSED, {**data, "reason": message or outcome.value}))
     return found
+
+
+def said(problem: ShopfloorError | OSError) -> str:
+    """What went wrong, in words for people."""
+    if isinstance(problem, ShopfloorError):
+        return problem.message
+    said = (problem.strerror or str(problem)).lower()
+    return f"{problem.filename!r}: {said}" if problem.filename else said

@@ -22,7 +22,7 @@ from shopfloor.domain.names import few, one_line
 from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.verdict import Check, Decision, Verdict
 from shopfloor.engine.attempt import trailers
-from shopfloor.engine.facts import bounded, bounded_names
+from shopfloor.engine.facts import bounded, bounded_names, said
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.ports import CheckJob, Lander, Mirrored, Proposal, Target, Verifier
 
@@ -286,7 +286,8 @@ class LandingLane:
             result = await self.lander.mirror(self.target(), old=run.mirror, new=tip)
         except (ShopfloorError, OSError) as problem:
             # What landed is safe on its ref; a branch that could not be brought along is a thing to be told, no more.
-            result = Mirrored(moved=False, head=run.mirror, why=str(problem))
+            why = f"{said(problem)}; take the result with: git merge {run.ref}"
+            result = Mirrored(moved=False, head=run.mirror, why=why)
         if result.moved:
             await self.journal.commit(Draft(E.MIRROR_ADVANCED, {"branch": run.branch, "to": result.head}))
         else:
