@@ -217,7 +217,7 @@ def test_a_branch_that_cannot_be_written_does_not_cost_the_landing(lab: Lab, mon
     swap(monkeypatch, lander=NoMirror)
     report = lab.run(lab.prompt("add", script(write("new.txt"))))
     assert report.counts["landed"] == 1
-    assert "Permission denied" in report.mirror_why
+    assert report.mirror_why.endswith("permission denied; take the result with: git merge refs/shopfloor/target/main")
 
 
 class Unsure:
