@@ -292,3 +292,28 @@ async def test_nobody_starts_from_a_target_that_somebody_has_set_back(lab: Lab) 
         report = await floor.run([first, after])
     assert report.counts["landed"] == 2
     assert bases == [bases[0]] * 2
+
+
+class CutOffMirror(SlowMirror):
+    """The branch is moved, the next batch lands, and nobody lives to say that the branch was moved."""
+
+    async def mirror(self, target: Target, *, old: str, new: str) -> Mirrored:
+        await self.real.mirror(target, old=old, new=new)
+        await self.again.wait()
+        raise RuntimeError("cut off")
+
+
+async def test_a_branch_that_was_moved_unheard_while_the_target_went_on_is_moved_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [lab.prompt("one", script(write("one"))), lab.prompt("two", script(write("two")), depends_on=["one"])]
+    with monkeypatch.context() as cut:
+        swap(cut, lander=CutOffMirror)
+        async with lab.floor() as floor:
+            with pytest.raises(RuntimeError, match="cut off"):
+                await floor.run(prompts)
+    assert len(lab.seen(E.LANDING_LANDED)) == 2
+    report = await resumed(lab)
+    assert report.counts["landed"] == 2
+    assert lab.seen(E.MIRROR_HELD) == []
+    assert git(lab.repo, "rev-parse", "main") == git(lab.repo, "rev-parse", TARGET)

@@ -98,6 +98,8 @@ class Lander(Protocol):
     async def mirror(self, target: Target, *, old: str, new: str) -> Mirrored:
         """Advance the user's branch when it stands at ``old`` and nothing tracked is modified; else leave it alone.
 
+        A first-parent ancestor of ``new`` that comes after ``old`` will do as well: the target has stood there.
+
         Finishing after a crash in between is calling it again.
         """
         ...
