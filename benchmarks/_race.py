@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import subprocess
 import sys
 import time
@@ -203,7 +202,7 @@ async def _by_socket(work: Path, limit: int) -> Any:
 
 async def _directly(store: WorkdirStore, limit: int) -> Any:
     await store.query(Query(what="held"))  # it is live: its index is open
-    direct = Direct(journal(store), holders.holder(), alive=holders.alive, spread=random.randrange)
+    direct = Direct(journal(store), holders.holder(), alive=holders.alive)
 
     async def claim() -> list[Claimed]:
         return await direct.claim(limit, Wanted())

@@ -140,7 +140,7 @@ async def _until_free(controller: Controller) -> None:
 async def _return_lost(work: Path) -> None:
     """The next one who looks gives back what the dead held."""
     async with open_store(work) as store:
-        await Direct(journal(store), holders.holder(), alive=holders.alive, spread=random.randrange).return_lost()
+        await Direct(journal(store), holders.holder(), alive=holders.alive).return_lost()
 
 
 def _figures(way: str, count: Count) -> Iterable[Figure]:

@@ -61,7 +61,7 @@ def claimed_once(acks: dict[int, list[Ack]]) -> set[str]:
 @asynccontextmanager
 async def direct(work: Path, holder: Holder | None = None) -> AsyncIterator[Direct]:
     async with open_store(work) as store:
-        yield Direct(journal(store), holder or holders.holder(), alive=holders.alive, spread=random.randrange)
+        yield Direct(journal(store), holder or holders.holder(), alive=holders.alive)
 
 
 @pytest.mark.timeout(120)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -160,7 +159,7 @@ class WorkSession:
             await wire.close()
 
     def _new_direct(self) -> Direct:
-        return Direct(self._journal, self.holder, alive=holders.alive, spread=random.randrange)
+        return Direct(self._journal, self.holder, alive=holders.alive)
 
     # -- inside: what a lost reply would have said ------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 The store refuses them in the moment in which a controller has started. What was looked up stays true until then: while
 none leads, an order that is ready can only be claimed, and a claim raises its generation. So candidates are looked up
-once for many claims, and ``expect`` tells which of them somebody else took first: several are offered to the store at
-once, and it takes the first that are still free.
+once for many claims, and ``expect`` tells which of them somebody else took first: all are offered to the store at once,
+and it takes the first that are still free. Only their claims are made at all.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ _record = msgspec.json.Decoder(Record)
 
 AHEAD = 512
 """Candidates that are looked up at once."""
-BESIDE = 3
-"""Candidates that are tried beside those that are wanted, in case others were faster."""
 
 Alive = Callable[[Holder], bool]
 
@@ -88,15 +86,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class Direct:
     """One session's claims while nobody leads. Every method raises Led once a controller has started."""
 
-    def __init__(self, journal: Journal, holder: Holder, *, alive: Alive, spread: Callable[[int], int]) -> None:
+    def __init__(self, journal: Journal, holder: Holder, *, alive: Alive) -> None:
         self._journal = journal
         self._store = journal.store
         self._holder = holder
         self._alive = alive
-        self._spread = spread
-        self._crowd = False
-        """others take the same orders at this moment: look somewhere else than they do"""
-        """a random number below the one that is given"""
         self._controller = -1
         self._known: list[Candidate] = []
         self._wanted = Wanted()
@@ -123,25 +117,21 @@ class Direct:
 
     async def _first(self, count: int) -> list[Claimed]:
         """The next of the known candidates that nobody took before us: looked for in one step, under one lock."""
-        start = self._spread(max(1, len(self._known) - count)) if self._crowd else 0
-        tried = self._known[start : start + count + BESIDE]
-        records = [_record.decode(found.record) for found in tried]
-        claims = [
-            claim_data(record.order, found.generation + 1, self._bases.get(found.run, ""), self._holder)
-            for found, record in zip(tried, records, strict=True)
-        ]
-        expect = {found.id: found.generation for found in tried} | {CONTROLLER: self._controller}
-        events = [self._event(E.ASSIGNED, data, found.run) for found, data in zip(tried, claims, strict=True)]
-        won = {event.order_id for event in await self._store.append(events, expect=expect, at_most=count)}
-        last = max((n for n, found in enumerate(tried) if found.id in won), default=len(tried) - 1)
+        known = self._known
+        expect = {found.id: found.generation for found in known}
+        expect[CONTROLLER] = self._controller
+        offers = _Offers(known, self._claim_of)
+        won = await self._store.append(offers, expect=expect, at_most=count)
         # What stood before the last one that we got was taken by others; what stood behind it was not even looked at.
-        del self._known[start : start + last + 1]
-        self._crowd = len(won) <= last
-        return [
-            Claimed.of(record.order, data, render(record))
-            for record, data in zip(records, claims, strict=True)
-            if record.order.id in won
-        ]
+        behind = 1 + next(n for n, found in enumerate(known) if found.id == won[-1].order_id) if won else len(known)
+        taken = {event.order_id: event.data for event in won}
+        records = [_record.decode(found.record) for found in known[:behind] if found.id in taken]
+        self._known = known[behind:] if len(won) == count else []
+        return [Claimed.of(record.order, taken[record.order.id], render(record)) for record in records]
+
+    def _claim_of(self, found: Candidate) -> Event:
+        order, base = _record.decode(found.record).order, self._bases.get(found.run, "")
+        return self._event(E.ASSIGNED, claim_data(order, found.generation + 1, base, self._holder), found.run)
 
     async def _look(self, limit: int) -> None:
         query = Query(what="ready", limit=max(AHEAD, 2 * limit), wanted=self._wanted)
@@ -222,6 +212,20 @@ class Direct:
 
     def _event(self, kind: E, data: dict[str, Any], run: str) -> Event:
         return self._journal.event(Draft(kind, data, f"{PREFIX}{self._holder.name}"), run or None)
+
+
+class _Offers(Sequence[Event]):
+    """The claims of all candidates, each made when the store asks for it."""
+
+    def __init__(self, known: Sequence[Candidate], claim: Callable[[Candidate], Event]) -> None:
+        self._known = known
+        self._claim = claim
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._claim(self._known[place])
 
 
 def _meet(some: Iterable[str], others: Sequence[str]) -> bool:

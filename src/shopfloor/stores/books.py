@@ -79,6 +79,7 @@ class Books:
         """Append all changes with one write; each gets its ``stamped`` events or its ``error``."""
         try:
             self._append(changes)
+            self._append(self._late(changes))
         except ShopfloorError as problem:
             for change in changes:
                 change.error = change.error or problem
@@ -92,9 +93,19 @@ class Books:
                 else:
                     self._publish_in_turn()
 
+    def _late(self, changes: Sequence[Change]) -> list[Change]:
+        """Those that found all they want told of, when it shows that there is something free after all."""
+        late = [change for change in changes if change.at_most and change.done and not change.parts]
+        if not late or not self.follower.told:
+            return []
+        self.follow()
+        return [c for c in late if any(self._free(*wanted) for wanted in c.expect.items() if wanted[0] != CONTROLLER)]
+
     def _append(self, changes: Sequence[Change]) -> None:
         if self._broken is not None:
             raise self._broken
+        if not changes:
+            return
         self.log.create()
         quick = not self.generation and all(map(of_session, changes))
         if not quick:
@@ -139,8 +150,7 @@ class Books:
         firm = {order for change in changes if not change.at_most for order in change.expect}
         told = self.follower.told
         # Whether what was told of concerns us is seen when it is followed: an order may have been given back meanwhile.
-        short = any(c.at_most > sum(e.order_id not in told for e in c.events) for c in changes)
-        return None if short or firm & told else sequence
+        return None if firm & told else sequence
 
     def _lines(self, changes: Sequence[Change], sequence: int) -> bytes:
         """What to write: every change that is allowed, and where in it each of its parts ends."""
@@ -152,9 +162,7 @@ class Books:
             lines += encode(msgspec.structs.replace(opening, sf=Stamp(0, sequence)))
         claims: dict[str, int] = {}
         for change in changes:
-            for part in alternatives(change):
-                if change.at_most and len(change.parts) == change.at_most:
-                    break
+            for part in alternatives(change, free=self._free):
                 try:
                     self._check(part, claims)
                     stamped = stamp(part.events, 0 if change.foreign else self.generation, sequence + 1)
@@ -170,8 +178,14 @@ class Books:
                 sequence += 1
                 lines += text
                 change.parts.append((len(lines), stamped))
+                if len(change.parts) == change.at_most:
+                    break
             change.done = change.at_most > 0 and not change.parts
         return bytes(lines)
+
+    def _free(self, order: str, generation: int) -> bool:
+        """As expected, as far as we know; what somebody has just spoken of is not."""
+        return order not in self.follower.told and self.follower.stands_at(order, generation)
 
     def _check(self, change: Change, claims: Mapping[str, int]) -> None:
         mark = self.follower.mark

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ class Change(msgspec.Struct):
     """it says what another program wants: never with a controller's stamp"""
     stamped: list[Event] = msgspec.field(default_factory=list)
     at_most: int = 0
-    """not 0: the events are alternatives, and so many of them are wanted"""
+    """not 0: the events are alternatives, each of the order at its place in ``expect``; so many of them are wanted"""
     parts: list[tuple[int, list[Event]]] = msgspec.field(default_factory=list)
     """what was to be written of it: where each part ends, and its events"""
     error: ShopfloorError | None = None
@@ -87,18 +88,22 @@ def check_controller(expected: int, actual: int) -> None:
         raise Led(f"controller {actual} has led since: what was to be changed may be different now", hint="look again")
 
 
-def part_of(expect: Mapping[str, int], event: Event) -> dict[str, int]:
-    """What one event of several alternatives builds on."""
-    return {key: value for key, value in expect.items() if key in (event.order_id, CONTROLLER)}
+def alternatives(change: Change, *, free: Callable[[str, int], bool]) -> Iterator[Change]:
+    """The changes of which some are wanted, those whose order is ``free``; one that offers no choice is its own.
 
-
-def alternatives(change: Change) -> Sequence[Change]:
-    """The changes of which some are wanted; one that offers no choice is its own."""
+    Where none is free that is the first one, so that there is something whose refusal says why.
+    """
     if not change.at_most:
-        return [change]
-    return [Change([event], part_of(change.expect, event)) for event in change.events]
+        yield change
+        return
+    common = {key: value for key, value in change.expect.items() if key == CONTROLLER}
+    orders = [item for item in change.expect.items() if item[0] != CONTROLLER]
+    places = (place for place, wanted in enumerate(orders) if free(*wanted))
+    for place in chain([next(places, 0)], places):
+        order, generation = orders[place]
+        yield Change([change.events[place]], {**common, order: generation})
 
 
 def of_session(change: Change) -> bool:
-    """True when a session says all of it."""
-    return all(map(by_session, change.events))
+    """True when a session says all of it: nobody else offers a choice."""
+    return change.at_most > 0 or all(map(by_session, change.events))

@@ -64,6 +64,10 @@ class Follower:
         known = self._trying(lambda: self._opened().generation(order))
         return max(known, self._news.claims.get(order, 0))
 
+    def stands_at(self, order: str, generation: int) -> bool:
+        """True for the greatest generation claimed so far; the index is only asked where it may be that."""
+        return self._news.claims.get(order, 0) <= generation == self.generation(order)
+
     def follow(self, *, alone: bool, may_restart: bool) -> None:
         """Take in what was appended. ``alone``: nobody writes now, so that an unfinished group will stay so.
 

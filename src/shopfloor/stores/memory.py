@@ -19,11 +19,12 @@ from shopfloor.domain.events import SCHEMA, E, Event, stamp_time
 from shopfloor.domain.order import Record
 from shopfloor.ports import CONTROLLER, Clock, Query
 from shopfloor.stores.changes import (
+    Change,
+    alternatives,
     check_controller,
     check_generation,
     check_session,
     own_event,
-    part_of,
     stamp,
     superseded,
 )
@@ -101,14 +102,16 @@ class MemoryStore:
 
     async def _first(self, events: Sequence[Event], expect: Mapping[str, int], at_most: int) -> list[Event]:
         written: list[Event] = []
-        for event in events:
-            if len(written) < at_most:
-                try:
-                    written += await self.append([event], expect=part_of(expect, event))
-                except Led:
-                    raise
-                except Conflict:
-                    continue
+        whole = Change(events, expect, at_most=at_most)
+        for part in alternatives(whole, free=lambda order, known: self.log.claims.get(order, 0) == known):
+            try:
+                written += await self.append(part.events, expect=part.expect)
+            except Led:
+                raise
+            except Conflict:
+                continue
+            if len(written) == at_most:
+                break
         return written
 
     async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:

@@ -66,14 +66,15 @@ class WorkdirStore:
     ) -> list[Event]:
         """Make one logical change durable: all of the events count, or none. Returns them as stamped.
 
-        ``at_most``: each event is a change of its own; the first so many whose order is as expected are written.
+        ``at_most``: each event is a change of its own; the first so many whose order is as expected are written. They
+        are asked for on the thread of the store.
 
         Raises Conflict for an ``expect`` that does not hold or when a newer controller has started; Refused when the
         disk is full or read-only. When the call is cancelled the change may still have been made.
         """
         if not events:
             return []
-        change = Change(list(events), dict(expect or {}), at_most=at_most)
+        change = Change(events if at_most else list(events), dict(expect or {}), at_most=at_most)
         await self._committed(change)
         self._wake()
         if change.error is not None:
