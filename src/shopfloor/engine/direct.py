@@ -34,7 +34,7 @@ from shopfloor.ports import CONTROLLER, Query
 
 _record = msgspec.json.Decoder(Record)
 
-AHEAD = 512
+AHEAD = 1024
 """Candidates that are looked up at once."""
 
 Alive = Callable[[Holder], bool]
@@ -46,6 +46,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     generation: int
     run: str
+    base: str
     record: bytes
     controller: int
 
@@ -94,7 +95,6 @@ class Direct:
         self._controller = -1
         self._known: list[Candidate] = []
         self._wanted = Wanted()
-        self._bases: dict[str, str] = {}
 
     async def claim(self, limit: int, wanted: Wanted) -> list[Claimed]:
         """Up to ``limit`` orders, durably ours; fewer, or none, when no more are ready."""
@@ -130,19 +130,20 @@ class Direct:
         return [Claimed.of(record.order, taken[record.order.id], render(record)) for record in records]
 
     def _claim_of(self, found: Candidate) -> Event:
-        order, base = _record.decode(found.record).order, self._bases.get(found.run, "")
-        return self._event(E.ASSIGNED, claim_data(order, found.generation + 1, base, self._holder), found.run)
+        order = _record.decode(found.record).order
+        return self._event(E.ASSIGNED, claim_data(order, found.generation + 1, found.base, self._holder), found.run)
 
     async def _look(self, limit: int) -> None:
         query = Query(what="ready", limit=max(AHEAD, 2 * limit), wanted=self._wanted)
+        first = self._controller < 0
+        if first:
+            await self.return_lost()
         rows = await self._store.query(query)
-        if (not rows or self._controller < 0) and await self.return_lost():
+        if not rows and not first and await self.return_lost():
             rows = await self._store.query(query)
-        self._known = [msgspec.convert(row, Candidate) for row in rows]
-        if rows and rows[0]["controller"] != self._controller:
-            self._controller = rows[0]["controller"]
-            runs = await self._store.query(Query(what="runs"))
-            self._bases = {row["id"]: row["tip"] or row["base"] for row in runs}
+        self._known = [Candidate(**row) for row in rows]
+        if rows:
+            self._controller = self._known[0].controller
 
     async def _without_barred(self, taken: list[Claimed]) -> list[Claimed]:
         """Two sessions may take two orders that need the same file at one moment: the later one gives its own back."""

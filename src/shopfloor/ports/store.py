@@ -42,7 +42,9 @@ class Store(Protocol):
         """Make one logical change durable: all of the events count, or none. Returns them as stamped.
 
         With ``at_most`` each event is a change of its own, and the first so many whose order is as expected are
-        written and returned, perhaps none: who claims one of many orders need not try them one after the other.
+        written and returned, perhaps fewer: who claims one of many orders need not try them one after the other. The
+        event at a place is about the order at that place in ``expect``, and only asked for when it may be written.
+        An order that somebody speaks of at this moment may be passed over where another one is free.
 
         ``expect`` maps an order's id to the generation it must have now, and ``CONTROLLER`` to how many controllers
         have led; else Conflict, and nothing is written. A store that leads refuses with Conflict once a newer

@@ -99,7 +99,7 @@ class Books:
         if not late or not self.follower.told:
             return []
         self.follow()
-        return [c for c in late if any(self._free(*wanted) for wanted in c.expect.items() if wanted[0] != CONTROLLER)]
+        return [change for change in late if self.follower.any_at(change.expect)]
 
     def _append(self, changes: Sequence[Change]) -> None:
         if self._broken is not None:
@@ -319,8 +319,12 @@ class Books:
         with contextlib.suppress(ShopfloorError):
             if not self.log.size() or not self.follower.ask(self._views.unread):
                 return
-            if self.generation or controller_alive(self.folder) is None:
+            if self.generation:
                 self._publish_patiently(GLANCE_S)
+            elif controller_alive(self.folder) is None:
+                with self._turn.held():  # what another has just published is no edit
+                    if self.follower.ask(self._views.unread):
+                        self._publish_patiently(GLANCE_S)
 
     # -- what the views ask for -------------------------------------------------------------------------------------
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
+
+import msgspec
 
 from shopfloor.domain.errors import Conflict
 from shopfloor.domain.events import E
+from shopfloor.ports import CONTROLLER
 from shopfloor.stores import index as files
 from shopfloor.stores.codec import decode
 from shopfloor.stores.files import Lock
@@ -32,6 +35,11 @@ NEAR = 1 << 12
 
 FAR = 1 << 20
 """Bytes beyond which all is followed instead of glanced at."""
+
+_ANY_AT = (
+    "SELECT 1 FROM json_each(?) AS wanted LEFT JOIN generations ON generations.id = wanted.key"
+    " WHERE coalesce(generation, 0) = wanted.value LIMIT 1"
+)
 
 _CONTROLLER = E.CONTROLLER_STARTED.encode()
 _ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
@@ -67,6 +75,11 @@ class Follower:
     def stands_at(self, order: str, generation: int) -> bool:
         """True for the greatest generation claimed so far; the index is only asked where it may be that."""
         return self._news.claims.get(order, 0) <= generation == self.generation(order)
+
+    def any_at(self, expect: Mapping[str, int]) -> bool:
+        """True when one of these orders is at its generation."""
+        orders = msgspec.json.encode({order: known for order, known in expect.items() if order != CONTROLLER}).decode()
+        return self.ask(lambda index: any(index.select(_ANY_AT, [orders])))
 
     def follow(self, *, alone: bool, may_restart: bool) -> None:
         """Take in what was appended. ``alone``: nobody writes now, so that an unfinished group will stay so.

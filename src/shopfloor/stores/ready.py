@@ -67,8 +67,8 @@ class Source(Protocol):
         """One record, if it is known."""
         ...
 
-    def land_of(self, run: str) -> str:
-        """How a run lands; empty when there is no such run."""
+    def run(self, run: str) -> Run | None:
+        """A run, if it is known."""
         ...
 
 
@@ -89,9 +89,9 @@ class BoardSource:
         known = self._board.records.get(order)
         return None if known is None else msgspec.json.encode(known)
 
-    def land_of(self, run: str) -> str:
-        """How a run lands; empty when there is no such run."""
-        return self._board.runs[run].land if run in self._board.runs else ""
+    def run(self, run: str) -> Run | None:
+        """A run, if it is known."""
+        return self._board.runs.get(run)
 
 
 class IndexSource:
@@ -111,20 +111,21 @@ class IndexSource:
         """One record, if it is known."""
         return next(self._index.select("SELECT blob FROM orders WHERE id = ?", (order,)), None)
 
-    def land_of(self, run: str) -> str:
-        """How a run lands; empty when there is no such run."""
+    def run(self, run: str) -> Run | None:
+        """A run, if it is known."""
         blobs = self._index.select("SELECT blob FROM runs WHERE id = ?", (run,))
-        return next((_run.decode(blob).land for blob in blobs), "")
+        return next(map(_run.decode, blobs), None)
 
 
 def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> list[dict[str, Any]]:
-    """The next orders that a session may claim, at most ``query.limit``: id, generation, run, record, controller.
+    """The next orders that a session may claim, at most ``query.limit``: id, generation, run, base, record, controller.
 
     ``record`` is the whole record as JSON. An order is left out while it waits for another, for a file that somebody
     works on, or for its time to be tried again. ``now`` is wall seconds, ``controller`` how many controllers have led.
     """
     plan = _files_at_work(source)
     rows: list[dict[str, Any]] = []
+    bases: dict[str, str] = {}
     for place, blob in enumerate(source.in_state([State.READY])):
         wish = _wish.decode(blob)
         order = wish.order
@@ -135,7 +136,9 @@ def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> 
             plan.add(order.id, _key(order, place), (), order.files)
             if plan.pop() is None:
                 continue  # somebody works on a file of it, or an earlier row needs it
-        row = {"id": order.id, "generation": wish.generation, "run": order.run}
+        if order.run not in bases:
+            bases[order.run] = _base_of(source, order.run)
+        row = {"id": order.id, "generation": wish.generation, "run": order.run, "base": bases[order.run]}
         rows.append({**row, "record": blob, "controller": controller})
         if 0 < query.limit <= len(rows):
             break
@@ -184,11 +187,22 @@ def _missing(source: Source, order: Order) -> bool:
 
 def _delivered(source: Source, wish: _Wish) -> bool:
     if wish.state is State.VERIFIED:
-        return source.land_of(wish.order.run) == "off"
+        return _land_of(source, wish.order.run) == "off"
     return wish.state is State.DONE
+
+
+def _land_of(source: Source, run: str) -> str:
+    found = source.run(run)
+    return "" if found is None else found.land
+
+
+def _base_of(source: Source, run: str) -> str:
+    """The commit that an order of a run starts from; empty when there is no such run."""
+    found = source.run(run)
+    return "" if found is None else found.tip or found.base
 
 
 def _rests(source: Source, wish: _Wish) -> bool:
     """It is verified and waits for a person, who may take long: nobody works on its files."""
     waits = wish.state is State.VERIFIED and not wish.accepted
-    return waits and source.land_of(wish.order.run) in ("review", "off")
+    return waits and _land_of(source, wish.order.run) in ("review", "off")
