@@ -376,3 +376,13 @@ asyncio.run(main())
     argv = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(lab.repo), str(prompt)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=25, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_work_that_git_would_not_take_is_not_called_nothing(lab: Lab) -> None:
+    report = lab.run(lab.prompt("odd", script(write("git~1"))))  # a name that git refuses
+    odd = row(report, "odd")
+    assert (odd.outcome, odd.reason) == ("failed", "error")
+    assert "could not be kept and lies in" in odd.message
+    assert "git~1" in odd.message
+    (slot,) = lab.repo.glob(".worktrees/*/git~1")
+    assert slot.is_file()

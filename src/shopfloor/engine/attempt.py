@@ -260,15 +260,20 @@ class _Attempt:
             pool = self.tools.workspaces
             snapshot = await pool.snapshot(workspace, message=one_line(self.job.order.title), trailers=who)
             notes += snapshot.notes
+            if not (snapshot.complete or snapshot.files) and ended.outcome == "completed":
+                changes = _unkept(workspace, "; ".join(snapshot.notes))  # that is not the same as nothing to keep
             await pool.release(workspace)
         except _TROUBLE as problem:
             notes.append(f"{said(problem)}; {getattr(problem, 'hint', '')}".rstrip("; "))
             if snapshot is None and ended.outcome == "completed":
-                text = f"its work could not be kept and lies in {workspace.path!r}: {said(problem)}"
-                changes = {"outcome": Reason.ERROR, "text": text}
+                changes = _unkept(workspace, said(problem))
         if not ended.outcome:
             changes = {"outcome": Reason.LOST, "text": "the controller was stopped while it ran"}
         return msgspec.structs.replace(ended, snapshot=snapshot, notes=tuple(notes), **changes)
+
+
+def _unkept(workspace: Workspace, why: str) -> dict[str, Any]:
+    return {"outcome": Reason.ERROR, "text": f"its work could not be kept and lies in {workspace.path!r}: {why}"}
 
 
 _TROUBLE = (ShopfloorError, OSError)
