@@ -326,3 +326,17 @@ async def test_an_event_line_of_a_peer_follows_the_same_rules(folder: Path) -> N
     found = await peek(folder)
     assert (found["order"]["priority"], found["order"]["issue_type"], found["state"]) == (1, "bug", "running")
     assert [one["field"] for one in found["collisions"]] == ["status"]
+
+
+@pytest.mark.parametrize("need", [[None], {"a": {}}, 7, None])
+async def test_a_dependency_on_what_is_no_id_is_told_and_ends_nobody(folder: Path, need: object) -> None:
+    async with open_store(folder) as store:
+        await store.append([created("wo-a1")])
+        await store.append(
+            [event(E.UPDATED, work_order_id="wo-a1", changes={"dependencies": [{"depends_on_id": "wo-b2"}]})]
+        )
+    (line,) = view(folder)
+    line["dependencies"][0]["depends_on_id"] = need
+    rewrite(folder, [line])
+    async with open_store(folder) as store:
+        assert (await record(store))["order"]["depends_on"] == ["wo-b2"]

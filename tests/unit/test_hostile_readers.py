@@ -16,10 +16,11 @@ from shopfloor import guard
 from shopfloor.agents._lines import Line
 from shopfloor.agents.jsonlines import TEXT_CHARS, EventReader
 from shopfloor.cli.edge import escaped, harmless
-from shopfloor.cli.lines import clock
+from shopfloor.cli.lines import clock, line
 from shopfloor.cli.log import render
 from shopfloor.cli.tail import last_words
 from shopfloor.config.load import load
+from shopfloor.domain.board import Board
 from shopfloor.domain.errors import UsageError
 from shopfloor.domain.events import E, Event, read_time, stamp_time
 from shopfloor.domain.fold import fold
@@ -308,3 +309,14 @@ def test_json_says_the_same_and_does_nothing() -> None:
 def test_one_line() -> None:
     assert one_line(" a\n\tb\u2028c\x1b ") == "a b c\ufffd"
     assert one_line("x" * 50, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("changes", [7, None, [], "x", {}])
+def test_an_edit_that_says_nothing_has_no_words(changes: object) -> None:
+    board = Board()
+    board.apply(Event("e1", E.CREATED, "2026-01-06T12:00:00.000Z", "human", None, {"work_order_id": "wo-a"}))
+    update = Event(
+        "e2", E.UPDATED, "2026-01-06T12:00:00.000Z", "x", None, {"work_order_id": "wo-a", "changes": changes}
+    )
+    board.apply(update)
+    assert not line(update, board)

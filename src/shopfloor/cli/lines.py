@@ -113,7 +113,8 @@ def _settled(record: Record, d: dict[str, Any]) -> str:
 
 def _updated(_r: Record, d: dict[str, Any]) -> str:
     changes = d.get("changes")
-    wanted = ", ".join(f"{field} -> {_short(value)}" for field, value in changes.items()) if changes else ""
+    known = changes.items() if isinstance(changes, dict) else ()
+    wanted = ", ".join(f"{field} -> {_short(value)}" for field, value in known)
     return f"changed by another program: {wanted}" if wanted else ""
 
 

@@ -200,11 +200,14 @@ def _raw(field: str, theirs: Version, current: Version) -> Any:
     known = current.line.get("dependencies")
     if field != "dependencies" or not isinstance(known, list) or not isinstance(line[field], list):
         return line[field]
-    before = {entry.get("depends_on_id"): entry for entry in known if isinstance(entry, dict)}
-    return [
-        {**before.get(entry.get("depends_on_id"), {}), **entry} if isinstance(entry, dict) else entry
-        for entry in line[field]
-    ]
+    before = {entry["depends_on_id"]: entry for entry in known if isinstance(entry, dict) and _needs(entry)}
+    return [{**before.get(_needs(entry), {}), **entry} if isinstance(entry, dict) else entry for entry in line[field]]
+
+
+def _needs(entry: Mapping[str, Any]) -> str:
+    """The id that a dependency names; empty for anything that is no id."""
+    value = entry.get("depends_on_id")
+    return value if isinstance(value, str) else ""
 
 
 def _put(changes: dict[str, Any], field: str, value: Any) -> None:
