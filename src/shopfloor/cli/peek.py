@@ -12,7 +12,7 @@ from shopfloor.cli.glance import FINAL, RANK, SHOWN, Glance, Seen, shown, text
 from shopfloor.cli.words import screen
 from shopfloor.domain.plan import Plan
 
-SCHEMA, LAYOUT = 1, 2
+SCHEMA, LAYOUT = 1, 3
 """The log and the layout of the index that are understood here; see ``stores/index.py``."""
 UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 """What a damaged, locked or strange index raises: the full command is asked instead."""
@@ -145,7 +145,7 @@ def _any(db: sqlite3.Connection, run: str) -> bool:
 
 def _others(db: sqlite3.Connection, run: str) -> bool:
     """True when another program has taken an order of the run, or wants of it what it does not get."""
-    return db.execute("SELECT 1 FROM orders WHERE run = ? AND others LIMIT 1", (run,)).fetchone() is not None
+    return db.execute("SELECT 1 FROM orders WHERE run = ? AND others = 1 LIMIT 1", (run,)).fetchone() is not None
 
 
 def _at_work(db: sqlite3.Connection, found: Glance) -> Plan:

@@ -8,7 +8,9 @@ and it takes the first that are still free. Only their claims are made at all.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -93,14 +95,16 @@ class Direct:
         self._holder = holder
         self._alive = alive
         self._controller = -1
-        self._known: list[Candidate] = []
+        self._known: deque[Candidate] = deque()
+        self._expect: dict[str, int] = {}
+        """what is expected of the known ones, and of the controller, when one of them is claimed"""
         self._wanted = Wanted()
 
     async def claim(self, limit: int, wanted: Wanted) -> list[Claimed]:
         """Up to ``limit`` orders, durably ours; fewer, or none, when no more are ready."""
         claimed: list[Claimed] = []
         if wanted != self._wanted:
-            self._known.clear()
+            self._forget(len(self._known))
             self._wanted = wanted
         looked = False
         while len(claimed) < limit:
@@ -118,16 +122,18 @@ class Direct:
     async def _first(self, count: int) -> list[Claimed]:
         """The next of the known candidates that nobody took before us: looked for in one step, under one lock."""
         known = self._known
-        expect = {found.id: found.generation for found in known}
-        expect[CONTROLLER] = self._controller
-        offers = _Offers(known, self._claim_of)
-        won = await self._store.append(offers, expect=expect, at_most=count)
+        won = await self._store.append(_Offers(known, self._claim_of), expect=self._expect, at_most=count)
         # What stood before the last one that we got was taken by others; what stood behind it was not even looked at.
         behind = 1 + next(n for n, found in enumerate(known) if found.id == won[-1].order_id) if won else len(known)
         taken = {event.order_id: event.data for event in won}
-        records = [_record.decode(found.record) for found in known[:behind] if found.id in taken]
-        self._known = known[behind:] if len(won) == count else []
+        records = [_record.decode(found.record) for found in islice(known, behind) if found.id in taken]
+        self._forget(behind if len(won) == count else len(known))
         return [Claimed.of(record.order, taken[record.order.id], render(record)) for record in records]
+
+    def _forget(self, count: int) -> None:
+        """The next so many candidates are no longer any."""
+        for _ in range(count):
+            del self._expect[self._known.popleft().id]
 
     def _claim_of(self, found: Candidate) -> Event:
         order = _record.decode(found.record).order
@@ -141,9 +147,10 @@ class Direct:
         rows = await self._store.query(query)
         if not rows and not first and await self.return_lost():
             rows = await self._store.query(query)
-        self._known = [Candidate(**row) for row in rows]
+        self._known.extend(Candidate(**row) for row in rows)
         if rows:
             self._controller = self._known[0].controller
+            self._expect = {CONTROLLER: self._controller, **{found.id: found.generation for found in self._known}}
 
     async def _without_barred(self, taken: list[Claimed]) -> list[Claimed]:
         """Two sessions may take two orders that need the same file at one moment: the later one gives its own back."""
@@ -174,9 +181,7 @@ class Direct:
     async def return_lost(self) -> int:
         """Give back what the dead hold; how many orders that were. Whose machine is another one is not judged."""
         count = 0
-        for found in await self._held():
-            if self._alive(found.holder):
-                continue
+        for found in await self._lost():
             text = f"{found.holder.name} has ended"
             data = release_data(found.id, found.generation, found.holder, text, lost=True)
             try:
@@ -197,6 +202,12 @@ class Direct:
         if not anybody and found.holder.identity != self._holder.identity:
             raise Refused(not_yours(found.order.name, found.holder), hint=f"type: shopfloor show {order}")
         return found
+
+    async def _lost(self) -> list[Held]:
+        """What the dead hold; each of the holders is looked at once."""
+        holders = filter(None, map(holder_in, await self._store.query(Query(what="holders"))))
+        dead = {holder.identity for holder in holders if not self._alive(holder)}
+        return [found for found in await self._held() if found.holder.identity in dead] if dead else []
 
     async def _held(self) -> list[Held]:
         return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]

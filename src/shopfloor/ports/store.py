@@ -23,7 +23,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     that are not whole then are named in ``board.absent``. The board is the caller's own.
     """
 
-    what: Literal["orders", "events", "runs", "meta", "board", "ready", "held"] = "orders"
+    what: Literal["orders", "events", "runs", "meta", "board", "ready", "held", "holders"] = "orders"
     order: str = ""
     """id, name or unique beginning of an id"""
     run: str = ""

@@ -11,7 +11,7 @@ from shopfloor.stores.follow import Follower
 from shopfloor.stores.index import Index, Mark
 from shopfloor.stores.lead import controller_alive
 from shopfloor.stores.log import Log
-from shopfloor.stores.ready import IndexSource, held_rows, ready_rows
+from shopfloor.stores.ready import IndexSource, held_rows, holder_rows, ready_rows
 from shopfloor.stores.rows import event_row
 from shopfloor.stores.views import Note
 
@@ -24,6 +24,8 @@ def rows(index: Index, query: Query, log: Log, mark: Mark, *, now: float) -> lis
         return index.runs(query)
     if query.what == "ready":
         return ready_rows(IndexSource(index), query, now=now, controller=mark.controller)
+    if query.what == "holders":
+        return holder_rows(IndexSource(index))
     if query.what == "held":
         return held_rows(IndexSource(index), controller=mark.controller)
     if query.what == "board":

@@ -28,6 +28,7 @@ from shopfloor.stores.changes import (
     superseded,
 )
 from shopfloor.stores.codec import CANCEL, encode
+from shopfloor.stores.durable import Durable
 from shopfloor.stores.files import Lock, refusal
 from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
@@ -66,12 +67,12 @@ class Books:
         self._lead = Lead(folder)
         self._views = Views(folder)
         self._turn = Lock(folder / ".publish.lock")
+        self._durable = Durable(self.log)
         self._unpublished = False
         self._owed = False
         """the views lack what sessions said while nobody led"""
         self._said = 0
         """where the log ended after we last said something that the views lack"""
-        self._broken: ShopfloorError | None = None
 
     # -- appending --------------------------------------------------------------------------------------------------
 
@@ -86,11 +87,11 @@ class Books:
             return
         # They are durable. Whatever is wrong with the folder comes up again in the next call.
         with contextlib.suppress(ShopfloorError):
-            if self._unpublished and not self.generation and controller_alive(self.folder) is None:
+            if self._unpublished and not self.generation:
                 self._said = self.log.size()
                 if all(map(of_session, changes)):
                     self._owed = True  # one rewrite does for many
-                else:
+                elif not self._led():
                     self._publish_in_turn()
 
     def _late(self, changes: Sequence[Change]) -> list[Change]:
@@ -98,12 +99,12 @@ class Books:
         late = [change for change in changes if change.at_most and change.done and not change.parts]
         if not late or not self.follower.told:
             return []
+        self.follower.follow_in_turn(may_restart=not self.generation)
         self.follow()
         return [change for change in late if self.follower.any_at(change.expect)]
 
     def _append(self, changes: Sequence[Change]) -> None:
-        if self._broken is not None:
-            raise self._broken
+        self._durable.check()
         if not changes:
             return
         self.log.create()
@@ -119,9 +120,10 @@ class Books:
             lines = self._lines(changes, sequence)
             if not any(change.parts for change in changes):
                 return
+            known = self._durable.reached()
             written = self.log.write(lines, min(end for change in changes for end, _ in change.parts))
         if written.size or written.problem is None:
-            self._sync()
+            self._durable.make(written, known=known, shared=not self.generation)
         whole = 0
         for change in changes:
             kept = [(end, events) for end, events in change.parts if end <= written.size]
@@ -136,14 +138,6 @@ class Books:
             with contextlib.suppress(ShopfloorError):
                 self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
-
-    def _sync(self) -> None:
-        try:
-            self.log.sync()
-        except Refused as problem:
-            # Nobody can say what is on the disk now. Going on would build on events that may be gone tomorrow.
-            self._broken = problem
-            raise
 
     def _glance(self, changes: Sequence[Change]) -> int | None:
         sequence = self.follower.glance()
@@ -270,7 +264,10 @@ class Books:
     def tidy(self) -> None:
         """Bring the index up to date, and the views when this store leads."""
         if self._owed and not self.generation:
-            self._publish_unless_another_does()
+            if self._led():
+                self._owed = False  # the controller publishes
+            else:
+                self._publish_unless_another_does()
             return
         self.follower.flush()
         if self.generation and self.behind:
@@ -357,6 +354,8 @@ class Books:
 
     def query(self, query: Query) -> list[dict[str, Any]]:
         """Rows, as new as the log."""
+        if not self.generation:
+            self.follower.follow_in_turn(may_restart=True)
         self.look()
         if not self.generation:
             self._take_edits_in()
@@ -386,6 +385,7 @@ class Books:
             self.log.close()
             self._views.close()
             self._turn.close()
+            self._durable.close()
             self._lead.drop()
 
     def scanner(self, after: int) -> tuple[Scanner, int]:

@@ -96,11 +96,12 @@ def alternatives(change: Change, *, free: Callable[[str, int], bool]) -> Iterato
     if not change.at_most:
         yield change
         return
-    common = {key: value for key, value in change.expect.items() if key == CONTROLLER}
-    orders = [item for item in change.expect.items() if item[0] != CONTROLLER]
-    places = (place for place, wanted in enumerate(orders) if free(*wanted))
-    for place in chain([next(places, 0)], places):
-        order, generation = orders[place]
+    common = {CONTROLLER: change.expect[CONTROLLER]} if CONTROLLER in change.expect else {}
+    # No more of them are looked at than needed: there may be a thousand.
+    orders = enumerate(item for item in change.expect.items() if item[0] != CONTROLLER)
+    found = ((place, order, generation) for place, (order, generation) in orders if free(order, generation))
+    first = next(iter(item for item in change.expect.items() if item[0] != CONTROLLER))
+    for place, order, generation in chain([next(found, (0, *first))], found):
         yield Change([change.events[place]], {**common, order: generation})
 
 

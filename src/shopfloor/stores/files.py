@@ -15,7 +15,7 @@ from shopfloor.domain.errors import Refused
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_TIMEOUT_S = 30.0
-_PAUSE_S = (0.0005, 0.005)
+_PAUSE_S = (0.0005, 0.01)
 
 _RESUME = "then type: shopfloor run --resume"
 _HINTS = {
@@ -197,6 +197,10 @@ class Lock:
     def release(self) -> None:
         """Give back what :meth:`try_once` took."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def note(self, text: bytes) -> None:
+        """Write at the beginning of the file; whoever holds it may. Raises OSError."""
+        os.pwrite(self._descriptor, text, 0)
 
     def close(self) -> None:
         """Let go of the file."""

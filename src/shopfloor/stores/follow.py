@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -33,6 +34,10 @@ NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
 
 
+MUCH = 1 << 16
+"""Bytes that are not read by every process that comes to them at the same moment."""
+
+
 FAR = 1 << 20
 """Bytes beyond which all is followed instead of glanced at."""
 
@@ -54,6 +59,7 @@ class Follower:
         self.log = log
         self._index: Index | None = None
         self._turn = Lock(log.folder / ".index.lock")
+        self._has_turn = False
         self._news = News()
         self._use_file = True
         self._rebuilt = 0
@@ -79,7 +85,7 @@ class Follower:
     def any_at(self, expect: Mapping[str, int]) -> bool:
         """True when one of these orders is at its generation."""
         orders = msgspec.json.encode({order: known for order, known in expect.items() if order != CONTROLLER}).decode()
-        return self.ask(lambda index: any(index.select(_ANY_AT, [orders])))
+        return self.ask(lambda index: any(index.rows(_ANY_AT, [orders])))
 
     def follow(self, *, alone: bool, may_restart: bool) -> None:
         """Take in what was appended. ``alone``: nobody writes now, so that an unfinished group will stay so.
@@ -102,6 +108,25 @@ class Follower:
                         break
         if alone and self.scanner.undecided:
             self._take(self.scanner.settle())
+
+    def follow_in_turn(self, *, may_restart: bool) -> None:
+        """The same, for many processes at one moment: where much is unread, one reads and folds it for all of them."""
+        if self._size(may_restart=may_restart) - self.scanner.seen > MUCH:
+            with self._turn_held():
+                self.follow(alone=False, may_restart=may_restart)
+                self.flush()
+
+    @contextlib.contextmanager
+    def _turn_held(self) -> Iterator[None]:
+        if self._has_turn or not self._use_file:
+            yield
+            return
+        with self._turn.held():
+            self._has_turn = True
+            try:
+                yield
+            finally:
+                self._has_turn = False
 
     def glance(self) -> int | None:
         """The newest sequence, read without decoding what was not followed yet; ``told`` are the orders in that.
@@ -181,7 +206,7 @@ class Follower:
         if index.path is None:
             self._flush(index)
             return
-        with self._turn.held():
+        with self._turn_held():
             self._jump()
             if self.behind:
                 self._flush(self._opened())
@@ -210,6 +235,8 @@ class Follower:
         return self.log.size()
 
     def _opened(self) -> Index:
+        if self._index is not None and self._use_file and self._index.path is not None and not self._index.lost():
+            return self._index
         # A folder that is not there is not created by looking at it.
         path = self.log.folder / files.FILES[0] if self._use_file and self.log.folder.is_dir() else None
         if self._index is not None and self._index.path == path and not self._index.lost():

@@ -15,13 +15,14 @@ Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=
                   ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
 ``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,
 commit_id, merge, created_seq, changed, blob, accepted, answer, ended, planned, delivered, nano, files,
-others, waits)``
+others, holder, waits)``
     one row for each order; ``reason`` and other texts are empty when there is none; ``rowid`` orders them by
     creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON.
     Yes or no: ``answer`` its deliverable is one, ``ended`` its newest attempt has, ``delivered`` nobody has to
     wait for it any more, ``waits`` it is ready, but for orders that are not delivered. ``planned``: it is ready, but a
     file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: paths, one a line;
-    ``others``: another program has taken it, or wants of it what it does not get
+    ``others``: another program has taken it, or wants of it what it does not get (1), or a person ends it (2);
+    ``holder``: handle of the session that holds it, as JSON
 ``tallies(run, state, merged, answer, accepted, ended, waits, planned, number, priced, nano)``
     how many orders are alike in this, how many of them have a price, and the sum
 ``needs(id, need)``
@@ -56,7 +57,7 @@ from shopfloor.stores.files import FILE_MODE
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
 from shopfloor.stores.scan import Found, Problem
 
-LAYOUT = 2
+LAYOUT = 3
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
@@ -85,8 +86,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT, priority INTEGER,
     run TEXT, agent TEXT, generation INTEGER, attempts INTEGER, cost_usd REAL, updated_at REAL, commit_id TEXT,
     merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB, accepted INTEGER, answer INTEGER, ended INTEGER,
-    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT,
-    others INTEGER, waits INTEGER);
+    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT, others INTEGER, holder TEXT, waits INTEGER);
 CREATE INDEX orders_state ON orders(state, priority);
 CREATE INDEX orders_run ON orders(run, state);
 CREATE INDEX orders_name ON orders(name);
@@ -298,9 +298,9 @@ class Index:
             if row is not None:
                 yield _record_decoder.decode(row[0])
 
-    def select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-        """The first column of each row that a question has."""
-        return (row[0] for row in self._db.execute(sql, values))
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows that a question has."""
+        return self._db.execute(sql, values)
 
     def orders(self, query: Query) -> list[dict[str, Any]]:
         """Rows of orders: by priority and age where a state is asked for, else by age."""

@@ -26,6 +26,10 @@ class Written(NamedTuple):
 
     size: int
     problem: OSError | None
+    start: int = 0
+    """where the file ended before"""
+    end: int = 0
+    """where it ended after it"""
 
 
 class Log:
@@ -114,7 +118,11 @@ class Log:
                 os.write(self._writing, b"\n" + piece + b"\n" + lines[:first])
             except OSError as caught:
                 return Written(0, caught)
-        return Written(count, problem)
+        return Written(count, problem, size, os.lseek(self._writing, 0, os.SEEK_CUR))
+
+    def inode(self) -> int:
+        """Which file it is, 0 when it is not open."""
+        return os.fstat(self._reading).st_ino if self._reading >= 0 else 0
 
     def sync(self) -> None:
         """Make durable what was written, and all that stood before it, whoever wrote that.

@@ -29,7 +29,7 @@ from shopfloor.stores.changes import (
     superseded,
 )
 from shopfloor.stores.codec import decode, encode
-from shopfloor.stores.ready import BoardSource, held_rows, ready_rows
+from shopfloor.stores.ready import BoardSource, held_rows, holder_rows, ready_rows
 from shopfloor.stores.rows import claimed_generation, event_row, order_row, run_of_event, run_row, started_controller
 
 
@@ -145,6 +145,8 @@ class MemoryStore:
             return self._orders(query)
         if query.what == "runs":
             return self._runs(query)
+        if query.what == "holders":
+            return holder_rows(BoardSource(log.board))
         if query.what == "held":
             return held_rows(BoardSource(log.board), controller=log.controller)
         if query.what == "ready":

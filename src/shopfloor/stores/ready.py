@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from shopfloor.domain.board import Board
-from shopfloor.domain.holder import holder_in
-from shopfloor.domain.order import AT_WORK, Order, State
+from shopfloor.domain.holder import held
+from shopfloor.domain.order import AT_WORK, Order, Record, State
 from shopfloor.domain.plan import Plan, ageing_key
 from shopfloor.domain.policy import remaining
 from shopfloor.domain.runs import Run
@@ -37,7 +37,6 @@ class _Name(msgspec.Struct):
 
 class _Try(msgspec.Struct):
     id: str
-    outcome: str
     handle: dict[str, Any]
     claimed_at: float
     claimed_seq: int = 0
@@ -51,16 +50,50 @@ class _Hold(msgspec.Struct):
     attempts: list[_Try]
 
 
+class Seen(NamedTuple):
+    """An order in state ready, as far as it is known without reading its record."""
+
+    id: str
+    generation: int
+    run: str
+    doubtful: bool
+    """its record has to say whether it may be claimed; otherwise it may"""
+    record: bytes
+
+
 _hold = msgspec.json.Decoder(_Hold)
 _wish = msgspec.json.Decoder(_Wish)
 _run = msgspec.json.Decoder(Run)
 
 
+_UNDER_WAY = (*sorted(AT_WORK), State.VERIFIED)
+_READY = (
+    "SELECT id, generation, run, planned OR others, blob FROM orders WHERE state = 'ready' AND NOT waits"
+    " ORDER BY priority, rowid"
+)
+_WITH_FILES = (
+    f"SELECT blob FROM orders WHERE state IN ({', '.join('?' * len(_UNDER_WAY))}) AND files <> ''"  # noqa: S608 - values are bound
+    " ORDER BY priority, rowid"
+)
+
+
 class Source(Protocol):
     """What knows the records; each is given as JSON."""
 
-    def in_state(self, states: Iterable[str]) -> Iterator[bytes]:
-        """Records in these states, by priority and age."""
+    def ready(self) -> Iterator[Seen]:
+        """Orders in state ready, by priority and age; those that surely wait for another may be left out."""
+        ...
+
+    def held(self) -> Iterator[bytes]:
+        """Records of what sessions hold."""
+        ...
+
+    def handles(self) -> Iterator[str]:
+        """The sessions that hold anything: the handle of each as JSON."""
+        ...
+
+    def with_files(self) -> Iterator[bytes]:
+        """Records of what is under way and names files, by priority and age."""
         ...
 
     def record(self, order: str) -> bytes | None:
@@ -78,11 +111,29 @@ class BoardSource:
     def __init__(self, board: Board) -> None:
         self._board = board
 
-    def in_state(self, states: Iterable[str]) -> Iterator[bytes]:
-        """Records in these states, by priority and age."""
+    def ready(self) -> Iterator[Seen]:
+        """Orders in state ready, by priority and age."""
+        for record in self._in_state([State.READY]):
+            order = record.order
+            yield Seen(order.id, record.generation, order.run, True, msgspec.json.encode(record))
+
+    def held(self) -> Iterator[bytes]:
+        """Records of what sessions hold."""
+        return (msgspec.json.encode(record) for record in self._board.records.values() if held(record) is not None)
+
+    def handles(self) -> Iterator[str]:
+        """The sessions that hold anything."""
+        found = {holder: None for record in self._board.records.values() if (holder := held(record)) is not None}
+        return (msgspec.json.encode(holder.handle()).decode() for holder in found)
+
+    def with_files(self) -> Iterator[bytes]:
+        """Records of what is under way and names files, by priority and age."""
+        return (msgspec.json.encode(record) for record in self._in_state(_UNDER_WAY) if record.order.files)
+
+    def _in_state(self, states: Iterable[State]) -> list[Record]:
         wanted = frozenset(states)
         found = [record for record in self._board.records.values() if record.state in wanted]
-        return map(msgspec.json.encode, sorted(found, key=lambda record: record.order.priority))
+        return sorted(found, key=lambda record: record.order.priority)
 
     def record(self, order: str) -> bytes | None:
         """One record, if it is known."""
@@ -100,21 +151,32 @@ class IndexSource:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def in_state(self, states: Iterable[str]) -> Iterator[bytes]:
-        """Records in these states, by priority and age."""
-        wanted = [str(state) for state in states]
-        places = ", ".join("?" * len(wanted))
-        sql = f"SELECT blob FROM orders WHERE state IN ({places}) ORDER BY priority, rowid"  # noqa: S608 - values are bound
-        return self._index.select(sql, wanted)
+    def ready(self) -> Iterator[Seen]:
+        """Orders in state ready that wait for none, by priority and age."""
+        return map(Seen._make, self._index.rows(_READY))
+
+    def held(self) -> Iterator[bytes]:
+        """Records of what sessions hold."""
+        return self._blobs("SELECT blob FROM orders WHERE holder <> ''", [])
+
+    def handles(self) -> Iterator[str]:
+        """The sessions that hold anything."""
+        return (row[0] for row in self._index.rows("SELECT DISTINCT holder FROM orders WHERE holder <> ''"))
+
+    def with_files(self) -> Iterator[bytes]:
+        """Records of what is under way and names files, by priority and age."""
+        return self._blobs(_WITH_FILES, [str(state) for state in _UNDER_WAY])
 
     def record(self, order: str) -> bytes | None:
         """One record, if it is known."""
-        return next(self._index.select("SELECT blob FROM orders WHERE id = ?", (order,)), None)
+        return next(self._blobs("SELECT blob FROM orders WHERE id = ?", [order]), None)
 
     def run(self, run: str) -> Run | None:
         """A run, if it is known."""
-        blobs = self._index.select("SELECT blob FROM runs WHERE id = ?", (run,))
-        return next(map(_run.decode, blobs), None)
+        return next(map(_run.decode, self._blobs("SELECT blob FROM runs WHERE id = ?", [run])), None)
+
+    def _blobs(self, sql: str, values: Sequence[str]) -> Iterator[bytes]:
+        return (row[0] for row in self._index.rows(sql, values))
 
 
 def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> list[dict[str, Any]]:
@@ -123,48 +185,72 @@ def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> 
     ``record`` is the whole record as JSON. An order is left out while it waits for another, for a file that somebody
     works on, or for its time to be tried again. ``now`` is wall seconds, ``controller`` how many controllers have led.
     """
-    plan = _files_at_work(source)
+    may = _May(source, query, now)
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}
-    for place, blob in enumerate(source.in_state([State.READY])):
-        wish = _wish.decode(blob)
-        order = wish.order
-        taken = wish.elsewhere or wish.assignee  # another program has it
-        if taken or wish.stopping or not query.wanted.fits(order) or not _due(wish, now) or _missing(source, order):
+    for place, (order, generation, run, doubtful, record) in enumerate(source.ready()):
+        if (doubtful or query.wanted) and not may.claim(record, place):
             continue
-        if order.files:
-            plan.add(order.id, _key(order, place), (), order.files)
-            if plan.pop() is None:
-                continue  # somebody works on a file of it, or an earlier row needs it
-        if order.run not in bases:
-            bases[order.run] = _base_of(source, order.run)
-        row = {"id": order.id, "generation": wish.generation, "run": order.run, "base": bases[order.run]}
-        rows.append({**row, "record": blob, "controller": controller})
+        if run not in bases:
+            bases[run] = _base_of(source, run)
+        rows.append(
+            {"id": order, "generation": generation, "run": run, "base": bases[run], "record": record,
+             "controller": controller}
+        )  # fmt: skip
         if 0 < query.limit <= len(rows):
             break
     return rows
 
 
+class _May:
+    """Says of one order after the other whether it may be claimed; an earlier one has its files before a later one."""
+
+    def __init__(self, source: Source, query: Query, now: float) -> None:
+        self._source = source
+        self._wanted = query.wanted
+        self._now = now
+        self._plan: Plan | None = None
+        """made when an order names files"""
+
+    def claim(self, record: bytes, place: int) -> bool:
+        wish = _wish.decode(record)
+        order = wish.order
+        taken = wish.elsewhere or wish.assignee  # another program has it
+        if taken or wish.stopping or not self._wanted.fits(order) or not _due(wish, self._now):
+            return False
+        if _missing(self._source, order):
+            return False
+        if not order.files:
+            return True
+        if self._plan is None:
+            self._plan = _files_at_work(self._source)
+        self._plan.add(order.id, _key(order, place), (), order.files)
+        return self._plan.pop() is not None  # else somebody works on a file of it, or an earlier row needs it
+
+
 def held_rows(source: Source, *, controller: int) -> list[dict[str, Any]]:
     """What sessions hold: id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller."""
     rows = []
-    for blob in source.in_state([State.RUNNING]):
+    for blob in source.held():
         hold = _hold.decode(blob)
-        last = hold.attempts[-1] if hold.attempts else _Try("", "done", {}, 0.0)
-        if last.outcome or holder_in({"handle": last.handle}) is None:
-            continue
+        last = hold.attempts[-1]
         row = {"id": hold.order.id, "generation": hold.generation, "attempt": last.id, "handle": last.handle}
         times = {"claimed_at": last.claimed_at, "claimed_seq": last.claimed_seq}
         rows.append({**row, **times, "record": blob, "controller": controller})
     return rows
 
 
+def holder_rows(source: Source) -> list[dict[str, Any]]:
+    """The sessions that hold anything: handle."""
+    return [{"handle": msgspec.json.decode(handle)} for handle in source.handles()]
+
+
 def _files_at_work(source: Source) -> Plan:
     plan = Plan()
-    for place, blob in enumerate(source.in_state([*AT_WORK, State.VERIFIED])):
+    for place, blob in enumerate(source.with_files()):
         wish = _wish.decode(blob)
         order = wish.order
-        if order.files and not _rests(source, wish):
+        if not _rests(source, wish):
             plan.add(order.id, _key(order, place), (), order.files)
             plan.unqueue(order.id)
             plan.hold(order.id)

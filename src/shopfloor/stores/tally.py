@@ -9,14 +9,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from shopfloor.domain.board import Run
+from shopfloor.domain.holder import held
 from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.domain.paths import plain_path
 
 NANO = 1e9
 """nano-USD: whole numbers add up to the same in every order"""
 
-COLUMNS = ("accepted", "answer", "ended", "planned", "delivered", "nano", "files", "others")
+COLUMNS = ("accepted", "answer", "ended", "planned", "delivered", "nano", "files", "others", "holder")
 """What :func:`columns` adds to the row of an order; ``waits`` follows from the rows of others."""
 
 _KEY = ("run", "state", "merged", "answer", "accepted", "ended", "waits", "planned")
@@ -46,6 +49,7 @@ TABLES = (
     f"CREATE TABLE tallies({_ALIKE}, number, priced, nano, PRIMARY KEY({_ALIKE})) WITHOUT ROWID",
     "CREATE TABLE needs(id TEXT, need TEXT, PRIMARY KEY(id, need)) WITHOUT ROWID",
     "CREATE INDEX needs_behind ON needs(need, id)",
+    "CREATE INDEX orders_holder ON orders(holder) WHERE holder <> ''",
     f"CREATE TRIGGER orders_new AFTER INSERT ON orders BEGIN {_add('NEW')}; END",
     f"CREATE TRIGGER orders_change AFTER UPDATE ON orders BEGIN {_take_away('OLD')}; {_add('NEW')}; END",
 )
@@ -53,7 +57,7 @@ TABLES = (
 
 def columns(record: Record, run: Run | None) -> tuple[int | str | None, ...]:
     """The values of ``COLUMNS``."""
-    order, attempt, cost = record.order, record.attempt, record.cost_usd
+    order, attempt, cost, holder = record.order, record.attempt, record.cost_usd, held(record)
     return (
         int(record.accepted),
         int(order.deliverable is Deliverable.ANSWER),
@@ -62,7 +66,8 @@ def columns(record: Record, run: Run | None) -> tuple[int | str | None, ...]:
         int(delivered(record, run)),
         None if cost is None else round(cost * NANO),
         "\n".join(filter(None, map(plain_path, order.files))),
-        int(bool(record.elsewhere or record.assignee or record.collisions)),
+        1 if record.taken or record.collisions else 2 * (record.stopping and record.state is State.READY),
+        "" if holder is None else msgspec.json.encode(holder.handle()).decode(),
     )
 
 
