@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -32,6 +33,12 @@ BATCH = 3_000
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
 
+
+LEAP = 1 << 22
+"""Bytes from which on what is missing may be taken in at once."""
+
+MOST_AT_ONCE = 200_000
+"""Events that are, in one transaction: others wait for it for some seconds."""
 
 FAR = 1 << 20
 """Bytes beyond which all is followed instead of glanced at."""
@@ -92,6 +99,8 @@ class Follower:
         self._trying(self._opened)
         if size - self.scanner.seen > NEAR:
             self._trying(self._jump)
+        while self._far(size):
+            self._trying(lambda: self._leap(size))
         scanner = self.scanner
         if size != scanner.seen:
             for found in self.log.scan(scanner, size, settle=False):
@@ -197,6 +206,36 @@ class Follower:
         else:  # another process began it anew
             self._stand_at(mark)
             self.follow(alone=False, may_restart=False)
+
+    def _far(self, size: int) -> bool:
+        """So much is missing that it is sooner taken in without indexes, and all indexed anew."""
+        return size - self.scanner.seen > max(LEAP, self.scanner.seen // 4)
+
+    def _leap(self, size: int) -> None:
+        """Take much in at once, and keep it: what comes later builds on that, also when this process ends."""
+        index = self._opened()
+        with self._turn.held() if index.path is not None else contextlib.nullcontext():
+            self._jump()
+            if not self._far(size) or self.behind or self._index is not index:
+                return
+            done = False
+            try:
+                with index.transaction():
+                    if index.mark().offset == self.mark.offset:
+                        index.advance_far(self._pieces(size), lambda: (self.mark, self.log.identity(self.mark.offset)))
+                    done = True
+            finally:
+                if not done:  # what was followed is not in the index
+                    self._close_index()
+
+    def _pieces(self, size: int) -> Iterator[News]:
+        begin = self.mark.events
+        for found in self.log.scan(self.scanner, size, settle=False):
+            self._take(found)
+            news, self._news = self._news, News(self.mark.offset)
+            yield news
+            if self.mark.events - begin > MOST_AT_ONCE:
+                return
 
     def _size(self, *, may_restart: bool) -> int:
         try:
