@@ -48,6 +48,7 @@ _ANY_AT = (
     " WHERE coalesce(generation, 0) = wanted.value LIMIT 1"
 )
 
+_MARKS = frozenset({E.CONTROLLER_STARTED, E.LOG_OPENED})
 _CONTROLLER = E.CONTROLLER_STARTED.encode()
 _ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
 
@@ -288,11 +289,14 @@ class Follower:
         controller, last, schema = mark.controller, mark.last, mark.schema
         for _start, end, event in found:
             last = end
-            controller = max(controller, started_controller(event))
-            schema = max(schema, opened_schema(event))
-            claimed = claimed_generation(event, controller)
-            if claimed and claimed > claims.get(event.order_id, 0):
-                claims[event.order_id] = claimed
+            if event.event_type in _MARKS:
+                controller = max(controller, started_controller(event))
+                schema = max(schema, opened_schema(event))
+            value = event.data.get("generation")
+            if type(value) is int and value > claims.get(order := event.order_id, 0):
+                claimed = claimed_generation(event, controller)
+                if claimed:
+                    claims[order] = claimed
         self._news.found += found
         self._news.problems += self.scanner.problems
         self.scanner.problems.clear()

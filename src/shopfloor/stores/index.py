@@ -185,17 +185,19 @@ class Index:
     def _gather(self, news: News) -> None:
         """Fold news in, without what follows for the rows of orders and runs."""
         at = self.mark().offset
-        rows = []
+        rows, known = [], self._board.records
         for start, end, event in news.found:
             if start < at:
                 continue
             order, run = event.order_id, run_of_event(event)
-            if order:
+            if order and order not in known:
                 self._fetch(order)
             touched = self._board.apply(event)
             if touched:
                 self._changed[touched] = end
-            self._runs.update((run, values.text(event.data, "run_id")))
+            self._runs.add(run)
+            if "run_id" in event.data:
+                self._runs.add(values.text(event.data, "run_id"))
             rows.append((start, end - start, event.event_type, order, run, event.timestamp))
         self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
         new = [problem for problem in news.problems if problem.offset >= at]
@@ -212,10 +214,9 @@ class Index:
             self._board.records.clear()
 
     def _fetch(self, order: str) -> None:
-        if order not in self._board.records:
-            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
-            if row is not None:
-                self._board.records[order] = _record_decoder.decode(row[0])
+        row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
+        if row is not None:
+            self._board.records[order] = _record_decoder.decode(row[0])
 
     def _keep(self, *, counted: bool) -> None:
         """Write the rows of the orders that changed; ``counted``: see to it at once who waits for them."""
