@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from campaigns._history import write as write_history
+from shopfloor.domain.board import creation
+from shopfloor.domain.events import E
+from shopfloor.domain.order import Order
 from shopfloor.ports import Query
 from shopfloor.stores import follow, index, log, tally
 
-from .test_workdir_boards import write
+from .test_workdir_boards import told, write
 from .workdir import open_store, start
 
 MANY = 10**6
@@ -139,3 +142,28 @@ async def test_a_failure_half_way_leaves_nothing_out(folder: Path, monkeypatch: 
     follower.flush()
     follower.close()
     assert tables(folder) == want
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_a_run_lands_changes_who_waits(folder: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool) -> None:
+    """Verified work counts as delivered from when its run does not land any more, or is first heard of."""
+    runs = [[told(E.RUN_STARTED, "run-1", run_id="run-1", land=land)] for land in ("auto", "off")]
+    orders = [Order(id="wo-1", name="1", title="t"), Order(id="wo-2", name="2", title="t", depends_on=("wo-1",))]
+    about: dict[str, Any] = {"work_order_id": "wo-1", "generation": 1}
+    life = [
+        [told(E.CREATED, "run-1", **creation(order)) for order in orders],
+        [told(E.ASSIGNED, "run-1", **about, attempt="wo-1.a1")],
+        [told(E.AGENT_STOPPED, "run-1", **about, outcome="completed", commit="c")],
+        [told(E.VERIFY_VERDICT, "run-1", **about, verdict="PASS", commit="c")],
+    ]
+    async with open_store(folder) as store:
+        await store.lead({})
+        for change in [*life, *runs[1:]] if late else [runs[0], *life, *runs[1:]]:
+            await store.append(change)
+            await store.query(Query(limit=1))
+    want = tables(folder)
+    assert [row[-1] for row in want["orders"]] == [0, 0], "nobody waits"
+    index.remove(folder)
+    in_leaps(monkeypatch, MANY, 0)
+    monkeypatch.setattr(log, "CHUNK", 1)
+    assert follow_all(folder) == want

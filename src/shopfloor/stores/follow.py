@@ -256,14 +256,19 @@ class Follower:
             return self._index
         self._close_index()
         index = self._index = Index(path)
-        with index.transaction():
-            mark = index.mark()
-            if mark.offset > self.log.size() or index.get("identity", "") != self.log.identity(mark.offset):
-                index.clear()
-                index.put(identity=self.log.identity(0))
+        if not self._same(index):  # only then: another process may be writing for seconds
+            with index.transaction():
+                if not self._same(index):
+                    index.clear()
+                    index.put(identity=self.log.identity(0))
         self._stand_at(index.mark())
         self.follow(alone=False, may_restart=False)
         return index
+
+    def _same(self, index: Index) -> bool:
+        """True when it is the index of this log."""
+        mark = index.mark()
+        return mark.offset <= self.log.size() and index.get("identity", "") == self.log.identity(mark.offset)
 
     def _give_up(self, problem: sqlite3.Error) -> None:
         """A damaged index is thrown away and made anew; where a file cannot be written, one in memory does."""

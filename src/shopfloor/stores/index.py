@@ -94,12 +94,16 @@ class Index:
         self._runs: set[str] = set()
         """runs that events spoke of"""
         try:
-            with self.transaction():
-                if (self.get("layout"), self.get("shape")) != (tables.LAYOUT, _SHAPE):
-                    self.clear()
+            if not self._fits():  # only then: another process may be writing for seconds
+                with self.transaction():
+                    if not self._fits():
+                        self.clear()
         except sqlite3.Error:
             self._db.close()
             raise
+
+    def _fits(self) -> bool:
+        return (self.get("layout"), self.get("shape")) == (tables.LAYOUT, _SHAPE)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
