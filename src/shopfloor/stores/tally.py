@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from shopfloor.domain.board import Run
 from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.domain.paths import plain_path
+from shopfloor.stores.rows import bounded
 
 NANO = 1e9
 """nano-USD: whole numbers add up to the same in every order"""
@@ -67,7 +68,7 @@ def columns(record: Record, run: Run | None) -> tuple[int | str | None, ...]:
         int(attempt is not None and bool(attempt.outcome)),
         (2 if record.retry_delay_s else int(bool(order.files))) if record.state is State.READY else 0,
         int(delivered(record, run)),
-        None if cost is None else round(cost * NANO),
+        None if cost is None else bounded(round(cost * NANO)),
         "\n".join(filter(None, map(plain_path, order.files))),
         int(bool(record.elsewhere or record.assignee or record.collisions)),
     )
