@@ -218,6 +218,9 @@ async def test_hostile_values_are_taken_in(folder: Path) -> None:
         event(E.CREATED, work_order_id="", title="t"),
         event(E.ASSIGNED, work_order_id="wo-a1", generation=10**30, agent={"a": 1}),
         event(E.AGENT_USAGE, work_order_id="wo-a1", cost_usd=["free"], tokens_in="many"),
+        *(created(order) for order in ("wo-dear", "wo-dearer")),
+        *(claimed(order) for order in ("wo-dear", "wo-dearer")),
+        *(event(E.AGENT_USAGE, work_order_id=order, cost_usd=9e15) for order in ("wo-dear", "wo-dearer")),
         event("x" * 100_000, work_order_id="y" * 100_000),
     ]
     async with open_store(folder) as store:

@@ -13,7 +13,7 @@ from shopfloor.cli.words import screen
 from shopfloor.domain.plan import Plan
 
 SCHEMA, LAYOUT = 1, 3
-"""The log and the layout of the index that are understood here; see ``stores/index.py``."""
+"""The log and the layout of the index that are understood here; see ``stores/tables.py``."""
 UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 """What a damaged, locked or strange index raises: the full command is asked instead."""
 _ROWS = """

@@ -15,6 +15,9 @@ from shopfloor.domain.runs import Run
 __all__ = ["OURS", "Board", "Request", "Run", "at_rest", "counts", "creation", "fold"]
 
 
+_GENERAL = frozenset({E.CONTROLLER_STARTED, E.RUN_STARTED, E.REQUEST, E.HANDLED})
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a person asked for from another terminal."""
 
@@ -52,7 +55,8 @@ class Board:
         if not counts(event) or 0 < stamp < self.controller:
             self.uncounted += 1
             return ""
-        self._general(event)
+        if event.event_type in _GENERAL:
+            self._general(event)
         changed = self._fold(event)
         run = self.runs.get(event.correlation_id or "")
         if run is not None and stamp > 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -113,8 +114,15 @@ def stamp_time(wall_s: float) -> str:
 
 def read_time(text: object, default: float = 0.0) -> float:
     """A logged time as wall seconds; ``default`` for anything that is not a zoned RFC 3339 time from 1970 on."""
+    seconds = _seconds(text) if isinstance(text, str) else None
+    return default if seconds is None else seconds
+
+
+@lru_cache(maxsize=16)
+def _seconds(text: str) -> float | None:
+    """Remembered, as one line is asked for its time again and again, and the lines of a change share it."""
     moment = _moment(text)
-    return default if moment is None else moment.timestamp()
+    return None if moment is None else moment.timestamp()
 
 
 def read_ms(text: object) -> int | None:

@@ -42,15 +42,15 @@ def fold(record: Record | None, event: Event) -> Record | None:
 
 def change(record: Record, event: Event) -> bool:
     """Fold one more event into a record; False when it changed nothing."""
-    at = read_time(event.timestamp)
     if event.event_type == E.UPDATED:
+        at = read_time(event.timestamp)
         changed = edits.fold_update(record, event, at)
         record.updated_at = at if changed else record.updated_at
         return changed
     handler = _HANDLERS.get(event.event_type)
     if handler is None or not counts(event):
         return False
-    data = event.data
+    at, data = read_time(event.timestamp), event.data
     if event.event_type != E.ASSIGNED and data.get("generation", record.generation) != record.generation:
         return False
     if by_session(event) and not _session_may(record, event):

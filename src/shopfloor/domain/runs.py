@@ -149,16 +149,22 @@ def follow(run: Run, event: Event, *, changed: bool) -> None:
     handler = _HANDLERS.get(event.event_type)
     if handler is not None:
         handler(run, event.data, at)
-    key = f"{event.order_id}:{values.count(event.data, 'generation')}"
-    if event.event_type in _BEGINS and (changed or not event.order_id):
-        _begin(run, _BEGINS[event.event_type](run), key, at)
-    elif event.event_type in _ENDS and key in _ENDS[event.event_type](run):
-        _end(run, _ENDS[event.event_type](run), key, at)
-        run.check_s += values.amount(event.data, "duration_s") or 0.0
+    if event.event_type in _BEGINS:
+        if changed or not event.order_id:
+            _begin(run, _BEGINS[event.event_type](run), _key(event), at)
+    elif event.event_type in _ENDS:
+        at_work, key = _ENDS[event.event_type](run), _key(event)
+        if key in at_work:
+            _end(run, at_work, key, at)
+            run.check_s += values.amount(event.data, "duration_s") or 0.0
     elif event.event_type in (E.SETTLED, E.RETRIED):
         # A verification that was stopped has no verdict: it ended with what was decided about its order.
         for left in [k for k in run.checks_at_work if k.startswith(f"{event.order_id}:")]:
             _end(run, run.checks_at_work, left, at)
+
+
+def _key(event: Event) -> str:
+    return f"{event.order_id}:{values.count(event.data, 'generation')}"
 
 
 def _end_session(run: Run) -> None:

@@ -37,6 +37,11 @@ NEAR = 1 << 12
 MUCH = 1 << 16
 """Bytes that are not read by every process that comes to them at the same moment."""
 
+LEAP = 1 << 22
+"""Bytes from which on what is missing may be taken in at once."""
+
+MOST_AT_ONCE = 200_000
+"""Events that are, in one transaction: others wait for it for some seconds."""
 
 FAR = 1 << 20
 """Bytes beyond which all is followed instead of glanced at."""
@@ -46,6 +51,7 @@ _ANY_AT = (
     " WHERE coalesce(generation, 0) = wanted.value LIMIT 1"
 )
 
+_MARKS = frozenset({E.CONTROLLER_STARTED, E.LOG_OPENED})
 _CONTROLLER = E.CONTROLLER_STARTED.encode()
 _ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
 
@@ -98,6 +104,8 @@ class Follower:
         self._trying(self._opened)
         if size - self.scanner.seen > NEAR:
             self._trying(self._jump)
+        while self._far(size):
+            self._trying(lambda: self._leap(size))
         scanner = self.scanner
         if size != scanner.seen:
             for found in self.log.scan(scanner, size, settle=False):
@@ -223,6 +231,36 @@ class Follower:
             self._stand_at(mark)
             self.follow(alone=False, may_restart=False)
 
+    def _far(self, size: int) -> bool:
+        """So much is missing that it is sooner taken in without indexes, and all indexed anew."""
+        return size - self.scanner.seen > max(LEAP, self.scanner.seen // 4)
+
+    def _leap(self, size: int) -> None:
+        """Take much in at once, and keep it: what comes later builds on that, also when this process ends."""
+        index = self._opened()
+        with self._turn_held() if index.path is not None else contextlib.nullcontext():
+            self._jump()
+            if not self._far(size) or self.behind or self._index is not index:
+                return
+            done = False
+            try:
+                with index.transaction():
+                    if index.mark().offset == self.mark.offset:
+                        index.advance_far(self._pieces(size), lambda: (self.mark, self.log.identity(self.mark.offset)))
+                    done = True
+            finally:
+                if not done:  # what was followed is not in the index
+                    self._close_index()
+
+    def _pieces(self, size: int) -> Iterator[News]:
+        begin = self.mark.events
+        for found in self.log.scan(self.scanner, size, settle=False):
+            self._take(found)
+            news, self._news = self._news, News(self.mark.offset)
+            yield news
+            if self.mark.events - begin > MOST_AT_ONCE:
+                return
+
     def _size(self, *, may_restart: bool) -> int:
         try:
             return self.log.size(at_least=self.scanner.seen)
@@ -243,14 +281,19 @@ class Follower:
             return self._index
         self._close_index()
         index = self._index = Index(path)
-        with index.transaction():
-            mark = index.mark()
-            if mark.offset > self.log.size() or index.get("identity", "") != self.log.identity(mark.offset):
-                index.clear()
-                index.put(identity=self.log.identity(0))
+        if not self._same(index):  # only then: another process may be writing for seconds
+            with index.transaction():
+                if not self._same(index):
+                    index.clear()
+                    index.put(identity=self.log.identity(0))
         self._stand_at(index.mark())
         self.follow(alone=False, may_restart=False)
         return index
+
+    def _same(self, index: Index) -> bool:
+        """True when it is the index of this log."""
+        mark = index.mark()
+        return mark.offset <= self.log.size() and index.get("identity", "") == self.log.identity(mark.offset)
 
     def _give_up(self, problem: sqlite3.Error) -> None:
         """A damaged index is thrown away and made anew; where a file cannot be written, one in memory does."""
@@ -276,11 +319,14 @@ class Follower:
         controller, last, schema = mark.controller, mark.last, mark.schema
         for _start, end, event in found:
             last = end
-            controller = max(controller, started_controller(event))
-            schema = max(schema, opened_schema(event))
-            claimed = claimed_generation(event, controller)
-            if claimed and claimed > claims.get(event.order_id, 0):
-                claims[event.order_id] = claimed
+            if event.event_type in _MARKS:
+                controller = max(controller, started_controller(event))
+                schema = max(schema, opened_schema(event))
+            value = event.data.get("generation")
+            if type(value) is int and value > claims.get(order := event.order_id, 0):
+                claimed = claimed_generation(event, controller)
+                if claimed:
+                    claims[order] = claimed
         self._news.found += found
         self._news.problems += self.scanner.problems
         self.scanner.problems.clear()

@@ -1,47 +1,10 @@
-"""``index.sqlite``: what the log says, ready to be asked. Derived; delete it at any time.
-
-Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=ro``):
-
-``meta(key, value)``
-    ``layout``    number of this layout; anything else means: do not read on. ``shape``: fields of the records in here
-    ``offset``    bytes of ``events.jsonl`` that are in here. Equal to the file's size: the index is as new as the log
-    ``line``      lines before ``offset``
-    ``identity``  digest of how the log begins and of the 4096 bytes before ``offset``
-    ``events``    events that count; ``last`` is the position behind the newest of them
-    ``sequence``  greatest sequence of a logical change; ``controller`` greatest generation of a controller;
-                  ``schema`` greatest schema that a ``log.opened`` names
-    ``floor``     JSON: ``paused``, ``uncounted``, ``controller_info``, ``requests`` (those that wait for an answer)
-    ``view``      offset that ``work_orders.jsonl`` was last published at; ``view_digest`` of its bytes then,
-                  ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
-``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,
-commit_id, merge, created_seq, changed, blob, accepted, answer, ended, planned, delivered, nano, files,
-others, holder, waits)``
-    one row for each order; ``reason`` and other texts are empty when there is none; ``rowid`` orders them by
-    creation; ``changed`` is the position behind the last event about it; ``blob`` is the whole record as JSON.
-    Yes or no: ``answer`` its deliverable is one, ``ended`` its newest attempt has, ``delivered`` nobody has to
-    wait for it any more, ``waits`` it is ready, but for orders that are not delivered. ``planned``: it is ready, but a
-    file (1) or a time (2) may keep it from starting. ``nano``: its cost in nano-USD; ``files``: paths, one a line;
-    ``others``: another program has taken it, or wants of it what it does not get (1), or a person ends it (2);
-    ``holder``: handle of the session that holds it, as JSON
-``tallies(run, state, merged, answer, accepted, ended, waits, planned, number, priced, nano)``
-    how many orders are alike in this, how many of them have a price, and the sum
-``needs(id, need)``
-    who waits for whom
-``generations(id, generation)``
-    the greatest generation claimed for an order, also for orders whose creation is not in the log
-``events(start, size, event_type, order_id, run, timestamp)``
-    where each event that counts lies in the log, newline included
-``runs(id, seq, blob)``
-    one row for each run in the order of their first start; ``blob`` is the run as JSON, without its list of orders
-``problems(offset, line, what, piece)``
-    lines that do not count
-"""
+"""The index of a log: what was folded so far, ready to be asked. ``stores/tables.py`` says what is in its tables."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +15,16 @@ from shopfloor.domain import values
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.order import Attempt, Order, Record
 from shopfloor.ports import Query
-from shopfloor.stores import stock, tally
+from shopfloor.stores import stock, tables, tally
 from shopfloor.stores.files import FILE_MODE
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
 from shopfloor.stores.scan import Found, Problem
 
-LAYOUT = 3
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
+MOST_KEPT = 20_000
+"""Changed records kept decoded while much is taken in: some 50 MiB. Most then change no more, and are written once."""
 CHECKPOINT_PAGES = 8000
 """Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 
@@ -80,26 +44,6 @@ _UPSERT = (
 
 # Another version may fold other fields out of the same log: its index is made anew.
 _SHAPE = "|".join([__version__, *(",".join(kind.__struct_fields__) for kind in (Order, Attempt, Record, Run))])
-
-_TABLES = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT, priority INTEGER,
-    run TEXT, agent TEXT, generation INTEGER, attempts INTEGER, cost_usd REAL, updated_at REAL, commit_id TEXT,
-    merge TEXT, created_seq INTEGER, changed INTEGER, blob BLOB, accepted INTEGER, answer INTEGER, ended INTEGER,
-    planned INTEGER, delivered INTEGER, nano INTEGER, files TEXT, others INTEGER, holder TEXT, waits INTEGER);
-CREATE INDEX orders_state ON orders(state, priority);
-CREATE INDEX orders_run ON orders(run, state);
-CREATE INDEX orders_name ON orders(name);
-CREATE INDEX orders_changed ON orders(changed);
-CREATE INDEX orders_planned ON orders(run, name, files, id, planned) WHERE planned AND NOT waits;
-CREATE INDEX orders_others ON orders(run) WHERE others;
-CREATE TABLE generations(id TEXT PRIMARY KEY, generation INTEGER) WITHOUT ROWID;
-CREATE TABLE events(start INTEGER PRIMARY KEY, size INTEGER, event_type TEXT, order_id TEXT, run TEXT, timestamp TEXT);
-CREATE INDEX events_order ON events(order_id, start) WHERE order_id <> '';
-CREATE INDEX events_run ON events(run, start) WHERE run <> '';
-CREATE TABLE runs(id TEXT PRIMARY KEY, seq INTEGER, blob BLOB);
-CREATE TABLE problems(offset INTEGER PRIMARY KEY, line INTEGER, what TEXT, piece TEXT);
-"""
 
 _record_decoder = msgspec.json.Decoder(Record)
 _run_decoder = msgspec.json.Decoder(Run)
@@ -143,13 +87,23 @@ class Index:
         self._board = Board()
         self._at = -1
         """offset that the records in ``_board`` stand for"""
+        self._lands: dict[str, str] = {}
+        self._changed: dict[str, int] = {}
+        """order -> position behind the last event about it, of those whose rows are not written yet"""
+        self._claims: dict[str, int] = {}
+        self._runs: set[str] = set()
+        """runs that events spoke of"""
         try:
-            with self.transaction():
-                if (self.get("layout"), self.get("shape")) != (LAYOUT, _SHAPE):
-                    self.clear()
+            if not self._fits():  # only then: another process may be writing for seconds
+                with self.transaction():
+                    if not self._fits():
+                        self.clear()
         except sqlite3.Error:
             self._db.close()
             raise
+
+    def _fits(self) -> bool:
+        return (self.get("layout"), self.get("shape")) == (tables.LAYOUT, _SHAPE)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -176,12 +130,8 @@ class Index:
 
     def clear(self) -> None:
         """Start again with nothing; part of a transaction."""
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        for (name,) in self._db.execute(tables).fetchall():
-            self._db.execute(f'DROP TABLE "{name}"')
-        for statement in (*_TABLES.split(";\n"), *tally.TABLES):
-            self._db.execute(statement)
-        self.put(layout=LAYOUT, shape=_SHAPE)
+        tables.create(self._db)
+        self.put(layout=tables.LAYOUT, shape=_SHAPE)
         self._at = -1
 
     # -- meta -------------------------------------------------------------------------------------------------------
@@ -207,54 +157,88 @@ class Index:
 
     def advance(self, news: News, to: Mark, identity: str) -> None:
         """Fold in what lies between the index and ``to``; part of a transaction. Older news are skipped."""
-        at = self.mark().offset
-        if at != self._at:
+        self._stand()
+        self._gather(news)
+        self._keep(counted=True)
+        self._arrive(to, identity)
+
+    def advance_far(self, news: Iterable[News], to: Callable[[], tuple[Mark, str]]) -> None:
+        """The same for many events: they are indexed and counted once, when all of them are there.
+
+        ``to`` is asked when the news have come to their end; none of them is older than the index.
+        """
+        self._stand()
+        tables.drop_indexes(self._db)
+        for some in news:
+            self._gather(some)
+            if len(self._changed) > MOST_KEPT:
+                self._keep(counted=False)
+                self._board.records.clear()
+        self._keep(counted=False)
+        tables.create_indexes(self._db)
+        tally.count(self._db, self._board.runs.values())
+        self._arrive(*to())
+
+    def _stand(self) -> None:
+        """Have the board that the index stands for, as much of it as is needed."""
+        if self.mark().offset != self._at:
             self._board = stock.bare(self._db)
-        lands = {run.id: run.land for run in self._board.runs.values()}
-        changed: dict[str, int] = {}
-        runs: set[str] = set()
-        rows = []
+        self._lands = {run.id: run.land for run in self._board.runs.values()}
+        self._changed, self._claims, self._runs = {}, {}, set()
+
+    def _gather(self, news: News) -> None:
+        """Fold news in, without what follows for the rows of orders and runs."""
+        at = self.mark().offset
+        rows, known = [], self._board.records
         for start, end, event in news.found:
             if start < at:
                 continue
             order, run = event.order_id, run_of_event(event)
-            if order:
+            if order and order not in known:
                 self._fetch(order)
             touched = self._board.apply(event)
             if touched:
-                changed[touched] = end
-            runs.update((run, values.text(event.data, "run_id")))
+                self._changed[touched] = end
+            self._runs.add(run)
+            if "run_id" in event.data:
+                self._runs.add(values.text(event.data, "run_id"))
             rows.append((start, end - start, event.event_type, order, run, event.timestamp))
         self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
         new = [problem for problem in news.problems if problem.offset >= at]
         self._db.executemany("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?)", new)
-        self._write_orders(changed)
-        self._write_generations(news.claims)
-        self._write_runs(runs)
-        for run_id, land in lands.items():
-            if self._board.runs[run_id].land != land:
-                tally.land_changed(self._db, self._board.runs[run_id])
+        for order, generation in news.claims.items():
+            self._claims[order] = max(generation, self._claims.get(order, 0))
+
+    def _arrive(self, to: Mark, identity: str) -> None:
+        self._write_generations(self._claims)
+        self._write_runs(self._runs)
         self.put(floor=stock.floor_of(self._board), identity=identity, **msgspec.structs.asdict(to))
         self._at = to.offset
         if len(self._board.records) > CACHE:
             self._board.records.clear()
 
     def _fetch(self, order: str) -> None:
-        if order not in self._board.records:
-            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
-            if row is not None:
-                self._board.records[order] = _record_decoder.decode(row[0])
+        row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
+        if row is not None:
+            self._board.records[order] = _record_decoder.decode(row[0])
 
-    def _write_orders(self, changed: dict[str, int]) -> None:
-        old = tally.before(self._db, changed)
-        records = {order: self._board.records[order] for order in changed}
+    def _keep(self, *, counted: bool) -> None:
+        """Write the rows of the orders that changed; ``counted``: see to it at once who waits for them."""
+        old = tally.before(self._db, self._changed) if counted else {}
+        records = {order: self._board.records[order] for order in self._changed}
         rows = []
         for order, record in records.items():
             values = tally.columns(record, self._board.run_of(record))
-            place = (bounded(record.created_seq), changed[order])
+            place = (bounded(record.created_seq), self._changed[order])
             rows.append((*order_row(record).values(), *place, _encode(record), *values, 0))
         self._db.executemany(_UPSERT, rows)
-        tally.recount(self._db, records, old, self._board.runs)
+        tally.note_needs(self._db, records)
+        self._changed.clear()
+        if counted:
+            tally.recount(self._db, records, old, self._board.runs)
+            for run in self._board.runs.values():
+                if self._lands.get(run.id) != run.land:
+                    tally.land_changed(self._db, run)
 
     def _write_generations(self, generations: dict[str, int]) -> None:
         self._db.executemany(

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shopfloor.domain import values
 from shopfloor.domain.board import Run, counts
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.order import Record
@@ -52,8 +53,7 @@ def event_row(position: int, event: Event) -> dict[str, Any]:
 
 def run_of_event(event: Event) -> str:
     """The run that an event belongs to, or an empty string."""
-    run = event.data.get("run_id", "")
-    return event.correlation_id or (run if isinstance(run, str) else "")
+    return event.correlation_id or values.text(event.data, "run_id")
 
 
 def claimed_generation(event: Event, controller: int) -> int:

@@ -134,7 +134,14 @@ class Scanner:
 
     def _take_grouped(self, found: Found, stamp: Stamp, counted: list[Found]) -> None:
         group = self._open
-        if group is not None and stamp == Stamp(group.controller, group.sequence, self._have, group.size):
+        # Fields one by one: a stamp made to compare with takes longer than all the rest here.
+        if (
+            group is not None
+            and stamp.sequence == group.sequence
+            and stamp.index == self._have
+            and stamp.size == group.size
+            and stamp.controller == group.controller
+        ):
             self._held.append((found, True))
             self._have += 1
             if self._have == group.size:

@@ -15,6 +15,7 @@ from shopfloor.domain.board import Run
 from shopfloor.domain.holder import held
 from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.domain.paths import plain_path
+from shopfloor.stores.rows import bounded
 
 NANO = 1e9
 """nano-USD: whole numbers add up to the same in every order"""
@@ -48,10 +49,19 @@ def _take_away(row: str) -> str:
 TABLES = (
     f"CREATE TABLE tallies({_ALIKE}, number, priced, nano, PRIMARY KEY({_ALIKE})) WITHOUT ROWID",
     "CREATE TABLE needs(id TEXT, need TEXT, PRIMARY KEY(id, need)) WITHOUT ROWID",
+)
+INDEXES = (
     "CREATE INDEX needs_behind ON needs(need, id)",
     "CREATE INDEX orders_holder ON orders(holder) WHERE holder <> ''",
+)
+_TRIGGERS = (
     f"CREATE TRIGGER orders_new AFTER INSERT ON orders BEGIN {_add('NEW')}; END",
     f"CREATE TRIGGER orders_change AFTER UPDATE ON orders BEGIN {_take_away('OLD')}; {_add('NEW')}; END",
+)
+# As total() adds up: sum() fails where it gets too large. It is exact up to nine million USD.
+_COUNT = (
+    f"INSERT INTO tallies SELECT {_of('orders')}, count(*), count(nano), CAST(total(nano) AS INTEGER) "  # noqa: S608
+    f"FROM orders GROUP BY {', '.join(str(place + 1) for place in range(len(_KEY)))}"
 )
 
 
@@ -64,7 +74,7 @@ def columns(record: Record, run: Run | None) -> tuple[int | str | None, ...]:
         int(attempt is not None and bool(attempt.outcome)),
         (2 if record.retry_delay_s else int(bool(order.files))) if record.state is State.READY else 0,
         int(delivered(record, run)),
-        None if cost is None else round(cost * NANO),
+        None if cost is None else bounded(round(cost * NANO)),
         "\n".join(filter(None, map(plain_path, order.files))),
         1 if record.taken or record.collisions else 2 * (record.stopping and record.state is State.READY),
         "" if holder is None else msgspec.json.encode(holder.handle()).decode(),
@@ -88,16 +98,36 @@ def before(db: sqlite3.Connection, orders: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def recount(
-    db: sqlite3.Connection, records: Mapping[str, Record], old: Mapping[str, int], runs: Mapping[str, Run]
-) -> None:
-    """After the rows of these orders were written, with nobody waiting: who does, and who does not any more."""
+def note_needs(db: sqlite3.Connection, records: Mapping[str, Record]) -> None:
+    """Keep what these orders wait for."""
     for order, record in records.items():
         wanted = set(record.order.depends_on)
         known = {need for (need,) in db.execute("SELECT need FROM needs WHERE id = ?", (order,))}
         if wanted != known:  # it is new, or another program had it wait for something else
             db.executemany("DELETE FROM needs WHERE id = ? AND need = ?", [(order, need) for need in known - wanted])
             db.executemany("INSERT INTO needs VALUES (?, ?)", [(order, need) for need in wanted - known])
+
+
+def count(db: sqlite3.Connection, runs: Iterable[Run]) -> None:
+    """Count all orders and see who waits, after much was written without; from now on count with every change."""
+    for run in runs:
+        db.execute(f"{_DELIVER} {_TURNED}", _land(run))
+    db.execute(_TURN)
+    db.execute("DELETE FROM tallies")
+    db.execute(_COUNT)
+    start(db)
+
+
+def start(db: sqlite3.Connection) -> None:
+    """Count with every change, from now on."""
+    for statement in _TRIGGERS:
+        db.execute(statement)
+
+
+def recount(
+    db: sqlite3.Connection, records: Mapping[str, Record], old: Mapping[str, int], runs: Mapping[str, Run]
+) -> None:
+    """After the rows of these orders were written, with nobody waiting: who does, and who does not any more."""
     for order, record in records.items():
         if record.order.depends_on and record.state is State.READY:
             db.execute(f"{_TURN} AND id = ?", (order,))
@@ -109,13 +139,18 @@ def recount(
 
 def land_changed(db: sqlite3.Connection, run: Run) -> None:
     """Verified work counts as delivered in a run that does not land, and in no other."""
-    values = (run.id, int(run.land == "off"))
-    where = "WHERE run = ? AND state = 'verified' AND delivered <> ?"
-    turned = db.execute(f"SELECT id FROM orders {where}", values).fetchall()  # noqa: S608 - own names
-    db.execute(f"UPDATE orders SET delivered = NOT delivered {where}", values)  # noqa: S608 - own names
+    turned = db.execute(f"SELECT id FROM orders {_TURNED}", _land(run)).fetchall()  # noqa: S608 - own names
+    db.execute(f"{_DELIVER} {_TURNED}", _land(run))
     for order in turned:
         db.execute(_TURN_BEHIND, order)
 
+
+def _land(run: Run) -> tuple[str, int]:
+    return run.id, int(run.land == "off")
+
+
+_DELIVER = "UPDATE orders SET delivered = NOT delivered"
+_TURNED = "WHERE run = ? AND state = 'verified' AND delivered <> ?"
 
 # The plus keeps SQLite from looking through all that is ready instead of the few that are named.
 _TURN = """UPDATE orders SET waits = NOT waits WHERE +state = 'ready' AND waits <> EXISTS (
