@@ -355,7 +355,7 @@ def words_of(answer: Mapping[str, Any]) -> str:
     """The same of an answer's data."""
     text = str(answer.get("text", ""))
     if answer.get("result") != "ok":
-        raise Refused(text or "refused")
+        raise Refused(text or "refused", hint=str(answer.get("hint", "")))
     return text
 
 

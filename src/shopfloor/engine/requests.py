@@ -79,8 +79,10 @@ class Desk:
         else:
             await act(request)
 
-    async def _reply(self, request: Request, result: str, text: str = "", *more: Draft) -> None:
+    async def _reply(self, request: Request, result: str, text: str = "", *more: Draft, hint: str = "") -> None:
         data = {"verb": request.verb, "work_order_id": request.order, "result": result, "text": text}
+        if hint:
+            data["hint"] = hint
         await self.journal.commit(Draft(E.HANDLED, data, caused_by=request.event_id), *more)
 
     async def _find(self, request: Request) -> Record | None:
@@ -119,7 +121,9 @@ class Desk:
         if record is None:
             return
         if record.state not in (State.FAILED, State.CANCELLED):
-            await self._reply(request, "refused", f"{record.order.name!r} has not failed: it is {record.state}")
+            starts = "it is started as soon as it can be; " if record.state is State.READY else ""
+            text, look = f"{record.order.name!r} has not failed: it is {record.state}", "see where it stands with"
+            await self._reply(request, "refused", text, hint=f"{starts}{look}: shopfloor show {record.order.name}")
             return
         again = [record, *self._failed_with(record)]
         names = ", ".join(r.order.name for r in again)
