@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -19,12 +20,12 @@ import benchmarks
 from benchmarks.figures import Figure
 
 
-def modules() -> dict[str, Callable[[], list[Any]]]:
-    """The `run` of each module that has one, by the module's name."""
+def modules(folder: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The `run` of each module of a package that has one, by the module's name."""
     found = {}
-    for module in pkgutil.iter_modules(benchmarks.__path__):
+    for module in pkgutil.iter_modules(folder.__path__):
         if not module.name.startswith("_"):
-            run = getattr(importlib.import_module(f"benchmarks.{module.name}"), "run", None)
+            run = getattr(importlib.import_module(f"{folder.__name__}.{module.name}"), "run", None)
             if run is not None:
                 found[module.name] = run
     return found
@@ -63,7 +64,7 @@ def table(name: str, figures: list[Figure]) -> str:
 
 def main(words: list[str]) -> int:
     """Measure what is named, or all."""
-    known = modules()
+    known = modules(benchmarks)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the figures to hold.")
     parser.add_argument("name", nargs="*", help=f"what to measure (default: all of {', '.join(known)})")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")

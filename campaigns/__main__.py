@@ -7,32 +7,19 @@ Every module of this folder that has a `run(options)` is a campaign. The exit co
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import sys
 import time
 from collections.abc import Callable
 
 import campaigns
-from benchmarks.__main__ import table
+from benchmarks.__main__ import modules, table
 from campaigns import page
 from campaigns.outcome import Options, Outcome
 
 
-def modules() -> dict[str, Callable[[Options], Outcome]]:
-    """The `run` of each module that has one, by the module's name."""
-    found = {}
-    for module in pkgutil.iter_modules(campaigns.__path__):
-        if not module.name.startswith("_"):
-            run = getattr(importlib.import_module(f"campaigns.{module.name}"), "run", None)
-            if run is not None:
-                found[module.name] = run
-    return found
-
-
 def main(words: list[str]) -> int:
     """Run what is named, or all."""
-    known = modules()
+    known: dict[str, Callable[[Options], Outcome]] = modules(campaigns)
     parser = argparse.ArgumentParser(prog="python -m campaigns", description="Try to break the promises.")
     parser.add_argument("name", nargs="*", help=f"which campaign (default: all of {', '.join(known)})")
     parser.add_argument("--seed", type=int, default=1, help="where the random choices start (default: 1)")

@@ -81,6 +81,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, tell_where)
     vars(shopfloor)["Shopfloor"] = Watched
     if limit := os.environ.get("CHAOS_FILE_BYTES"):
+        sys.dont_write_bytecode = True  # the interpreter would leave compiled modules that are cut off in the middle
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     sys.argv[1:] = sys.argv[2:]
     sys.exit(main())

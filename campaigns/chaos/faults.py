@@ -244,8 +244,8 @@ def _limited(act: Act) -> bool:
     return act.child.returncode != 0
 
 
-# A merge that a full disk or a killed git spoils costs the order its one rework: a true conflict is one too many then.
-_FULL = r"no space|disk|too large|quota|could not be kept|no workspace|git|spawn|cannot|^conflict"
+# A merge that a killed git spoils costs the order its one rework: a true conflict is one too many then.
+_FULL = r"no space|disk|too large|quota|could not be kept|no workspace|git|spawn|cannot"
 _GIT = r"git|could not be kept|no workspace|lost|^conflict"
 
 KINDS: dict[str, Kind] = {

@@ -68,7 +68,6 @@ def _story() -> list[tuple[str, dict[str, Any]]]:
         (E.CONTROLLER_STARTED, {"generation": 1, "pid": 4711, "host": "h", "since": stamp_time(START_S)}),
         (E.RUN_STARTED, {**run, **more, "profiles": profiles, "timeout_s": 1800.0, "tip": "b" * 40}),
         *((str(E.CREATED), creation(order)) for order in ORDERS),
-        (E.BASE_CHECKED, {"run_id": RUN, "passed": ["make test"]}),
         *_life("wo-a", 1),
         (E.MIRROR_PLANNED, {"branch": "main", "to": "m" * 40, "from": "b" * 40}),
         (E.MIRROR_ADVANCED, {"branch": "main", "to": "m" * 40}),

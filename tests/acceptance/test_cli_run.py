@@ -274,3 +274,19 @@ def test_log_follows_an_agent_to_its_end(shop: Shop) -> None:
     entries = shop("log", "talks", "--json").json["entries"]
     assert entries[-1]["kind"] == "exited"
     assert shop("log", "talks", "--attempt", "7").code == 3
+
+
+def test_a_retry_of_what_has_not_failed_says_what_to_type(shop: Shop) -> None:
+    shop.configure()
+    with shop.start("run", shop.waits("first"), shop.adds("second"), "--max-parallel", "1", "--plain") as run:
+        run.until("first", "started")
+        asked = {name: shop("retry", name) for name in ("first", "second")}
+        assert shop("stop").code == 0
+        run.end()
+    asked["at rest"] = shop("retry", "second")
+    assert {said.code for said in asked.values()} == {4}
+    assert "it is running\n  see where it stands with: shopfloor show first\n" in asked["first"].err
+    for case in ("second", "at rest"):
+        said = "it is ready\n  it is started as soon as it can be; see where it stands with: shopfloor show second\n"
+        assert said in asked[case].err, case
+    assert "shopfloor run --resume" in shop("show", "second").out

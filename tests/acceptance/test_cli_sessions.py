@@ -90,6 +90,37 @@ def test_a_session_outlives_the_controller(shop: Shop, ann: subprocess.Popen[byt
     assert {"first.txt", "second.txt"} <= set(shop.git("ls-tree", "--name-only", "main").splitlines())
 
 
+def test_status_says_which_session_holds_an_order(shop: Shop, ann: subprocess.Popen[bytes]) -> None:
+    shop.configure()
+
+    def told() -> tuple[str, str]:
+        """State and words of the second order: the quick answer, which is that of the full command."""
+        quick, full = (
+            next(line for line in shop(*words, "status").out.splitlines() if " second " in line)
+            for words in ((), ("--no-color",))
+        )
+        assert quick.split(", ")[0::2] == full.split(", ")[0::2], "only the time between them may differ"
+        state, _, words = quick.split(maxsplit=2)
+        return state, words
+
+    with shop.start("run", shop.waits("first"), shop.adds("second"), "--max-parallel", "1", "--plain") as run:
+        run.until("first", "started")
+        assert by(shop, ann, "claim", "--as", "ann").code == 0
+        state, words = told()
+        assert (state, words.split(", ")[0::2]) == ("running", ["attempt 1", f"held by ann (pid {ann.pid})"])
+        assert f"held by ann (pid {ann.pid})" in shop("show", "second").out
+        orders = {order["name"]: order["session"] for order in shop("status", "--json").json["orders"]}
+        assert (orders["first"], orders["second"]["name"], orders["second"]["pid"]) == (None, "ann", ann.pid)
+        assert "held by" not in next(row for row in shop("status").out.splitlines() if " first " in row)
+        run.signal(signal.SIGKILL)
+        run.end()
+    state, words = told()
+    assert (state, f"held by ann (pid {ann.pid})" in words) == ("running", True), "it outlives the controller"
+    ann.kill()
+    ann.wait()
+    assert told() == ("interrupted", f"attempt 1 was held by ann (pid {ann.pid}), which has ended")
+
+
 def test_a_bad_commit_does_not_land_by_being_handed_in(shop: Shop, ann: subprocess.Popen[bytes]) -> None:
     shop.configure()
     with shop.start("run", shop.waits("first"), shop.hangs("second"), "--max-parallel", "1", "--plain") as run:

@@ -67,7 +67,7 @@ def at_work_in(lab: Lab) -> list[psutil.Process]:
     return found
 
 
-async def until_true(condition: Callable[[], bool], what: str) -> None:
+async def until_true(condition: Callable[[], object], what: str = "it never came true") -> None:
     """Give way until something outside of this process has happened."""
     limit = time.monotonic() + PATIENCE_S
     while not condition():

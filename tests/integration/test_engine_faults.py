@@ -23,7 +23,7 @@ from shopfloor.domain.events import E, Event
 from shopfloor.domain.policy import Policy
 from shopfloor.stores.workdir import WorkdirStore
 
-from .engine_lab import Watch, at_work_in, hold_file, log_of, resumed, swap
+from .engine_lab import Watch, at_work_in, hold_file, log_of, records, resumed, swap
 from .lab import Lab, row, script, write
 
 ROOT_ONLY = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk")
@@ -54,6 +54,12 @@ class Disk:
                         file.write(bytes(size))
                 except OSError:
                     continue
+
+    def forbid(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", self.place], check=True)
+
+    def allow(self) -> None:
+        subprocess.run(["mount", "-o", "remount,rw", self.place], check=True)
 
     def free(self) -> None:
         self._filler.unlink()
@@ -120,6 +126,29 @@ async def test_evidence_that_cannot_be_written_ends_the_session_and_resume_check
         evidence.free()
         report = await floor.resume()
     assert (report.counts["landed"], row(report, "add").attempts) == (1, 1)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+async def test_a_disk_that_takes_no_merge_sends_nobody_back(
+    fault: str, tmp_path: Path, disk: Callable[..., Disk]
+) -> None:
+    whole = disk(tmp_path / "disk", "12m")
+    lab = Lab(whole.place)
+    disk(lab.repo / ".work", "12m")  # where the log can say what becomes of the order
+    strike, mend = (whole.fill, whole.free) if fault == "full" else (whole.forbid, whole.allow)
+    async with lab.floor(rework=1) as floor:
+        watch = Watch(floor)
+        floor.observers.append(once(E.LANDING_STARTED, strike))
+        with pytest.raises(Refused, match="no space left" if fault == "full" else "read-only") as refused:
+            await floor.run([lab.prompt("add", script(write("new.txt")))])
+        assert "shopfloor run --resume" in refused.value.hint
+        assert not watch.of(E.LANDING_REFUSED)
+        assert row(await floor.report(), "add").outcome == "waiting"
+        mend()
+        report = await floor.resume()
+        assert (report.counts["landed"], row(report, "add").attempts) == (1, 1)
+        assert records(await floor.board())["add"].reworks == 0
 
 
 @ROOT_ONLY

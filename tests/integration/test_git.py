@@ -1,6 +1,8 @@
 """The one door to git, on real repositories."""
 
+import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from campaigns.chaos.dying_git import When, dying_git, struck
 from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.git import Git, GitError, RefMoved, discover, shown, with_trailers
+from shopfloor.git.disk import unwritable
 from shopfloor.testing.repository import Repository, write
 
 
@@ -189,6 +192,30 @@ def test_merge_tree_of_strangers_is_an_error(repository: Repository) -> None:
     stranger = repository.git.commit_tree(repository.git.tree_of("HEAD"), [], "m")
     with pytest.raises(GitError, match="unrelated"):
         repository.git.merge_tree(repository.first, stranger)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "number"),
+    [
+        (128, b"fatal: unable to write loose object file: No space left on device", errno.ENOSPC),
+        (128, b"error: unable to create temporary file: Read-only file system\nfatal: failure to merge", errno.EROFS),
+        (128, b"fatal: write error: Disk quota exceeded\n", errno.EDQUOT),
+        (-signal.SIGXFSZ, b"", errno.EFBIG),
+        (128, b"fatal: 'No space left on device' has nothing in common with it", None),
+        (-signal.SIGKILL, b"", None),
+    ],
+)
+def test_what_keeps_git_from_writing_is_told_from_what_it_cannot_do(
+    code: int, said: bytes, number: int | None, tmp_path: Path
+) -> None:
+    found = unwritable(code, said, tmp_path)
+    assert (found.errno if found else None) == number
+
+
+def test_a_git_that_fails_on_a_healthy_disk_does_not_blame_it(repository: Repository) -> None:
+    with pytest.raises(GitError) as caught:
+        repository.git.call("update-ref", "refs/heads/x", "nonsense")
+    assert caught.value.disk is None
 
 
 def test_update_ref_compares(repository: Repository) -> None:

@@ -8,8 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import pytest
 import shopfloor
 from shopfloor import guard as guard_program
 from shopfloor.spawn import DEFAULT_LADDER, Guard, Process, SpawnError, Step, alive, descendants
+
+from .engine_lab import until_true
 
 ENV = {"PATH": os.environ["PATH"]}
 SOURCE = str(Path(shopfloor.__file__).parents[1])
@@ -116,13 +117,6 @@ asyncio.run(main())
 KINDS = ["session", "daemon", "storm", "stubborn", "session+daemon+storm+stubborn"]
 
 
-async def until(condition: Callable[[], object], *, deadline_s: float = 10) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "the deadline passed"
-        await asyncio.sleep(0.005)
-
-
 def running(pids: list[int]) -> list[int]:
     found = []
     for pid in pids:
@@ -160,7 +154,7 @@ class Wild:
         assert process.stdout
         assert await process.stdout.readline() == b"ready\n"
         if then == "stay":
-            await until(lambda: len(self.running()) > 1)
+            await until_true(lambda: len(self.running()) > 1)
         return process
 
 
@@ -244,14 +238,14 @@ async def engine(*argv: str) -> AsyncIterator[tuple[subprocess.Popen[bytes], lis
 async def test_nothing_survives_a_killed_engine(wild: Wild, kind: str) -> None:
     async with engine(*wild.argv(kind)) as (popen, started):
         popen.kill()
-        await until(lambda: not running(started))
-        await until(lambda: not wild.running())
+        await until_true(lambda: not running(started))
+        await until_true(lambda: not wild.running())
 
 
 async def test_nothing_survives_an_engine_that_just_exits(wild: Wild) -> None:
     async with engine(*wild.argv("session+daemon")) as (popen, started):
         popen.communicate(b"x")
-        await until(lambda: not running(started))
+        await until_true(lambda: not running(started))
         assert wild.running() == []
 
 
@@ -260,10 +254,10 @@ async def test_nothing_survives_an_engine_killed_while_it_starts_commands(wild: 
         assert popen.stdin
         popen.stdin.close()
         before = len(wild.running())
-        await until(lambda: len(wild.running()) > before + 20)
+        await until_true(lambda: len(wild.running()) > before + 20)
         popen.kill()
-        await until(lambda: not running(started))
-        await until(lambda: not wild.running())
+        await until_true(lambda: not running(started))
+        await until_true(lambda: not wild.running())
 
 
 async def test_nothing_survives_engine_and_guard_killed_together(wild: Wild) -> None:
@@ -271,7 +265,7 @@ async def test_nothing_survives_engine_and_guard_killed_together(wild: Wild) -> 
         popen.kill()
         with suppress(ProcessLookupError):
             os.kill(started[0], signal.SIGKILL)
-        await until(lambda: not running(started))
+        await until_true(lambda: not running(started))
         assert wild.running() == []
 
 
@@ -386,7 +380,7 @@ async def test_a_stopped_command_can_be_killed() -> None:
     async with Guard() as guard:
         process = await guard.spawn(["sleep", "1000"], cwd=Path("/"), env=ENV)
         process.signal(signal.SIGSTOP)
-        await until(lambda: guard_program.stat(process.pid)[0] == b"T")
+        await until_true(lambda: guard_program.stat(process.pid)[0] == b"T")
         end, taken = await process.stop((Step(signal.SIGTERM, 0.05), *KILL))
     assert (end.signal, taken) == (signal.SIGKILL, 2)
 
@@ -396,11 +390,11 @@ async def test_a_signal_reaches_the_group_and_with_tree_everything(wild: Wild) -
         process = await wild.start(guard, "session+deaf")
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGSTOP)
-        await until(lambda: guard_program.stat(process.pid)[0] == b"T")
+        await until_true(lambda: guard_program.stat(process.pid)[0] == b"T")
         (sleeper,) = set(wild.running()) - {process.pid}
         assert guard_program.stat(sleeper)[0] == b"S"
         process.signal(signal.SIGTERM, tree=True)
-        await until(lambda: wild.running() == [process.pid])
+        await until_true(lambda: wild.running() == [process.pid])
 
 
 async def test_a_signal_that_does_not_exist_is_refused_and_one_too_late_ignored() -> None:
@@ -476,7 +470,7 @@ def descriptors(pid: int) -> int:
 async def test_a_cancelled_spawn_leaves_nothing(wild: Wild) -> None:
     async with Guard() as guard:
         await (await guard.spawn(["true"], cwd=Path("/"), env=ENV, stdin=b"x", pipe_stdin=False)).wait()
-        await until(lambda: guard_program.children(guard.pid) == [])
+        await until_true(lambda: guard_program.children(guard.pid) == [])
         pids = (os.getpid(), guard.pid)
         before = [descriptors(pid) for pid in pids]
         cancelled = 0
@@ -495,9 +489,9 @@ async def test_a_cancelled_spawn_leaves_nothing(wild: Wild) -> None:
                 assert process.stdin
                 process.stdin.close()
         assert cancelled > 20
-        await until(lambda: guard_program.children(guard.pid) == [])
+        await until_true(lambda: guard_program.children(guard.pid) == [])
         assert wild.running() == []
-        await until(lambda: [descriptors(pid) for pid in pids] == before)
+        await until_true(lambda: [descriptors(pid) for pid in pids] == before)
 
 
 async def test_fifty_commands_leave_no_descriptor_behind() -> None:
@@ -508,10 +502,10 @@ async def test_fifty_commands_leave_no_descriptor_behind() -> None:
             assert process.stderr
             await asyncio.gather(process.wait(), process.stdout.read(), process.stderr.read())
             if number == 0:
-                await until(lambda: guard_program.children(guard.pid) == [])
+                await until_true(lambda: guard_program.children(guard.pid) == [])
                 before = [descriptors(os.getpid()), descriptors(guard.pid)]
-        await until(lambda: guard_program.children(guard.pid) == [])
-        await until(lambda: [descriptors(os.getpid()), descriptors(guard.pid)] == before)
+        await until_true(lambda: guard_program.children(guard.pid) == [])
+        await until_true(lambda: [descriptors(os.getpid()), descriptors(guard.pid)] == before)
 
 
 async def test_an_exec_failure_leaves_nothing() -> None:
@@ -519,7 +513,7 @@ async def test_an_exec_failure_leaves_nothing() -> None:
         for _ in range(20):
             with pytest.raises(SpawnError):
                 await guard.spawn(["no-such-program"], cwd=Path("/"), env=ENV)
-        await until(lambda: guard_program.children(guard.pid) == [])
+        await until_true(lambda: guard_program.children(guard.pid) == [])
 
 
 def name_of(pid: int) -> str:
@@ -535,7 +529,7 @@ async def test_orphans_that_end_early_are_collected() -> None:
         process = await guard.spawn(["sh", "-c", script], cwd=Path("/"), env=ENV, pipe_stdin=True)
         assert process.stdout
         await process.stdout.readline()
-        await until(lambda: sorted(map(name_of, descendants(process._keeper))) == ["cat", "sh"])
+        await until_true(lambda: sorted(map(name_of, descendants(process._keeper))) == ["cat", "sh"])
         assert process.stdin
         process.stdin.close()
         assert (await process.wait()).leftovers == 0

@@ -28,17 +28,12 @@ from shopfloor.spawn import (
     tree_bytes,
 )
 
+from .engine_lab import until_true
+
 ENV = {"PATH": os.environ["PATH"]}
 MEGABYTE = 1 << 20
 
 pytestmark = pytest.mark.timeout(30)
-
-
-async def until(condition: Callable[[], object], *, deadline_s: float = 10) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "the deadline passed"
-        await asyncio.sleep(0.005)
 
 
 async def everything(process: Process) -> tuple[bytes, bytes, Exit]:
@@ -96,7 +91,7 @@ async def test_run_kills_the_group_after_its_time_and_keeps_the_output(tmp_path:
         run(["sh", "-c", script], cwd=tmp_path, env=ENV, timeout_s=0.3)
     assert caught.value.stderr == b"half\n"
     sleeper = int(caught.value.stdout)
-    await until(lambda: not is_running(sleeper))
+    await until_true(lambda: not is_running(sleeper))
 
 
 def test_run_does_not_wait_for_a_daemon_that_holds_the_output(tmp_path: Path) -> None:
@@ -402,7 +397,7 @@ async def test_alive_knows_reused_ids_and_zombies(tmp_path: Path) -> None:
         assert not alive(child.pid, start_time - 1)
         assert child.stdin
         child.stdin.close()
-        await until(lambda: guard_program.stat(child.pid)[0] == b"Z")
+        await until_true(lambda: guard_program.stat(child.pid)[0] == b"Z")
         assert not alive(child.pid, start_time)
     assert not alive(child.pid, start_time)
 

@@ -39,7 +39,7 @@ async def main():
         print(workspace.path, flush=True)
         if "snapshot" in words:
             await pool.snapshot(workspace, message="m", trailers={{}})
-        await asyncio.sleep(1000)
+        await asyncio.Event().wait()
 
 asyncio.run(main())
 """

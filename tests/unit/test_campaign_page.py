@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import campaigns
+from benchmarks.__main__ import modules
 from benchmarks.figures import Figure
 from campaigns import page
-from campaigns.__main__ import main, modules
+from campaigns.__main__ import main
 from campaigns.outcome import Options, Outcome
 
 TEXT = "# Page\n\n<!-- chaos -->\nold\n<!-- /chaos -->\n\nprose\n\n<!-- scale -->\n<!-- /scale -->\nend\n"
@@ -47,7 +49,7 @@ def test_a_campaign_without_a_section_is_refused_by_name(tmp_path: Path) -> None
 def test_every_campaign_has_its_section_and_every_section_its_campaign() -> None:
     text = page.PAGE.read_text()
     marks = {part.split(" -->")[0] for part in text.split("<!-- ")[1:] if not part.startswith("/")}
-    assert marks == set(modules())
+    assert marks == set(modules(campaigns))
 
 
 def test_an_unknown_campaign_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

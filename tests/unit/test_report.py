@@ -265,10 +265,8 @@ def test_a_resumed_run_keeps_what_it_was_begun_with_but_for_what_may_change() ->
 
 
 def test_the_target_is_where_it_was_seen() -> None:
-    desk = begun(order("a"), settings={"tip": "t0", "passed_on_base": ["make"], "mirror": "h0"})
+    desk = begun(order("a"), settings={"tip": "t0", "passed_on_base": ["make", "lint"], "mirror": "h0"})
     run = run_of(desk)
-    desk.write(E.BASE_CHECKED, passed=["make", "lint"])
-    assert (run.passed_on_base, run.base_checked) == (("make", "lint"), True)
     desk.write(E.LANDING_PLANNED, old="t0", new="t1")
     assert run.planned == {"old": "t0", "new": "t1"}
     desk.write(E.LANDING_LANDED, observed="t1", passed=["make"])
@@ -285,13 +283,10 @@ def test_the_target_is_where_it_was_seen() -> None:
     assert (run.tip, run.moved_by_others, run.land) == ("t3", ["t2"], "auto")
     desk.write(E.TARGET_MOVED, to="t4", hold=True, why="red")
     assert (run.land, run.mirror_why) == ("review", "red")
-    desk.write(E.MIRROR_PLANNED, to="t4")
-    assert run.mirror_planned == "t4"
     desk.write(E.MIRROR_HELD, why="dirty")
-    assert (run.mirror, run.mirror_planned, run.mirror_why) == ("h0", "", "dirty")
-    desk.write(E.MIRROR_PLANNED, to="t4")
+    assert (run.mirror, run.mirror_why) == ("h0", "dirty")
     desk.write(E.MIRROR_ADVANCED, to="t4")
-    assert (run.mirror, run.mirror_planned, run.mirror_why) == ("t4", "", "")
+    assert (run.mirror, run.mirror_why) == ("t4", "")
     desk.write(E.MIRROR_ADVANCED)
     assert run.mirror == "t4"
     desk.write(E.ADMISSION, limit=2)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import getpass
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -43,7 +41,6 @@ from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
 from shopfloor.wire.client import HungUp, Wire
 
-FULL_BYTES = 1 << 18
 NO_RUN = "start one with `shopfloor run prompts/*.md`"
 
 
@@ -338,11 +335,9 @@ def _disk_trouble(folder: Path) -> Iterator[None]:
     try:
         yield
     except git.GitError as problem:
-        # Git says in many words that it could not write, and in few of them why.
-        if shutil.disk_usage(folder.parent).free > FULL_BYTES:
+        if problem.disk is None:
             raise
-        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        raise refusal("work with git in", folder.parent, full) from problem
+        raise refusal("work with git in", folder.parent, problem.disk) from problem
     except (ShopfloorError, ConnectionError):
         raise
     except OSError as problem:
@@ -360,7 +355,7 @@ def words_of(answer: Mapping[str, Any]) -> str:
     """The same of an answer's data."""
     text = str(answer.get("text", ""))
     if answer.get("result") != "ok":
-        raise Refused(text or "refused")
+        raise Refused(text or "refused", hint=str(answer.get("hint", "")))
     return text
 
 

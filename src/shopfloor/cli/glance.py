@@ -36,6 +36,9 @@ class Seen:
         self.attempts = 0
         self.since: float | None = None
         self.idle_since: float | None = None
+        self.session = ""
+        """name and pid of the session that holds it: a process that is no agent of ours"""
+        self.session_lives = True
         self.outcome = ""
         """of its newest attempt; empty while that runs"""
         self.wakes_in_s = 0.0
@@ -75,11 +78,16 @@ class Glance:
         self.rows: list[Seen] = []
 
 
+def session_word(name: str, pid: int) -> str:
+    """How a session is named to people."""
+    return f"{name} (pid {pid})"
+
+
 def shown(seen: Seen, *, alive: bool) -> str:
-    """The state as people read it: nobody works on an order whose controller is gone."""
+    """The state as people read it: no agent works on an order whose controller is gone, a session may."""
     if seen.state == "asking" and seen.outcome:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
-    if seen.state in AT_WORK and not alive:
+    if seen.state in AT_WORK and not (seen.session_lives if seen.session else alive):
         return "interrupted"
     if seen.state == "ready" and (seen.taken or seen.needs or seen.held or seen.holder or seen.wakes_in_s > 0):
         return "waiting"
@@ -92,6 +100,8 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
     """What is to be said about it in one line, without its state."""
     state = shown(seen, alive=glance.alive)
     if state == "interrupted":
+        if seen.session:
+            return f"attempt {seen.attempts} was held by {clean(seen.session)}, which has ended"
         doing = {"checking": "being checked", "landing": "being landed"}.get(seen.state, seen.state)
         return f"attempt {seen.attempts} was {doing}; its controller is gone"
     if state == "asking":
@@ -114,6 +124,8 @@ def _running(seen: Seen, now: float) -> str:
     if seen.outcome:
         return f"{words[0]} has ended, waits to be checked"
     words.append("starting" if seen.since is None else duration(now - seen.since))
+    if seen.session:
+        words.append(f"held by {clean(seen.session)}")
     if seen.idle_since is not None:
         words.append(f"silent since {duration(now - seen.idle_since)}")
     return ", ".join(words)

@@ -6,7 +6,8 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -52,6 +53,18 @@ def display(edge: Edge, floor: Callable[[], Floor | None], work: Path, *, plain:
     if plain or dumb or not sys.stdout.isatty():
         return Lines(floor)
     return Picture(floor, work, no_color=edge.color is False)
+
+
+@asynccontextmanager
+async def drawn(view: Display) -> AsyncIterator[None]:
+    """Show it for the length of the block, then give the terminal back."""
+    drawing = asyncio.create_task(view.run())
+    try:
+        yield
+    finally:
+        drawing.cancel()
+        await asyncio.wait({drawing})
+        view.close()
 
 
 class Quiet:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 
-from shopfloor.cli.glance import FINAL, RANK, SHOWN, Glance, Seen, shown, text
+from shopfloor.cli.glance import FINAL, RANK, SHOWN, Glance, Seen, session_word, shown, text
 from shopfloor.cli.words import screen
 from shopfloor.domain.plan import Plan
 
@@ -19,7 +19,8 @@ UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 _ROWS = """
 SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'), answer,
   json_extract(blob, '$.attempts[#-1].started_at'), json_extract(blob, '$.attempts[#-1].idle_since'), id,
-  json_extract(blob, '$.attempts[#-1].outcome'), waits
+  json_extract(blob, '$.attempts[#-1].outcome'), waits, json_extract(blob, '$.attempts[#-1].handle.driver'),
+  json_extract(blob, '$.attempts[#-1].handle.name'), json_extract(blob, '$.attempts[#-1].handle.pid')
 FROM orders WHERE run = ? AND state = ? ORDER BY rowid LIMIT ?
 """
 _NEEDS = "SELECT p.name FROM needs JOIN orders p ON p.id = needs.need WHERE needs.id = ? AND NOT p.delivered"
@@ -86,6 +87,8 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
     if held != "{}" or landing_held or found.mirror_why or _elsewhere(db, found.run) or _others(db, found.run):
         return None
+    if not found.alive and _sessions(db, found.run):
+        return None
     _take_orders(db, found, _Waiting(db, found))
     return found
 
@@ -148,6 +151,12 @@ def _others(db: sqlite3.Connection, run: str) -> bool:
     return db.execute("SELECT 1 FROM orders WHERE run = ? AND others = 1 LIMIT 1", (run,)).fetchone() is not None
 
 
+def _sessions(db: sqlite3.Connection, run: str) -> bool:
+    """True when sessions hold orders of the run: without a controller somebody has to look whether they live."""
+    query = "SELECT 1 FROM orders WHERE run = ? AND state = 'running' AND NOT ended AND agent GLOB 'session/*' LIMIT 1"
+    return db.execute(query, (run,)).fetchone() is not None
+
+
 def _at_work(db: sqlite3.Connection, found: Glance) -> Plan:
     """A plan of what is at work, with its files held."""
     plan = Plan()
@@ -168,6 +177,8 @@ def _take_orders(db: sqlite3.Connection, found: Glance, waiting: _Waiting) -> No
             seen.answer = bool(row[7])
             seen.since, seen.idle_since = row[8:10]
             seen.outcome = row[11] or ""
+            if row[13] == "session" and not seen.outcome:
+                seen.session = session_word(row[14], row[15])
             if row[12]:
                 seen.needs = [name for (name,) in db.execute(_NEEDS, (row[10],))]
             seen.holder, seen.wakes_in_s = waiting.holder.get(row[10], ""), waiting.wakes_in_s.get(row[10], 0.0)

@@ -14,7 +14,7 @@ import msgspec
 
 from shopfloor import Report, Shopfloor
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.live import Display, display
+from shopfloor.cli.live import Display, display, drawn
 from shopfloor.cli.options import Wanted, open_floor, prompts, work_options
 from shopfloor.cli.report import open_questions, render
 from shopfloor.cli.words import screen
@@ -83,16 +83,10 @@ async def _perform(
     view = display(edge, lambda: floor.floor, floor.work, plain=plain)
     floor.observers.append(view.see)
     floor.say = view.say
-    async with floor:
-        drawing = asyncio.create_task(view.run())
+    async with floor, drawn(view):
         work = asyncio.create_task(act())
         stopper.answer_signals(work, view)
-        try:
-            return await work
-        finally:
-            drawing.cancel()
-            await asyncio.wait({drawing})
-            view.close()
+        return await work
 
 
 class _Stopper:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shopfloor.cli.lines import clock, line
+from shopfloor.cli.report import COLORS
 from shopfloor.cli.tail import last_words, running_check
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
 from shopfloor.domain.events import E, Event
@@ -20,16 +21,12 @@ Part = tuple[str, str]
 Line = list[Part]
 
 STYLE = {
+    **COLORS,
+    "waiting": "",  # that is nothing to worry about while the run goes on
     "running": "cyan",
     "asking": "bold magenta",
     "checking": "yellow",
     "landing": "green",
-    "landed": "green",
-    "answered": "green",
-    "unchanged": "green",
-    "verified": "cyan",
-    "failed": "red",
-    "cancelled": "yellow",
 }
 _COUNTED = (*OUTCOMES[:-1], "running", "asking", "checking", "landing", "ready", "waiting")
 _NEWS = frozenset(

@@ -8,12 +8,14 @@ from typing import Any
 import click
 import msgspec
 
+from shopfloor.app import holders
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.glance import RANK, SHOWN, Glance, Seen, shown, text, why
+from shopfloor.cli.glance import RANK, SHOWN, Glance, Seen, session_word, shown, text, why
 from shopfloor.cli.words import screen
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.floor import Floor, Now
+from shopfloor.domain.holder import held
 from shopfloor.domain.order import Deliverable, Record, State
 from shopfloor.domain.policy import remaining
 
@@ -99,6 +101,9 @@ def plain(record: Record, floor: Floor) -> Seen:
     seen.since = attempt.started_at if attempt else None
     seen.idle_since = attempt.idle_since if attempt else None
     seen.outcome = attempt.outcome if attempt else ""
+    session = held(record)
+    if session is not None:
+        seen.session, seen.session_lives = session_word(session.name, session.pid), holders.alive(session)
     seen.taken = record.assignee or record.elsewhere
     ended = record.state in (State.DONE, State.CANCELLED)
     seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]
@@ -132,6 +137,7 @@ def _shape(
                     "reason": record.reason,
                     "attempts": len(record.attempts),
                     "agent": record.order.agent or run.agent,
+                    "session": msgspec.to_builtins(held(record)),
                     "cost_usd": record.cost_usd,
                     "branch": attempt.branch if attempt else "",
                     "commit": record.commit,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import click
@@ -11,7 +10,7 @@ import msgspec
 from shopfloor import Event, Report, Shopfloor
 from shopfloor.cli.edge import Edge, escaped, verb
 from shopfloor.cli.glance import text
-from shopfloor.cli.live import Display, Lines, display
+from shopfloor.cli.live import Display, Lines, display, drawn
 from shopfloor.cli.report import open_questions, render
 from shopfloor.cli.status import glance
 from shopfloor.cli.words import count, screen
@@ -55,13 +54,8 @@ class _Follower:
         view = display(self._edge, lambda: self._floor, self._shopfloor.work, plain=plain)
         if isinstance(view, Lines):
             self._say_how_it_stands(view)
-        drawing = asyncio.create_task(view.run())
-        try:
+        async with drawn(view):
             run = await self._see_to_its_end(view)
-        finally:
-            drawing.cancel()
-            await asyncio.wait({drawing})
-            view.close()
         board = self._floor.board
         return reports.build(board, run), open_questions(board)
 

@@ -28,7 +28,6 @@ class E(StrEnum):
     CONTROLLER_STOPPED = "controller.stopped"
     RUN_STARTED = "run.started"
     RUN_FINISHED = "run.finished"
-    BASE_CHECKED = "base.checked"
     CREATED = "work_order.created"
     UPDATED = "work_order.updated"
     ASSIGNED = "work_order.assigned"

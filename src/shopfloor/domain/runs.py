@@ -47,8 +47,6 @@ class Run(msgspec.Struct, kw_only=True):
     """orders admitted at once, as last changed; 0: never changed"""
     mirror: str = ""
     """where we last saw the user's branch"""
-    mirror_planned: str = ""
-    """a move of the user's branch that was begun and not yet seen to end"""
     mirror_why: str = ""
     """why the user's branch was left where it is"""
     landing_held: str = ""
@@ -216,11 +214,6 @@ def _finished(run: Run, _d: values.Data, at: float) -> None:
     run.finished_at = at
 
 
-def _base_checked(run: Run, d: values.Data, _at: float) -> None:
-    run.passed_on_base = values.texts(d, "passed")
-    run.base_checked = True
-
-
 def _admission(run: Run, d: values.Data, _at: float) -> None:
     run.limit = values.count(d, "limit")
 
@@ -280,21 +273,16 @@ def _held(run: Run, d: values.Data, _at: float) -> None:
     run.held[values.text(d, "profile")] = values.text(d, "why")
 
 
-def _mirror_planned(run: Run, d: values.Data, _at: float) -> None:
-    run.mirror_planned = values.text(d, "to")
-
-
 def _mirror_advanced(run: Run, d: values.Data, _at: float) -> None:
-    run.mirror, run.mirror_planned, run.mirror_why = values.text(d, "to") or run.mirror, "", ""
+    run.mirror, run.mirror_why = values.text(d, "to") or run.mirror, ""
 
 
 def _mirror_held(run: Run, d: values.Data, _at: float) -> None:
-    run.mirror_planned, run.mirror_why = "", values.text(d, "why")
+    run.mirror_why = values.text(d, "why")
 
 
 _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.RUN_FINISHED: _finished,
-    E.BASE_CHECKED: _base_checked,
     E.ADMISSION: _admission,
     E.VERIFY_TEST: _verify_test,
     E.LANDING_STARTED: _batch,
@@ -305,7 +293,6 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.LANDING_LANDED: _landed,
     E.TARGET_MOVED: _target_moved,
     E.AGENT_HELD: _held,
-    E.MIRROR_PLANNED: _mirror_planned,
     E.MIRROR_ADVANCED: _mirror_advanced,
     E.MIRROR_HELD: _mirror_held,
 }

@@ -143,7 +143,7 @@ class Counter:
     async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         what, order, text, actor = (values.text(request, key) for key in ("what", "order", "text", "actor"))
         answer = await self._desk.ask(what, order, text, actor or "human")
-        return {"result": answer.data.get("result"), "text": answer.data.get("text")}
+        return {key: answer.data.get(key, "") for key in ("result", "text", "hint")}
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

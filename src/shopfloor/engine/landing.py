@@ -135,7 +135,8 @@ class LandingLane:
                 trailers=trailers(order.id, attempt.id if attempt else "", attempt.agent if attempt else ""),
             )  # fmt: skip
         except ShopfloorError as problem:
-            # One commit that git cannot merge must not keep all the others from landing, now and ever after.
+            # One commit that git cannot merge must not keep all the others from landing, now and ever after. A disk
+            # that takes nothing (OSError) is nobody's fault: that ends the session, and the next one merges again.
             await self._refuse(record, Reason.ERROR, f"it could not be merged: {problem.message}")
             return None
 

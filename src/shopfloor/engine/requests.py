@@ -29,8 +29,10 @@ class Desk:
         self._stop = stop
         self._one = asyncio.Lock()
         self._verbs: dict[str, Callable[[Request], Awaitable[None]]] = {
-            "pause": self._pause, "resume": self._go_on, "stop": self._end, "retry": self._retry,
-            "accept": self._accept, "reject": self._reject, "land": self._land, "answer": self._answer,
+            "pause": self._pause, "resume": self._go_on, "stop": self._end, "land": self._land,
+        }  # fmt: skip
+        self._verbs_of_an_order: dict[str, Callable[[Request, Record], Awaitable[None]]] = {
+            "retry": self._retry, "accept": self._accept, "reject": self._reject, "answer": self._answer,
         }  # fmt: skip
 
     async def attend(self) -> None:
@@ -73,14 +75,18 @@ class Desk:
 
     async def answer(self, request: Request) -> None:
         """Do what was asked, or say why not."""
-        act = self._verbs.get(request.verb)
-        if act is None:
-            await self._reply(request, "refused", f"there is no request {request.verb!r}")
-        else:
+        act, on = self._verbs.get(request.verb), self._verbs_of_an_order.get(request.verb)
+        if act is not None:
             await act(request)
+        elif on is None:
+            await self._reply(request, "refused", f"there is no request {request.verb!r}")
+        elif (record := await self._find(request)) is not None:
+            await on(request, record)
 
-    async def _reply(self, request: Request, result: str, text: str = "", *more: Draft) -> None:
+    async def _reply(self, request: Request, result: str, text: str = "", *more: Draft, hint: str = "") -> None:
         data = {"verb": request.verb, "work_order_id": request.order, "result": result, "text": text}
+        if hint:
+            data["hint"] = hint
         await self.journal.commit(Draft(E.HANDLED, data, caused_by=request.event_id), *more)
 
     async def _find(self, request: Request) -> Record | None:
@@ -114,12 +120,11 @@ class Desk:
         else:
             await self._reply(request, "ok", f"{record.order.name!r} is stopped; its work is kept")
 
-    async def _retry(self, request: Request) -> None:
-        record = await self._find(request)
-        if record is None:
-            return
+    async def _retry(self, request: Request, record: Record) -> None:
         if record.state not in (State.FAILED, State.CANCELLED):
-            await self._reply(request, "refused", f"{record.order.name!r} has not failed: it is {record.state}")
+            starts = "it is started as soon as it can be; " if record.state is State.READY else ""
+            text, look = f"{record.order.name!r} has not failed: it is {record.state}", "see where it stands with"
+            await self._reply(request, "refused", text, hint=f"{starts}{look}: shopfloor show {record.order.name}")
             return
         again = [record, *self._failed_with(record)]
         names = ", ".join(r.order.name for r in again)
@@ -136,20 +141,14 @@ class Desk:
                 found[order] = other
         return list(found.values())[1:]
 
-    async def _accept(self, request: Request) -> None:
-        record = await self._find(request)
-        if record is None:
-            return
+    async def _accept(self, request: Request, record: Record) -> None:
         if not self._waits_for_a_person(record):
             text = f"{record.order.name!r} is {record.state}; only a verified order that waits for a person can land"
             await self._reply(request, "refused", text)
         else:
             await self._reply(request, "ok", f"{record.order.name!r} is landed next")
 
-    async def _reject(self, request: Request) -> None:
-        record = await self._find(request)
-        if record is None:
-            return
+    async def _reject(self, request: Request, record: Record) -> None:
         if not self._waits_for_a_person(record):
             text = f"{record.order.name!r} is {record.state}; there is nothing to reject"
             await self._reply(request, "refused", text)
@@ -169,10 +168,7 @@ class Desk:
         accepted = [_done("accept", r) for r in waiting]
         await self._reply(request, "ok", f"{len(waiting)} verified orders are landed next", *accepted)
 
-    async def _answer(self, request: Request) -> None:
-        record = await self._find(request)
-        if record is None:
-            return
+    async def _answer(self, request: Request, record: Record) -> None:
         attempt = record.attempt
         if record.state is not State.ASKING or attempt is None:
             text = f"{record.order.name!r} has no open question: it is {record.state}"

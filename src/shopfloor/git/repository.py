@@ -12,6 +12,7 @@ from typing import Self
 from shopfloor import spawn
 from shopfloor.domain.errors import Conflict, NotFound, ShopfloorError
 from shopfloor.git import output
+from shopfloor.git.disk import unwritable
 from shopfloor.git.files import drop_stale_lock, is_blank, open_lock, sync_file, sync_folder, write_durably
 from shopfloor.git.objects import Objects
 from shopfloor.git.text import EMAIL, NAME, author_env, is_ours, split, with_trailers
@@ -66,13 +67,14 @@ _UNDER_WAY = {
 
 
 class GitError(ShopfloorError):
-    """A git command failed: ``code`` and what it said."""
+    """A git command failed: ``code``, what it said, and ``disk``: what kept it from writing, where that is why."""
 
-    def __init__(self, args: Sequence[str], code: int, stderr: bytes) -> None:
+    def __init__(self, args: Sequence[str], code: int, stderr: bytes, *, disk: OSError | None = None) -> None:
         said = stderr.decode(errors="replace").strip()
         super().__init__(f"git {' '.join(args[:3])!s} ended with {code}: {said[-2000:] or 'no message'}")
         self.code = code
         self.said = said
+        self.disk = disk
 
 
 class RefMoved(Conflict):
@@ -148,7 +150,8 @@ class Git:
                 break
             done = start(argv, cwd=self.root, env=environment, input=input)
         if done.code not in ok:
-            raise GitError(args, done.code, done.stderr)
+            disk = unwritable(done.code, done.stderr, self._common or self.root)
+            raise GitError(args, done.code, done.stderr, disk=disk)
         return done
 
     def text(self, *args: str, index: Path | None = None, input: bytes | None = None) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from shopfloor.domain.errors import Refused
-from shopfloor.git import NAME, Git, RefMoved, shown
+from shopfloor.git import NAME, Git, GitError, RefMoved, shown
 from shopfloor.landers._checkout import advance
 from shopfloor.ports import Landed, Mirrored, Proposal, Target
 
@@ -27,6 +27,14 @@ class MergeLander:
 
     async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
         """A two-parent merge, or ``onto`` itself when it holds the commit already."""
+        try:
+            return await self._propose(onto, commit, message, trailers)
+        except GitError as problem:
+            if problem.disk is None:
+                raise
+            raise problem.disk from problem
+
+    async def _propose(self, onto: str, commit: str, message: str, trailers: Mapping[str, str]) -> Proposal:
         merging = asyncio.to_thread(self.git.merge_tree, onto, commit)
         looking = asyncio.to_thread(self.git.trees_and_authors, onto, commit)
         merge, ((tree, _), (_, author)) = await asyncio.gather(merging, looking)

@@ -84,7 +84,10 @@ class Lander(Protocol):
         ...
 
     async def propose(self, onto: str, commit: str, *, message: str, trailers: Mapping[str, str]) -> Proposal:
-        """Merge ``commit`` into ``onto`` as objects."""
+        """Merge ``commit`` into ``onto`` as objects.
+
+        Raises OSError when nothing can be written now, whatever is merged; ShopfloorError when this cannot be merged.
+        """
         ...
 
     async def bundle(self, onto: str, top: Proposal, *, message: str, trailers: Mapping[str, str]) -> Proposal:
