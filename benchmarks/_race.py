@@ -34,7 +34,7 @@ from shopfloor.engine.direct import Direct
 from shopfloor.engine.hands import Claimed
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import Fact, Job, Query
+from shopfloor.ports import Delivery, Fact, Job, Query
 from shopfloor.stores.workdir import WorkdirStore
 from shopfloor.wire.client import Wire
 from shopfloor.wire.server import SocketDoor
@@ -260,7 +260,8 @@ class _NoRunner:
 
     async def cancel(self, attempt: str, reason: str) -> None: ...
 
-    async def send(self, attempt: str, text: str) -> None: ...
+    async def send(self, attempt: str, text: str) -> Delivery:
+        return Delivery.SHOWN
 
     async def close(self) -> None: ...
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shopfloor import agents
 from shopfloor.config import environment, secrets_in, worker_environment
 from shopfloor.config import values as v
 from shopfloor.config.load import load
 from shopfloor.config.proposal import SUBMODULES, findings, proposal
-from shopfloor.config.settings import SETTINGS, Cache, Settings
+from shopfloor.config.settings import DRIVERS, SETTINGS, Cache, Settings
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.ports import Profile
 
@@ -27,6 +28,10 @@ def refused(root: Path, **given: Any) -> str:
 def write(folder: Path, text: str) -> Path:
     (folder / ".shopfloor.toml").write_text(text, encoding="utf-8")
     return folder
+
+
+def test_the_settings_name_every_driver_there_is() -> None:
+    assert sorted(agents.DRIVERS) == sorted(DRIVERS)
 
 
 def test_defaults(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from shopfloor.agents._process import ProcessAgent
 from shopfloor.domain.errors import NotFound
+from shopfloor.ports import Agent
 from shopfloor.spawn import Guard
 
 DRIVERS: dict[str, str] = {
@@ -20,14 +20,12 @@ DRIVERS: dict[str, str] = {
 
 def drivers(
     guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None
-) -> dict[str, ProcessAgent]:
+) -> dict[str, Agent]:
     """Every driver by name; ``environment`` and ``root`` as for :func:`driver`."""
     return {name: driver(name, guard, environment, root=root) for name in DRIVERS}
 
 
-def driver(
-    name: str, guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None
-) -> ProcessAgent:
+def driver(name: str, guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None) -> Agent:
     """A driver by name. ``environment`` is where ``probe`` looks for programs, ``root`` where relative ones are.
 
     Raises NotFound for a name that is not in ``DRIVERS``.
@@ -35,6 +33,5 @@ def driver(
     if name not in DRIVERS:
         raise NotFound(f"there is no agent driver {name!r}", hint=f"choose one of {', '.join(DRIVERS)}")
     module, _, attribute = DRIVERS[name].partition(":")
-    made = getattr(import_module(module), attribute)(guard, environment=environment, root=root)
-    assert isinstance(made, ProcessAgent)
+    made: Agent = getattr(import_module(module), attribute)(guard, environment=environment, root=root)
     return made

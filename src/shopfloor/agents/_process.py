@@ -20,7 +20,7 @@ from pathlib import Path
 from shopfloor.agents._run import Files, Reader, Run
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
-from shopfloor.ports import Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.ports import Capabilities, Delivery, Handle, Kind, Launch, Probe, Profile, Report
 from shopfloor.spawn import Guard, SpawnError, Step
 
 LADDER = (Step(signal.SIGINT, 2.0), Step(signal.SIGTERM, 3.0), Step(signal.SIGKILL, math.inf))
@@ -35,7 +35,7 @@ class ProcessAgent(ABC):
     """Drives agents that are local programs, all under one guard."""
 
     driver = ""
-    reports_cost = False
+    capabilities = Capabilities()
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ProcessAgent(ABC):
         path = profile.env.get("PATH", self._path)
         if find_program(command[0], path, self._root) is None:
             return Probe(found=False, problem=_missing(command[0]), hint=_install(command[0], profile.name))
-        return Probe(found=True, reports_cost=self.reports_cost)
+        return Probe(found=True, capabilities=self.capabilities)
 
     async def start(self, launch: Launch) -> Handle:
         """Start it, with its prompt in ``prompt.md`` and, unless a placeholder carries it, on stdin.
@@ -124,7 +124,7 @@ class ProcessAgent(ABC):
         finally:
             run.followed = False
 
-    async def send(self, handle: Handle, text: str) -> None:
+    async def send(self, handle: Handle, text: str) -> Delivery:
         """Raises Refused: there is no channel back to such a program."""
         hint = "stop the attempt; the next one is told with its prompt"
         raise Refused(

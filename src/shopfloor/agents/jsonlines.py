@@ -14,7 +14,7 @@ from shopfloor.agents._lines import Line
 from shopfloor.agents._process import ProcessAgent
 from shopfloor.agents._run import Reader
 from shopfloor.masking import Masker
-from shopfloor.ports import Kind, Launch, Report
+from shopfloor.ports import Capabilities, Kind, Launch, Report
 
 LINE_BYTES = 16 << 20
 """An event carries whole outputs: much more than a line of text may have."""
@@ -31,7 +31,7 @@ class JsonLinesAgent(ProcessAgent):
     """Runs the profile's command and reads its events."""
 
     driver = "jsonlines"
-    reports_cost = True
+    capabilities = Capabilities(cost=True, tokens=True)
 
     def reader(self, launch: Launch) -> Reader:
         """Events on stdout, noise on stderr."""

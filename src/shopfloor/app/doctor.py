@@ -113,7 +113,7 @@ async def _agents(place: Place) -> AsyncIterator[Finding]:
         for profile in place.settings.agents.values():
             seen = await known[profile.driver].probe(profile)
             if seen.found:
-                cost = "reports its cost" if seen.reports_cost else "its cost cannot be seen"
+                cost = "reports its cost" if seen.capabilities.cost else "its cost cannot be seen"
                 yield Finding(level="ok", what=f"agent {profile.name} ({profile.driver}): found, {cost}")
             else:
                 yield Finding(level="bad", what=f"agent {profile.name}: {seen.problem}", hint=seen.hint)

@@ -96,7 +96,7 @@ async def problems(orders: Sequence[Order], settings: Settings, agents: Mapping[
         for profile, seen in (await probe(orders, settings, agents)).values():
             if not seen.found:
                 found.append(NotFound(seen.problem or f"agent {profile.name!r} cannot be used here", hint=seen.hint))
-            elif settings.budget_usd is not None and not seen.reports_cost:
+            elif settings.budget_usd is not None and not (seen.capabilities.cost or seen.capabilities.gateway):
                 found.append(_unseen_cost(profile, settings.budget_usd))
     except ShopfloorError as problem:
         found.append(problem)

@@ -87,9 +87,9 @@ def prepare(place: Place) -> None:
 
 
 def agents(place: Place, guard: Guard) -> Mapping[str, Agent]:
-    """Every driver by name."""
-    root = place.repository.root
-    return {name: driver(name, guard, environment=place.environment, root=root) for name in DRIVERS}
+    """The drivers that the settings name; what the others import is left alone."""
+    root, wanted = place.repository.root, {profile.driver for profile in place.settings.agents.values()}
+    return {name: driver(name, guard, environment=place.environment, root=root) for name in DRIVERS if name in wanted}
 
 
 def workspaces(place: Place, guard: Guard) -> Pool:

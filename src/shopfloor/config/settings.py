@@ -108,9 +108,21 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
+DRIVERS = ("command", "jsonlines", "scripted")
+"""The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
+
+NEED_COMMAND = frozenset({"command", "jsonlines"})
+"""Drivers that know no program of their own; a preset brings one."""
+
 PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {
-    "driver": ("driver", v.choice("command", "jsonlines", "scripted")),
+    "driver": ("driver", v.choice(*DRIVERS)),
+    "preset": ("preset", v.line),
     "command": ("command", v.words),
+    "args": ("args", v.words),
+    "model": ("model", v.line),
+    "permissions": ("permissions", v.choice("allow", "deny", "ask")),
+    "urls": ("urls", v.many(v.line)),
+    "account": ("account", v.line),
     "pass_env": ("pass_env", v.many(v.variable)),
     "env": ("env", v.table),
     "memory_limit": ("memory_limit_bytes", v.size),
@@ -145,7 +157,7 @@ def _profile(name: str, fields: object) -> Profile:
             told = "…" if key == "env" else shown(value)  # variables may be keys
             raise ValueError(f"right in every table; {where}.{key} = {told} must be {error}") from None
     profile = msgspec.convert({"name": name, **found}, Profile)
-    if not profile.command and profile.driver != "scripted":
+    if profile.driver in NEED_COMMAND and not (profile.command or profile.preset):
         raise ValueError(f'complete in every table; {where} has no command: write command = "…" there')
     return profile
 

@@ -1,14 +1,27 @@
 """The seams: what the engine asks for, and the small data that crosses.
 
-Agent, Workspaces, Store, Runner, Verifier and Lander have at most five methods each. Drivers live one to a file in
-``agents/``, ``workspaces/``, ``stores/``, ``runners/``, ``verifiers/`` and ``landers/``; ``shopfloor.testing`` has one
-conformance suite for each seam. Durations are seconds, times are wall seconds since the epoch, money is USD, paths are
-absolute.
+Agent, Workspaces, Store, Runner, Verifier, Lander and Gateway have at most five methods each. Drivers live one to a
+file in ``agents/``, ``workspaces/``, ``stores/``, ``runners/``, ``verifiers/`` and ``landers/``; ``shopfloor.testing``
+has one conformance suite for each seam. Durations are seconds, times are wall seconds since the epoch, money is USD,
+paths are absolute.
 """
 
-from shopfloor.ports.agents import Agent, Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.ports.agents import (
+    Agent,
+    Capabilities,
+    Delivery,
+    Handle,
+    Kind,
+    Launch,
+    Probe,
+    Profile,
+    Report,
+    Route,
+    Server,
+)
 from shopfloor.ports.clock import Clock
 from shopfloor.ports.door import Caller, Door, Service
+from shopfloor.ports.gateway import Bill, Call, Gateway, Limit, Quota
 from shopfloor.ports.landing import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
 from shopfloor.ports.runner import Fact, Job, Phase, Runner
 from shopfloor.ports.store import CONTROLLER, Query, Store
@@ -17,18 +30,24 @@ from shopfloor.ports.workspaces import Claim, Orphan, Snapshot, Workspace, Works
 __all__ = [
     "CONTROLLER",
     "Agent",
+    "Bill",
+    "Call",
     "Caller",
+    "Capabilities",
     "CheckJob",
     "Claim",
     "Clock",
+    "Delivery",
     "Door",
     "Fact",
+    "Gateway",
     "Handle",
     "Job",
     "Kind",
     "Landed",
     "Lander",
     "Launch",
+    "Limit",
     "Mirrored",
     "Orphan",
     "Phase",
@@ -36,8 +55,11 @@ __all__ = [
     "Profile",
     "Proposal",
     "Query",
+    "Quota",
     "Report",
+    "Route",
     "Runner",
+    "Server",
     "Service",
     "Snapshot",
     "Store",

@@ -15,13 +15,50 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """A named agent: which driver, which command, what it may see."""
 
     name: str
-    driver: Literal["command", "jsonlines", "scripted"] = "command"
+    driver: str = "command"
+    preset: str = ""
+    """which of the agents that the driver knows, e.g. ``codex`` of ``acp``; empty: the command says it all"""
     command: tuple[str, ...] = ()
     """argv; ``{prompt_file}``, ``{workspace}``, ``{branch}``, ``{order}`` and ``{title}`` are replaced inside a word;
-    the prompt goes to stdin unless ``{prompt_file}`` or ``{prompt}`` is used"""
+    the prompt goes to stdin unless ``{prompt_file}`` or ``{prompt}`` is used. Empty: the driver's own"""
+    args: tuple[str, ...] = ()
+    """words behind those of the driver or preset"""
+    model: str = ""
+    """as the agent names it; empty: the agent's own choice"""
+    permissions: Literal["allow", "deny", "ask"] = "allow"
+    """what it is answered when it asks whether it may; ``ask``: a person decides"""
+    urls: tuple[str, ...] = ()
+    """where its servers listen, for agents that are servers"""
+    account: str = ""
+    """who pays for its model calls, by a name of the gateway's; empty: the default one"""
     pass_env: tuple[str, ...] = ()
     env: dict[str, str] = msgspec.field(default_factory=dict)
     memory_limit_bytes: int | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver can do with one kind of agent. Each is observed in a conformance run before it is claimed."""
+
+    resume: bool = False
+    """an ended session goes on in a new attempt"""
+    interrupt: bool = False
+    """a turn can be ended without ending the agent"""
+    steer: bool = False
+    """words reach it while it works"""
+    permissions: bool = False
+    """it asks, and waits for the answer"""
+    mcp: bool = False
+    """it takes the servers of :class:`Launch`"""
+    attach: bool = False
+    """a person can look at it and type"""
+    cost: bool = False
+    """it says what it spent"""
+    tokens: bool = False
+    """it says how many tokens went in and out"""
+    gateway: bool = False
+    """its model calls can be sent through the gateway"""
+    commits: bool = False
+    """it commits by itself"""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,10 +66,26 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     found: bool
     version: str = ""
-    reports_cost: bool = False
-    """False: what it spends cannot be seen, so a budget for it is refused"""
+    capabilities: Capabilities = Capabilities()
+    """without ``cost`` and ``gateway`` what it spends cannot be seen, so a budget for it is refused"""
     problem: str = ""
     hint: str = ""
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one attempt to its models, and no other attempt's: where, and what it shows there instead of a key."""
+
+    url: str
+    """``http://127.0.0.1:…/…`` without a slash at its end; the paths of every dialect begin behind it"""
+    token: str
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """An MCP server that an agent is to start for itself: by stdio."""
+
+    name: str
+    command: tuple[str, ...]
+    env: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +105,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """values masked in everything that is kept"""
     session: str = ""
     """the agent's own session to resume, when it has one"""
+    route: Route | None = None
+    """through the gateway; None: the agent reaches its models as it would without us"""
+    servers: tuple[Server, ...] = ()
+    """offered to an agent that speaks MCP"""
+    budget_usd: float | None = None
+    """what this attempt may spend, for agents that can keep a limit themselves; we do not rely on it"""
 
 
 class Handle(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +130,12 @@ class Kind(StrEnum):
     STARTED = "started"
     TEXT = "text"
     TOOL = "tool"
+    """it begins or ends to use a tool; ``status``: empty, ``ok``, ``error`` or ``denied``"""
     USAGE = "usage"
+    PERMISSION = "permission"
+    """it asked whether it may; ``status``: ``allowed``, ``denied`` or ``asked``"""
+    RETRYING = "retrying"
+    """a model call failed and it tries again by itself; ``status``: the HTTP status; ``data``: ``delay_s``"""
     ASKED = "asked"
     LOG = "log"
     TURN_END = "turn_end"
@@ -80,13 +144,25 @@ class Kind(StrEnum):
     EXITED = "exited"
 
 
+class Delivery(StrEnum):
+    """What became of words that were sent to a running agent."""
+
+    SEEN = "seen"
+    """the agent said that it has them"""
+    DELIVERED = "delivered"
+    """they are where it will read them"""
+    SHOWN = "shown"
+    """they stand on its screen; whether it took them cannot be told"""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One thing an agent did, in the order it did it; ``EXITED`` is always the last and comes exactly once."""
 
     kind: Kind
     text: str = ""
     status: str = ""
-    """TURN_END: success, limit or failed; ERROR: the error's class name; EXITED: completed, error, lost or killed"""
+    """TURN_END: success, limit or failed; EXITED: completed, error, lost or killed; ERROR: its class name, or ``quota``
+    (``data``: ``reset_at`` in wall seconds, where it was told), ``auth`` or ``budget``, which no new try mends"""
     session: str = ""
     cost_usd: float | None = None
     """cumulative for the attempt; None: it did not say"""
@@ -102,6 +178,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Agent(Protocol):
     """Drives one kind of agent."""
 
+    driver: str
+    """its name, as profiles and handles have it"""
+
     async def probe(self, profile: Profile) -> Probe:
         """Look whether it can be used here; never raises, never spends."""
         ...
@@ -114,7 +193,7 @@ class Agent(Protocol):
         """Everything it reports until it has ended and all it started has ended too."""
         ...
 
-    async def send(self, handle: Handle, text: str) -> None:
+    async def send(self, handle: Handle, text: str) -> Delivery:
         """Say something to it while it runs. Raises Refused where the driver has no channel back."""
         ...
 

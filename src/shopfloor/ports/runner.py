@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from shopfloor.domain.order import Order
-from shopfloor.ports.agents import Handle, Profile
+from shopfloor.ports.agents import Delivery, Handle, Profile
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
 
@@ -83,8 +83,8 @@ class Runner(Protocol):
         """Facts of all attempts as they happen, until the runner is closed."""
         ...
 
-    async def send(self, attempt: str, text: str) -> None:
-        """Pass a person's answer to the agent. Raises Refused where it cannot listen."""
+    async def send(self, attempt: str, text: str) -> Delivery:
+        """Pass a person's words to the agent. Raises Refused where it cannot listen."""
         ...
 
     async def close(self) -> None:

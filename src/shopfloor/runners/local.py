@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from shopfloor.domain.errors import NotFound, Refused
-from shopfloor.ports import Agent, Fact, Handle, Job
+from shopfloor.ports import Agent, Delivery, Fact, Handle, Job
 
 
 class Control(Protocol):
@@ -58,14 +58,14 @@ class LocalRunner:
                 raise fact
             yield fact
 
-    async def send(self, attempt: str, text: str) -> None:
+    async def send(self, attempt: str, text: str) -> Delivery:
         """Pass a person's words to the agent. Raises NotFound when it has ended, Refused when it cannot listen."""
         if attempt not in self._running:
             raise NotFound(f"attempt {attempt!r} is not running")
         control = self._running[attempt][1]
         if control.agent is None or control.handle is None:
             raise Refused(f"attempt {attempt!r} has not started its agent yet", hint="try again in a moment")
-        await control.agent.send(control.handle, text)
+        return await control.agent.send(control.handle, text)
 
     async def close(self) -> None:
         """Stop what still runs, wait until its work is kept, and end ``outcomes``."""

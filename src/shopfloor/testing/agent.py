@@ -165,7 +165,7 @@ async def the_transcript_is_what_was_reported(bench: Bench) -> None:
 async def cost_is_told_or_unknown(bench: Bench) -> None:
     probe = await bench.agent.probe(bench.subject.profile)
     end = check_end(await bench.run("works"), "completed")
-    assert end.cost_usd == (0.01 if probe.reports_cost else None)
+    assert end.cost_usd == (0.01 if probe.capabilities.cost else None)
 
 
 async def stop_ends_it(bench: Bench) -> None:

@@ -1,0 +1,91 @@
+"""The gateway: every model call of an attempt counted, priced, and refused before it costs more than it may."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from shopfloor.ports.agents import Route
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent under one name; attempts that share the name share the money."""
+
+    key: str
+    """e.g. ``run:run-7ab2c``, ``order:wo-x1``, ``attempt:wo-x1.a2``"""
+    usd: float
+    spent_usd: float = 0.0
+    """before this gateway knew of it; counts only when it has not heard of ``key`` yet"""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One model call, as it stands in the ledger. Times are wall seconds, durations seconds."""
+
+    at: float
+    attempt: str
+    order: str = ""
+    run: str = ""
+    account: str = ""
+    dialect: str = ""
+    """``anthropic``, ``openai-chat``, ``openai-responses`` or ``gemini``"""
+    model: str = ""
+    status: int = 0
+    """HTTP status that the agent was answered with; 0: it hung up before there was one"""
+    refused: str = ""
+    """``budget`` or ``quota``: it was not forwarded; empty: it was"""
+    tokens_in: int = 0
+    """all that went in, those from the cache included"""
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    cost_usd: float | None = None
+    """None: unpriced, which is not the same as 0"""
+    first_byte_s: float = 0.0
+    took_s: float = 0.0
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """An account has nothing left for now."""
+
+    account: str
+    reset_at: float
+    """wall seconds, as the answer told it, else a guess that grows"""
+    why: str
+    """what the answer said"""
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt has spent in all, by what the answers said."""
+
+    calls: int = 0
+    unpriced: int = 0
+    """calls that were answered and have no known price"""
+    cost_usd: float | None = None
+    """of the priced ones; None: there is none"""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    refused: str = ""
+    """why its newest call was not forwarded; empty: it was"""
+
+
+class Gateway(Protocol):
+    """Gives each attempt a way of its own to its models. Keys stay behind it."""
+
+    async def open(
+        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = ()
+    ) -> Route:
+        """A new way. Raises Refused when the gateway does not run, or does not know the account."""
+        ...
+
+    async def shut(self, attempt: str) -> Bill:
+        """Take it away: later calls are answered with 401. Harmless when there is none."""
+        ...
+
+    def heard(self) -> AsyncIterator[Call | Quota]:
+        """Calls and closed accounts as they happen, until it is closed."""
+        ...
+
+    async def close(self) -> None:
+        """End it, and every call that is under way; harmless when repeated."""
+        ...
