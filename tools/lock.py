@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """
-    uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --quiet
+    uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes --quiet
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 """
 
