@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+from shopfloor.agents._dialect import Dialect
 from shopfloor.agents._run import Files, Reader, Run
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
@@ -25,6 +26,9 @@ from shopfloor.spawn import Guard, SpawnError, Step
 
 LADDER = (Step(signal.SIGINT, 2.0), Step(signal.SIGTERM, 3.0), Step(signal.SIGKILL, math.inf))
 """How an agent is ended: it has 2 s for its last words, 3 s more after SIGTERM, and is gone within 7 s."""
+
+POLITE_S = 2.0
+"""for an agent that can be told to end, before the first signal"""
 
 _LONGEST_WORD = 128 * 1024 - 1  # bytes; Linux takes no longer argument
 _REMEMBERED = 1000
@@ -45,6 +49,7 @@ class ProcessAgent(ABC):
         root: Path | None = None,
         wall: Callable[[], float] = time.time,
         ladder: Sequence[Step] = LADDER,
+        polite_s: float = POLITE_S,
     ) -> None:
         """``environment`` and ``root`` are where ``probe`` looks: PATH, and the folder of relative programs."""
         self._guard = guard
@@ -52,16 +57,25 @@ class ProcessAgent(ABC):
         self._root = root or Path.cwd()
         self._wall = wall
         self._ladder = tuple(ladder)
+        self._polite_s = polite_s
         self._runs: dict[str, Run | None] = {}
         self._ended: OrderedDict[str, Report] = OrderedDict()
 
     @abstractmethod
     def reader(self, launch: Launch) -> Reader:
-        """What understands the output of this attempt."""
+        """What understands the output of this attempt; with a :class:`Dialect` its stdin stays open."""
 
     def command(self, profile: Profile) -> tuple[str, ...]:
         """The argv before anything is replaced in it."""
         return profile.command
+
+    def arguments(self, launch: Launch) -> tuple[str, ...]:
+        """Words of the driver's own behind the command, before the profile's ``args``; nothing is replaced in them."""
+        return ()
+
+    def environment(self, launch: Launch) -> Mapping[str, str]:
+        """The whole environment of this attempt."""
+        return launch.env
 
     # -- the port ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +139,10 @@ class ProcessAgent(ABC):
             run.followed = False
 
     async def send(self, handle: Handle, text: str) -> Delivery:
-        """Raises Refused: there is no channel back to such a program."""
+        """To its stdin, where its driver speaks its dialect. Raises Refused where not, and when it does not listen."""
+        run = self._runs.get(handle.attempt)
+        if run is not None and run.listens:
+            return await run.send(text)
         hint = "stop the attempt; the next one is told with its prompt"
         raise Refused(
             f"attempt {handle.attempt!r} cannot listen: driver {self.driver!r} has no channel back", hint=hint
@@ -134,7 +151,7 @@ class ProcessAgent(ABC):
     async def stop(self, handle: Handle) -> None:
         """Interrupt, terminate, kill. Harmless when it has ended, and for a handle of another controller."""
         if run := self._runs.get(handle.attempt):
-            await run.stop(self._ladder)
+            await run.stop(self._ladder, polite_s=self._polite_s)
 
     # -- beyond the port --------------------------------------------------------------------------------------------
 
@@ -152,7 +169,9 @@ class ProcessAgent(ABC):
         masker = Masker(launch.secrets)
         masked = masker.text(launch.prompt)
         by_file = "prompt_file" in given
-        stdin = None if given & {"prompt", "prompt_file"} else launch.prompt.encode(errors="replace")
+        reader = self.reader(launch)
+        talks = isinstance(reader, Dialect)
+        stdin = None if talks or given & {"prompt", "prompt_file"} else launch.prompt.encode(errors="replace")
         try:
             directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
             # A few small writes once an attempt: a thread would cost more than they do.
@@ -163,13 +182,14 @@ class ProcessAgent(ABC):
             what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
             raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
         try:
-            process = await self._guard.spawn(argv, cwd=Path(launch.workspace), env=launch.env, stdin=stdin)
+            workspace, env = Path(launch.workspace), self.environment(launch)
+            process = await self._guard.spawn(argv, cwd=workspace, env=env, stdin=stdin, pipe_stdin=talks)
         except BaseException as error:
             files.close()
             if isinstance(error, SpawnError):
                 raise Refused(error.message, hint=error.hint) from None
             raise
-        run = Run(process, self.reader(launch), masker, files, self._wall)
+        run = Run(process, reader, masker, files, self._wall)
         if by_file and masked != launch.prompt:
             run.task.add_done_callback(lambda _: write_private(prompt_file, masked))
         return run
@@ -189,8 +209,10 @@ class ProcessAgent(ABC):
         if not command:
             hint = f'write command = "…" under [agents.{name}]'
             raise Refused(f"agent {name!r} has no command", hint=hint)
-        given = {found for word in command for found in _PLACEHOLDER.findall(word)}
-        argv = [_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in command]
+        words = (*command, *launch.profile.args)
+        given = {found for word in words for found in _PLACEHOLDER.findall(word)}
+        argv = [_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in words]
+        argv[len(command) : len(command)] = self.arguments(launch)
         for word in argv:
             if "\0" in word or len(word.encode(errors="replace")) > _LONGEST_WORD:
                 what = "contains a NUL character" if "\0" in word else f"is longer than {_LONGEST_WORD} bytes"

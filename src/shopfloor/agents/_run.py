@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from shopfloor.agents._dialect import Dialect, Voice
 from shopfloor.agents._lines import BoundedFile, Line, Lines
+from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
-from shopfloor.ports import Kind, Report
+from shopfloor.ports import Delivery, Kind, Report
 from shopfloor.spawn import Exit, Process, Step
 
 CHUNK = 1 << 16
@@ -22,6 +24,8 @@ KEPT_BYTES = 64 << 20
 AHEAD_BYTES = 8 << 20
 """of reports that nobody has taken yet; then the agent has to wait"""
 LAST_WORDS_S = 1.0
+SEEN_S = 1.0
+"""how long words that were sent wait for the agent to say that it has them"""
 _NOTE = f"\n[shopfloor: output beyond {KEPT_BYTES >> 20} MiB is not kept]\n".encode()
 _REPORT_COSTS = 256  # bytes that a report takes beside its text, roughly
 
@@ -119,12 +123,47 @@ class Run:
         self._masker = masker
         self._read_bytes = 0
         self._files = files
+        self._dialect = reader if isinstance(reader, Dialect) else None
+        self._voice = Voice(process.stdin) if process.stdin else None
+        self._unheard = False
+        self._heard_more = asyncio.Event()
         self.task = asyncio.create_task(self._live())
 
-    async def stop(self, ladder: Sequence[Step]) -> None:
-        """End it; returns when nothing of it is left and everything it said is kept."""
+    @property
+    def listens(self) -> bool:
+        """Whether it is of a kind that can be told something while it runs."""
+        return self._dialect is not None
+
+    async def send(self, text: str) -> Delivery:
+        """Tell it something while it runs. Raises Refused when it does not listen, or does not read."""
+        dialect, voice = self._dialect, self._voice
+        if dialect is None or voice is None or voice.closed or dialect.done or self.over or self.stopping:
+            raise Refused("the agent does not listen any more", hint="the next attempt is told with its prompt")
+        if voice.unread_bytes:
+            raise Refused("the agent has not read what it was told before", hint="try again, or stop the attempt")
+        key = dialect.told(text)
+        self._speak()
+        await voice.drain(SEEN_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_S if key else 0):
+                while key not in dialect.seen and not self.task.done():
+                    self._heard_more.clear()
+                    await self._heard_more.wait()
+        return Delivery.SEEN if key in dialect.seen else Delivery.DELIVERED
+
+    async def stop(self, ladder: Sequence[Step], *, polite_s: float) -> None:
+        """End it; returns when nothing of it is left and everything it said is kept.
+
+        One that can be told to end is told so, and has ``polite_s`` seconds before the first signal.
+        """
+        first = not (self.over or self.stopping)
         self.stopping = self.stopping or not self.over
         self.mailbox.unbind()
+        if self._dialect is not None:
+            if first:
+                self._dialect.leave()
+                self._speak()
+            await asyncio.wait({self.task}, timeout=polite_s)
         await self.process.stop(ladder)
         await asyncio.wait({self.task})
 
@@ -137,7 +176,9 @@ class Run:
         pumps: set[asyncio.Task[None]] = set()
         exited = Exit(None, None, lost=True)
         try:
-            for report in self._reader.started():
+            opening = self._reader.started()
+            self._speak()
+            for report in opening:
                 await self._tell(report)
             pumps = {asyncio.create_task(self._pump(name, s)) for name, s in streams.items() if s is not None}
             waiting: set[asyncio.Task[Any]] = {end, *pumps}
@@ -151,6 +192,8 @@ class Run:
         finally:
             for task in (end, *pumps):
                 task.cancel()
+            if self._voice:
+                self._voice.abort()
             self.mailbox.unbind()
             await self._tell(self._exited(exited), force=True)
             self._files.close()
@@ -188,8 +231,24 @@ class Run:
 
     async def _hear(self, name: str, lines: Sequence[Line]) -> None:
         for line in lines:
-            for report in self._reader.heard(name, line):
+            reports = self._reader.heard(name, line)
+            self._speak()
+            self._heard_more.set()
+            for report in reports:
                 await self._tell(report)
+        if self._unheard:
+            self._unheard = False
+            text = "it does not read what it is told: an answer to it was dropped"
+            await self._tell(Report(kind=Kind.LOG, status="warning", text=text))
+
+    def _speak(self) -> None:
+        """Say what the dialect wants said; an agent that does not read loses it, and nobody waits for that one."""
+        if self._dialect is None or self._voice is None:
+            return
+        if data := self._dialect.taken():
+            self._unheard = not self._voice.say(data) and not self._voice.closed
+        if self._dialect.done:
+            self._voice.close()
 
     async def _tell(self, report: Report, *, force: bool = False) -> None:
         """Into the transcript, and to the follower."""
