@@ -10,8 +10,11 @@ from shopfloor.testing.model.tools import shell, write
 SCRIPTS = {"s": [{"bash": "echo {what}"}, {"say": "wait", "bash": "ls"}, {"text": "in {cwd}"}]}
 
 
-def ask(*turns: tuple[str, str], system: str = "") -> Ask:
-    return Ask("m", stream=False, turns=tuple(Turn(*turn) for turn in turns), tools=(), system=system)
+BASH = Tool("bash", {"properties": {"command": {"type": "string"}}})
+
+
+def ask(*turns: tuple[str, str], system: str = "", tools: tuple[Tool, ...] = (BASH,)) -> Ask:
+    return Ask("m", stream=False, turns=tuple(Turn(*turn) for turn in turns), tools=tools, system=system)
 
 
 MARK = ("user", "Please. [[script s what=x]]")
@@ -62,6 +65,7 @@ def test_an_answer_has_words_calls_and_tokens() -> None:
     assert answer.usage == Usage(fresh=7, cached=2, out=50)
     assert answer.usage.all_in == 9
     assert answer.stop == "max_tokens"
+    assert chosen.answer(ask(MARK, tools=())).calls == ()
 
 
 def tool(name: str, *properties: str, required: tuple[str, ...] = ()) -> Tool:

@@ -42,7 +42,8 @@ and may have besides:
                 ``{reset}`` (its end in Unix seconds) and ``{reset_at}`` (the same in RFC 3339)
 
 Every string may use ``{key}`` of the marker, and ``{cwd}``: the marker's, else what the prompt names as the working
-directory, else ``.``. A request without a marker (titles, probes, summaries) gets a short text.
+directory, else ``.``. A request without a marker (titles, probes, summaries) gets a short text, and one that offers no
+tools never gets a call.
 
 In a network namespace without links: ``python -m shopfloor.testing.model --port 0 --scripts FILE --ready FILE``. Only
 the standard library is needed.

@@ -104,8 +104,11 @@ class Chosen:
     params: JSON = field(default_factory=dict)
 
     def answer(self, ask: Ask) -> Answer:
-        """The turn that the step makes, with the tools that were offered."""
-        calls = tuple(calls_of(self.step, ask.tools))
+        """The turn that the step makes, with the tools that were offered.
+
+        Who offers none gets words only: agents ask on the side for a title of what they were told, marker and all.
+        """
+        calls = tuple(calls_of(self.step, ask.tools)) if ask.tools else ()
         words = self.step.get("say") or self.step.get("text") or ""
         given = self.step.get("usage", {})
         usage = Usage(**{"fresh" if name == "in" else name: count for name, count in given.items()})
