@@ -77,14 +77,12 @@ class Worker:
     async def work(self, task: str, folder: str) -> str:
         """Work on it to the end. Returns the status that was said: success, limit, failed or error."""
         began = time.monotonic()
-        agent = Agent(
-            self._endpoint.model(),
-            instructions=INSTRUCTIONS.format(folder=folder),
-            toolsets=[self._toolset()],
-            retries=3,
-        )
+        model = self._endpoint.model()
+        words = INSTRUCTIONS.format(folder=folder)
+        agent = Agent(model, instructions=words, toolsets=[self._toolset()], retries=3)
         try:
-            status, result = await self._turns(agent, task)
+            async with model:  # its connections are closed
+                status, result = await self._turns(agent, task)
         except ModelHTTPError as problem:
             return self._refused(problem, time.monotonic() - began)
         except UnexpectedModelBehavior as problem:
