@@ -108,7 +108,7 @@ async def test_a_limit_of_money_or_steps_ends_it_before_the_next_call(model: Mod
     assert (heard.code, heard.data("finish")["status"], heard.data("cost")["calls"]) == (1, "limit", 2)
 
 
-@pytest.mark.parametrize(("script", "kind"), [("fails", "ModelHTTPError"), ("locked", "auth"), ("", "UsageError")])
+@pytest.mark.parametrize(("script", "kind"), [("fails", "ModelRequestRejectedError"), ("locked", "auth"), ("", "UsageError")])
 async def test_what_goes_wrong_is_an_error_and_exit_code_1(
     model: Model, tmp_path: Path, script: str, kind: str
 ) -> None:
@@ -191,17 +191,16 @@ def test_the_first_step_is_heard_long_before_the_end(model: Model, tmp_path: Pat
 
 
 def test_sigterm_has_last_words_and_leaves_nothing(model: Model, tmp_path: Path) -> None:
-    words = command("--headless", "--task", "[[script sleeps]]")
+    words, pipe = command("--headless", "--task", "[[script sleeps]]"), tmp_path / "pid"
+    os.mkfifo(pipe)
     with subprocess.Popen(words, cwd=tmp_path, env=endpoint(model), stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert json.loads(program.stdout.readline())["type"] == "start"
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-            assert program.poll() is None
+        shell = int(pipe.read_text())  # returns once the command writes to it
         program.send_signal(signal.SIGTERM)
         rest = [json.loads(line) for line in program.stdout]
     assert program.returncode == 128 + signal.SIGTERM
     assert [line["type"] for line in rest] == ["error", "cost"]
-    shell = int((tmp_path / "pid").read_text())
     state = Path(f"/proc/{shell}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
