@@ -108,7 +108,9 @@ async def test_a_limit_of_money_or_steps_ends_it_before_the_next_call(model: Mod
     assert (heard.code, heard.data("finish")["status"], heard.data("cost")["calls"]) == (1, "limit", 2)
 
 
-@pytest.mark.parametrize(("script", "kind"), [("fails", "ModelRequestRejectedError"), ("locked", "auth"), ("", "UsageError")])
+@pytest.mark.parametrize(
+    ("script", "kind"), [("fails", "ModelRequestRejectedError"), ("locked", "auth"), ("", "UsageError")]
+)
 async def test_what_goes_wrong_is_an_error_and_exit_code_1(
     model: Model, tmp_path: Path, script: str, kind: str
 ) -> None:
