@@ -160,10 +160,20 @@ RECIPES: dict[str, Recipe] = {
     "opencode": Recipe("opencode", ("opencode", "run", "{prompt}"), opencode),
 }
 
+WAITS = "import time; time.sleep(300)"
+"""what the command does that an agent is killed in: some refuse to only sleep"""
+
 SCRIPTS: dict[str, list[dict[str, Any]]] = {
     "edit": [
         {"say": "I write it.", "write": {"path": "{cwd}/{file}", "content": "made by {file}\n"}},
         {"bash": "git add -A && git commit -qm 'add {file}' && git log --oneline | head -1"},
+        {"text": "Done: {file} is written and committed."},
+    ],
+    # A command that goes on for ever, the first time.
+    "once": [
+        {"bash": "echo partial > partial.txt"},
+        {"bash": f"mkdir {{once}} && python3 -c '{WAITS}'; true"},
+        {"bash": "rm partial.txt; echo 'made by {file}' > {file}; git add -A; git commit -qm 'add {file}'"},
         {"text": "Done: {file} is written and committed."},
     ],
     # It has one tool, and ends by what a command prints.
