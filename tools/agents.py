@@ -1,8 +1,9 @@
-"""The agents that tests drive: `python tools/agents.py install [NAME ...]`, `list`. Standard library only.
+"""The agents that tests drive: `python tools/agents.py install [NAME ...]`, `list`, `observe [NAME ...]`.
 
 Each is installed once into a folder of its own outside the repository, `~/.cache/shopfloor/agents` or what
 SHOPFLOOR_AGENTS names, by npm or pip as this machine has them set up. No install script is run: what has a native
 program carries it in its package. What cannot be installed is named with the reason, and skipped by the tests.
+`observe` drives what is installed, without a network, and writes down what each was seen to do.
 """
 
 import argparse
@@ -13,11 +14,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 CACHE = "SHOPFLOOR_AGENTS"
 OLDEST_NODE = 20
 NPM = ("install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error")
@@ -229,6 +233,40 @@ def link(wanted: Agent) -> str:
     return ""
 
 
+def observe(chosen: Sequence[str]) -> int:
+    """Write `observed.toml` anew for those chosen, or all that are installed; 1 when one claims what was not seen."""
+    sys.path.insert(0, str(ROOT))
+    from shopfloor.agents.observed import FILE, Observed, read_observed, written
+    from tests.agents.lab import Lab, why_not
+    from tests.agents.observing import ALL, SCRIPTS, SUBJECTS, observe
+
+    if reason := why_not():
+        sys.exit(reason)
+    current = {(one.driver, one.preset, one.program, agent(one.agent).version) for one in ALL}
+    rows = {(row.driver, row.preset, row.program, row.version): row for row in read_observed()}
+    rows = {key: row for key, row in rows.items() if key in current}
+    wrong = 0
+    for one in SUBJECTS:
+        if (chosen and one.agent not in chosen) or not agent(one.agent).installed:
+            continue
+        with tempfile.TemporaryDirectory() as folder, Lab(Path(folder), SCRIPTS, bodies=True) as lab:
+            seen = observe(lab, one)
+        key = (one.driver, one.preset, one.program, agent(one.agent).version)
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        rows[key] = Observed(
+            driver=one.driver, preset=one.preset, program=one.program, version=key[3], date=today,
+            capabilities=seen.observed,
+        )  # fmt: skip
+        claims = sorted(set(seen.declared) - set(seen.observed))
+        wrong |= bool(claims)
+        more = f"; claimed, but not seen: {', '.join(claims)}" if claims else ""
+        print(f"{one.name}: {', '.join(seen.observed) or 'nothing'}{more}")
+        for look, note in seen.notes.items():
+            print(f"    {look}: {note}")
+        FILE.write_text(written(rows.values()), encoding="utf-8")
+    return int(wrong)
+
+
 def main() -> None:
     """What is typed."""
     parser = argparse.ArgumentParser(prog="python tools/agents.py", description=__doc__)
@@ -236,6 +274,8 @@ def main() -> None:
     one = verbs.add_parser("install", help="install those named, or all")
     one.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known.name for known in AGENTS))
     verbs.add_parser("list", help="what is there, and where")
+    two = verbs.add_parser("observe", help="write down what those named, or all, are seen to do")
+    two.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     if options.verb == "list":
         for known in AGENTS:
@@ -244,6 +284,8 @@ def main() -> None:
     known_names = [known.name for known in AGENTS]
     if unknown := sorted(set(options.names) - set(known_names)):
         parser.error(f"there is no agent {unknown[0]!r}; there are {', '.join(known_names)}")
+    if options.verb == "observe":
+        sys.exit(observe(options.names))
     for name in options.names or known_names:
         problem = install(agent(name))
         print(f"{name}: {problem or 'ready'}", file=sys.stderr)

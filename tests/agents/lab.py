@@ -48,21 +48,22 @@ class Lab(Shop):
 
     longest_s = 120.0
 
-    def __init__(self, folder: Path, scripts: Mapping[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, folder: Path, scripts: Mapping[str, list[dict[str, Any]]], *, bodies: bool = False) -> None:
         super().__init__(folder)
         self.folder = folder
+        self._bodies = ["--bodies"] if bodies else []
         self.url = ""
-        self._log = folder / "requests.jsonl"
+        self.log = folder / "requests.jsonl"
         self._tables: list[str] = []
         (folder / "scripts.json").write_text(json.dumps(scripts))
-        self._log.touch()
+        self.log.touch()
 
     def __enter__(self) -> Self:
         ready = self.folder / "ready"
-        model = ["-m", "shopfloor.testing.model", "--scripts", str(self.folder / "scripts.json")]
+        model = ["-m", "shopfloor.testing.model", "--scripts", str(self.folder / "scripts.json"), *self._bodies]
         with (self.folder / "model.err").open("w") as errors:
             self._model = subprocess.Popen(
-                [*UNSHARE, sys.executable, "-c", LOOPBACK_UP, *model, "--log", str(self._log), "--ready", str(ready)],
+                [*UNSHARE, sys.executable, "-c", LOOPBACK_UP, *model, "--log", str(self.log), "--ready", str(ready)],
                 env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
         until(lambda: ready.exists() or self._model.poll() is not None, "the scripted model listens")
@@ -80,7 +81,7 @@ class Lab(Shop):
 
     def requests(self, script: str | None = None) -> list[Request]:
         """What the model was asked so far; only what one script answered when it is named."""
-        return [request for request in read_log(self._log) if script in (None, request.script)]
+        return [request for request in read_log(self.log) if script in (None, request.script)]
 
     def links(self) -> list[str]:
         """The network devices that are inside."""
@@ -94,18 +95,21 @@ class Lab(Shop):
         home.mkdir(parents=True, exist_ok=True)
         return home
 
-    def add(self, name: str, agent: Agent, env: Mapping[str, str], /, **profile: Any) -> None:
-        """Settings for one agent: its program, and a home and an environment of its own."""
+    def variables(self, name: str, agent: Agent) -> dict[str, str]:
+        """An agent's program on PATH, and a home of its own."""
         home = self.home(name)
-        whole = {
+        return {
             "HOME": str(home),
             "PATH": f"{agent.bin}{os.pathsep}{os.environ['PATH']}",
             "XDG_CONFIG_HOME": str(home / ".config"),
             "XDG_DATA_HOME": str(home / ".local" / "share"),
             "XDG_STATE_HOME": str(home / ".local" / "state"),
             "XDG_CACHE_HOME": str(home / ".cache"),
-            **env,
         }
+
+    def add(self, name: str, agent: Agent, env: Mapping[str, str], /, **profile: Any) -> None:
+        """Settings for one agent, with an environment of its own."""
+        whole = {**self.variables(name, agent), **env}
         table = [f"[agents.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in profile.items())]
         table += [f"[agents.{name}.env]", *(f"{key} = {json.dumps(value)}" for key, value in whole.items())]
         self._tables.append("\n".join(table))
