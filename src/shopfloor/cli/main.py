@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
         "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
         "release": ("shopfloor.cli.claim:release", "give an order back"),
+        "muscle": ("shopfloor.cli.muscle:muscle", "let the built-in worker do one task"),
     },
     "Keep": {
         "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
