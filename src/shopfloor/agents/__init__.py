@@ -13,6 +13,7 @@ from shopfloor.spawn import Guard
 DRIVERS: dict[str, str] = {
     "command": "shopfloor.agents.command:CommandAgent",
     "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
+    "muscle": "shopfloor.agents.muscle:MuscleAgent",
     "scripted": "shopfloor.agents.scripted:ScriptedAgent",
 }
 """Driver names, and where each is."""

@@ -13,7 +13,7 @@ from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.muscle.program import COMMAND_S, Task, alone_on_stdout, in_words, perform
 
 
-@verb(example='shopfloor muscle --model anthropic/claude-sonnet-4-5 --task "Make the tests pass."')
+@verb(example='shopfloor muscle --model anthropic/claude-sonnet-4-6 --task "Make the tests pass."')
 @click.option(
     "--model", "-m", required=True, metavar="PROVIDER/NAME", help="anthropic/… or openai/…: who speaks like it."
 )
@@ -35,15 +35,13 @@ def muscle(
     MINI_API_BASE and MINI_API_KEY name a server of your own.
     """
     env = environment()
-    if (task is None) == (task_file is None):
-        raise UsageError("give the task once", hint="--task TEXT, or --task-file FILE")
+    if task is not None and task_file is not None:
+        raise UsageError("the task is given twice", hint="leave --task or --task-file out")
     if task_file is not None:
         try:
             task = task_file.read_text(encoding="utf-8", errors="replace")
         except OSError as problem:
             raise NotFound(f"cannot read {str(task_file)!r}: {(problem.strerror or '').lower()}") from None
-    if not (task or "").strip():
-        raise UsageError("the task is empty", hint="--task TEXT, or --task-file FILE")
     headless = headless or edge.json or env.get("MINI_HEADLESS", "").lower() in ("true", "1", "yes")
     wish = Task(
         text=task or "", model=model, folder=Path.cwd(), cost_limit=cost_limit, step_limit=step_limit,

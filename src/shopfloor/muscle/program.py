@@ -40,7 +40,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoint_of(model: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Provider, name, url and key for a model such as ``anthropic/claude-sonnet-4-5``.
+    """Provider, name, url and key for a model such as ``anthropic/claude-sonnet-4-6``.
 
     ``MINI_API_BASE`` and ``MINI_API_KEY`` go before the provider's own variables. Raises UsageError for another
     provider, NotFound without a key.
@@ -83,13 +83,15 @@ async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], N
         return 128 + number
     except ShopfloorError as problem:
         speaker.error(f"{problem.message}; {problem.hint}".rstrip("; "), type(problem).__name__)
-        return 2 if isinstance(problem, UsageError) else 1
+        return 1
     except BaseException as problem:
         speaker.error(str(problem) or type(problem).__name__, type(problem).__name__, traceback.format_exc())
         raise
 
 
 async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:
+    if not task.text.strip():
+        raise UsageError("there is no task", hint="give one with --task TEXT, or --task-file FILE")
     known = endpoint_of(task.model, env)
     try:
         from shopfloor.muscle.worker import Endpoint, Limits, Worker
