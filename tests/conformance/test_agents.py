@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.agents.acp import AcpAgent
 from shopfloor.agents.command import CommandAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
 from shopfloor.agents.scripted import ScriptedAgent
@@ -15,6 +16,11 @@ from shopfloor.testing.agent import CASES, SCRIPTED, Subject, run_case
 LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
 
 SUBJECTS = {
+    "acp": Subject(
+        make=lambda guard: AcpAgent(guard, ladder=LADDER, polite_s=1.0),
+        profile=Profile(name="acp", driver="acp", preset="scripted"),
+        success_needs_words=True,
+    ),
     "command": Subject(
         make=lambda guard: CommandAgent(guard, ladder=LADDER),
         profile=Profile(name="command", command=SCRIPTED),

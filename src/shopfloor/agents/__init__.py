@@ -11,6 +11,7 @@ from shopfloor.ports import Agent
 from shopfloor.spawn import Guard
 
 DRIVERS: dict[str, str] = {
+    "acp": "shopfloor.agents.acp:AcpAgent",
     "command": "shopfloor.agents.command:CommandAgent",
     "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
     "muscle": "shopfloor.agents.muscle:MuscleAgent",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MOST_BYTES = 16 << 20
@@ -49,7 +49,7 @@ class WorkspaceFiles:
                 data = data[os.write(file, data) :]
 
     def _inside(self, path: str) -> Path:
-        if "\0" in path or not os.path.isabs(path):
+        if "\0" in path or not Path(path).is_absolute():
             raise Outside(f"{path!r} is not an absolute path")
         found = Path(os.path.realpath(path))
         if found == self._folder or not found.is_relative_to(self._folder):

@@ -7,7 +7,9 @@ This is the one place that names them. Words in braces are replaced: ``{url}`` a
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +32,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """what it gets unless its environment has it already"""
     model_env: Mapping[str, Any] = {}
     """on top of it when a model is named"""
+    permission_env: Mapping[str, Mapping[str, Any]] = {}
+    """what it gets for each answer to permission requests, where it has no modes"""
     route_env: Mapping[str, Any] = {}
     """on top of everything when it has a route"""
     routed_model: str = ""
@@ -55,6 +59,11 @@ _CLAUDE_QUIET = {
     "DISABLE_TELEMETRY": "1",
     "DISABLE_ERROR_REPORTING": "1",
     "DISABLE_AUTOUPDATER": "1",
+}
+
+_OPENCODE_MAY = {
+    rule: {"OPENCODE_CONFIG_CONTENT": {"permission": {"edit": rule, "bash": rule, "webfetch": rule}}}
+    for rule in ("allow", "ask")
 }
 
 PRESETS: dict[str, Preset] = {
@@ -121,6 +130,13 @@ PRESETS: dict[str, Preset] = {
         failure_begins="Ran into this error",
         usage_is_last_step=True,
     ),
+    "scripted": Preset(
+        command=(sys.executable, "-I", str(Path(__file__).parents[1] / "testing" / "acp_agent.py")),
+        capabilities=Capabilities(
+            resume=True, interrupt=True, steer=True, permissions=True, mcp=True, cost=True, tokens=True
+        ),
+        exit_s=2.0,
+    ),
     "opencode": Preset(
         command=("opencode", "acp"),
         install="npm install -g opencode-ai",
@@ -130,6 +146,11 @@ PRESETS: dict[str, Preset] = {
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
             "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
             "OPENCODE_CONFIG_CONTENT": {"autoupdate": False, "share": "disabled"},
+        },
+        permission_env={
+            "allow": _OPENCODE_MAY["allow"],
+            "deny": _OPENCODE_MAY["ask"],
+            "ask": _OPENCODE_MAY["ask"],
         },
         model_env={"OPENCODE_CONFIG_CONTENT": {"model": "{model}", "small_model": "{model}"}},
         route_env={
@@ -152,3 +173,60 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 """By the name that a profile's ``preset`` has; the empty one knows nothing beyond the protocol."""
+
+
+def environment(preset: Preset, launch: Launch) -> dict[str, str]:
+    """The whole environment of an attempt: what the launch has, what the preset adds, and what leads to the route."""
+    profile, route = launch.profile, launch.route
+    model = profile.model or (preset.routed_model if route else "")
+    words = {"url": route.url if route else "", "token": route.token if route else "", "model": model}
+    found: dict[str, Any] = dict(launch.env)
+    layers: list[Mapping[str, Any]] = [
+        {name: value for name, value in preset.env.items() if isinstance(value, dict) or name not in found}
+    ]
+    layers.append(preset.permission_env.get(profile.permissions, {}))
+    layers += [preset.model_env] if profile.model else []
+    layers += [preset.route_env] if route else []
+    for layer in layers:
+        for name, value in _filled(layer, words).items():
+            found[name] = _merged(_table(found.get(name)), value) if isinstance(value, dict) else value
+    return {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    """The value with its words replaced; a table loses what needs a word that is empty."""
+    if isinstance(value, str):
+        for name, word in words.items():
+            value = value.replace(f"{{{name}}}", word)
+        return value
+    if not isinstance(value, Mapping):
+        return value
+    lacking = [f"{{{name}}}" for name, word in words.items() if not word]
+    return {
+        _filled(key, words): _filled(item, words)
+        for key, item in value.items()
+        if not any(lack in text for lack in lacking for text in (key, item) if isinstance(text, str))
+    }
+
+
+def _table(text: Any) -> dict[str, Any]:
+    """What a variable holds already, when that is a table too."""
+    if isinstance(text, dict):
+        return text
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(below)
+    for key, value in above.items():
+        held = made.get(key)
+        made[key] = _merged(held, value) if isinstance(held, dict) and isinstance(value, Mapping) else value
+    return made

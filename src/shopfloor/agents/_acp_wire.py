@@ -24,7 +24,8 @@ PROMPT, CANCEL, AUTHENTICATE = (AGENT_METHODS[name] for name in ("session_prompt
 UPDATE, PERMISSION = (CLIENT_METHODS[name] for name in ("session_update", "session_request_permission"))
 READ, WRITE = (CLIENT_METHODS[name] for name in ("fs_read_text_file", "fs_write_text_file"))
 
-NOT_FOUND, INVALID, UNKNOWN_METHOD, AUTH_REQUIRED = -32002, -32602, -32601, -32000
+VERSION: int = PROTOCOL_VERSION
+NOT_FOUND, INVALID, UNKNOWN_METHOD, INTERNAL, AUTH_REQUIRED = -32002, -32602, -32601, -32603, -32000
 
 Id = int | str
 T = TypeVar("T", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""What an agent said, made such that it can be reported: masked, of bounded size, and such that it can be written again."""
+"""What an agent said, made fit to be reported: masked, of bounded size, and such that it can be written again."""
 
 from __future__ import annotations
 

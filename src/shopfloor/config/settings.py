@@ -108,7 +108,7 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
-DRIVERS = ("command", "jsonlines", "muscle", "scripted")
+DRIVERS = ("acp", "command", "jsonlines", "muscle", "scripted")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
 NEED_COMMAND = frozenset({"command", "jsonlines"})
