@@ -50,8 +50,25 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """it ends its turn as if nothing were wrong when its last tool was refused or failed"""
     usage_is_last_step: bool = False
     """the tokens of a turn are those of its last model call alone, so they are no sum"""
+    files: bool = True
+    """whether it is offered to read and write through us"""
     exit_s: float = EXIT_S
     """how long it may take to end once its stdin is closed"""
+
+
+def _can(*, resume: bool = False, cost: bool = False, tokens: bool = False) -> Capabilities:
+    """What the known agents have in common, and what they differ in."""
+    return Capabilities(
+        interrupt=True,
+        steer=True,
+        permissions=True,
+        mcp=True,
+        gateway=True,
+        commits=True,
+        resume=resume,
+        cost=cost,
+        tokens=tokens,
+    )
 
 
 _CLAUDE_QUIET = {
@@ -75,6 +92,7 @@ PRESETS: dict[str, Preset] = {
         env=_CLAUDE_QUIET,
         model_env={"ANTHROPIC_MODEL": "{model}"},
         route_env={"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{token}", "ANTHROPIC_API_KEY": None},
+        capabilities=_can(resume=True, cost=True, tokens=True),
     ),
     "codex": Preset(
         command=("codex-acp",),
@@ -98,7 +116,9 @@ PRESETS: dict[str, Preset] = {
                 },
             },
         },
+        capabilities=_can(resume=True, tokens=True),
         success_has_usage=True,
+        exit_s=1.0,
     ),
     "gemini": Preset(
         command=("gemini", "--acp"),
@@ -108,6 +128,8 @@ PRESETS: dict[str, Preset] = {
         env={"GEMINI_CLI_NO_RELAUNCH": "true", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
         route_env={"GOOGLE_GEMINI_BASE_URL": "{url}", "GEMINI_API_KEY": "{token}"},
         auth="gemini-api-key",
+        capabilities=_can(tokens=True),
+        files=False,  # it takes a file that is not there for one that cannot be read
         exit_s=0.5,
     ),
     "goose": Preset(
@@ -127,6 +149,7 @@ PRESETS: dict[str, Preset] = {
             "GOOSE_MODEL": "{model}",
         },
         routed_model="gpt-5",
+        capabilities=_can(resume=True),
         failure_begins="Ran into this error",
         usage_is_last_step=True,
     ),
@@ -168,6 +191,7 @@ PRESETS: dict[str, Preset] = {
             }
         },
         routed_model="gpt-5",
+        capabilities=_can(resume=True),
         last_tool_decides=True,
         usage_is_last_step=True,
     ),

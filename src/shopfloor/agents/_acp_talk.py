@@ -72,7 +72,7 @@ class Talk(Dialect):
         return self._fault(f"no answer to {self._step} within {self._hello_s:g} s", name="timeout")
 
     def started(self) -> list[Report]:
-        self._ask(wire.INITIALIZE, wire.hello(), self._greeted)
+        self._ask(wire.INITIALIZE, wire.hello(files=self._preset.files), self._greeted)
         return []
 
     def heard(self, stream: str, line: Line) -> list[Report]:
@@ -244,7 +244,7 @@ class Talk(Dialect):
         if found is None:
             return self._failed(message, "prompt")
         usage = self._updates.counted(found)
-        verdict = turn.judged(found.stop_reason, usage=bool(usage))
+        verdict = turn.judged(found.stop_reason, usage=bool(usage or found.usage))
         if verdict.fault:
             return [*usage, *self._fault(verdict.why)]
         self._terminal = verdict.status

@@ -90,7 +90,7 @@ class Updates:
         return self._tidy.text(call.title or known or call.tool_call_id)
 
     def counted(self, found: schema.PromptResponse) -> list[Report]:
-        """One USAGE when the end of a turn says how many tokens it took."""
+        """One USAGE when the end of a turn says how many tokens it took in all."""
         into: Any = None
         out: Any = None
         if found.usage:
@@ -106,9 +106,10 @@ class Updates:
             )
         if not (isinstance(into, int) and isinstance(out, int) and into >= 0 and out >= 0 and into + out < MOST_TOKENS):
             return []
-        if not self._preset.usage_is_last_step:
-            self._tokens_in += into
-            self._tokens_out += out
+        if self._preset.usage_is_last_step or not into + out:
+            return []
+        self._tokens_in += into
+        self._tokens_out += out
         return [self.sums(Kind.USAGE)]
 
     # -- kinds of updates ---------------------------------------------------------------------------------------------

@@ -94,13 +94,13 @@ def read(kind: type[T], value: Any) -> T | None:
 # -- what we say ------------------------------------------------------------------------------------------------------
 
 
-def hello() -> schema.InitializeRequest:
-    """Who we are; files are served, terminals are not."""
-    files = schema.FileSystemCapabilities(read_text_file=True, write_text_file=True)
+def hello(*, files: bool) -> schema.InitializeRequest:
+    """Who we are, and whether we read and write files for it; terminals we do not."""
+    served = schema.FileSystemCapabilities(read_text_file=files, write_text_file=files)
     return schema.InitializeRequest(
         protocol_version=PROTOCOL_VERSION,
         client_info=schema.Implementation(name="shopfloor", version=__version__),
-        client_capabilities=schema.ClientCapabilities(fs=files, terminal=False),
+        client_capabilities=schema.ClientCapabilities(fs=served, terminal=False),
     )
 
 
