@@ -9,4 +9,5 @@ for line in sys.stdin:
     answer: dict[str, object] = {"content": [{"type": "text", "text": os.environ.get("WHO", "")}]}
     if asked["method"] == "initialize":
         answer = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "board", "version": "1"}}
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answer}), flush=True)
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answer}) + "\n")
+    sys.stdout.flush()

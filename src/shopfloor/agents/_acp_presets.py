@@ -56,12 +56,12 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """how long it may take to end once its stdin is closed"""
 
 
-def _can(*, resume: bool = False, cost: bool = False, tokens: bool = False) -> Capabilities:
+def _can(*, permissions: bool = True, resume: bool = False, cost: bool = False, tokens: bool = False) -> Capabilities:
     """What the known agents have in common, and what they differ in."""
     return Capabilities(
         interrupt=True,
         steer=True,
-        permissions=True,
+        permissions=permissions,
         mcp=True,
         gateway=True,
         commits=True,
@@ -116,7 +116,7 @@ PRESETS: dict[str, Preset] = {
                 },
             },
         },
-        capabilities=_can(resume=True, tokens=True),
+        capabilities=_can(permissions=False, resume=True, tokens=True),  # its sandbox refuses and asks nobody
         success_has_usage=True,
         exit_s=1.0,
     ),
@@ -154,7 +154,7 @@ PRESETS: dict[str, Preset] = {
         usage_is_last_step=True,
     ),
     "scripted": Preset(
-        command=(sys.executable, "-I", str(Path(__file__).parents[1] / "testing" / "acp_agent.py")),
+        command=(sys.executable, "-I", str(Path(__file__).parents[1] / "testing" / "scripted_acp.py")),
         capabilities=Capabilities(
             resume=True, interrupt=True, steer=True, permissions=True, mcp=True, cost=True, tokens=True
         ),

@@ -152,10 +152,13 @@ class Talk(Dialect):
             return self._fault(what, name="protocol")
         if hello.agent_info:
             self._agent = {"agent": hello.agent_info.name, "version": hello.agent_info.version}
+        # Where these are off, the package hands over what it made of them instead of its types.
         can = hello.agent_capabilities
-        self._can_load = bool(can and can.load_session)
-        self._can_resume = bool(can and can.session_capabilities and can.session_capabilities.resume)
-        self._logins = {str(method.id) for method in hello.auth_methods or ()}
+        if isinstance(can, schema.AgentCapabilities):
+            self._can_load = bool(can.load_session)
+            session = can.session_capabilities
+            self._can_resume = isinstance(session, schema.SessionCapabilities) and session.resume is not None
+        self._logins = {str(getattr(method, "id", "")) for method in hello.auth_methods or ()}
         return self._open(self._launch.session)
 
     def _open(self, session: str) -> list[Report]:

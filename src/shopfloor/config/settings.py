@@ -111,7 +111,7 @@ def default_parallel() -> int:
 DRIVERS = ("acp", "command", "jsonlines", "muscle", "scripted")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
-NEED_COMMAND = frozenset({"command", "jsonlines"})
+NEED_COMMAND = frozenset({"acp", "command", "jsonlines"})
 """Drivers that know no program of their own; a preset brings one."""
 
 PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {

@@ -323,14 +323,15 @@ class ScriptedAgent:
         self.step("nothing")
 
 
-def _generation() -> int:
+def generation() -> int:
+    """Which attempt this is, as the environment says."""
     text = os.environ.get("SHOPFLOOR_GENERATION", "1")
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def main() -> int:
     """Read the prompt, follow the script; the exit code."""
-    agent = ScriptedAgent(generation=_generation())
+    agent = ScriptedAgent(generation=generation())
     signal.signal(signal.SIGINT, agent.told_to_stop)
     signal.signal(signal.SIGTERM, agent.told_to_stop)
     try:

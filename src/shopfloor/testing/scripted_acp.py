@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shopfloor.testing.scripted_agent import ScriptedAgent, ScriptError, Stopped, read_script
+from shopfloor.testing.scripted_agent import ScriptedAgent, ScriptError, Stopped, generation, read_script
 
 VERBS: dict[str, type] = {
     "permit": str,
@@ -104,7 +104,7 @@ class AcpScripted(ScriptedAgent):
     """The deeds of one turn, told in the protocol."""
 
     def __init__(self, client: Client, session: str, servers: Sequence["McpServer"], spent: float) -> None:
-        super().__init__(generation=_generation())
+        super().__init__(generation=generation())
         self.client, self.session, self.servers = client, session, servers
         self.spent = spent
         self.code = 0
@@ -225,7 +225,7 @@ class McpServer:
         argv = [offered["command"], *offered["args"]]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self._count = 0
-        who = {"name": "acp_agent", "version": "1"}
+        who = {"name": "scripted_acp", "version": "1"}
         self.ask("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=who)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
@@ -315,11 +315,6 @@ class Program:
         into, out = agent.tokens_in, agent.tokens_out
         usage = {"inputTokens": into, "outputTokens": out, "totalTokens": into + out}
         return {"stopReason": "end_turn", "usage": usage}
-
-
-def _generation() -> int:
-    text = os.environ.get("SHOPFLOOR_GENERATION", "1")
-    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def _stopped(number: int, _: Any) -> NoReturn:
