@@ -114,4 +114,4 @@ def _check(data: bytes) -> str:
     return READ if well else REFUSED
 
 
-TARGETS = (Target("acp-talk", _talk, _check, 4),)
+TARGETS = (Target("acp-talk", _talk, _check, 2),)
