@@ -108,7 +108,7 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
-DRIVERS = ("acp", "command", "jsonlines", "muscle", "scripted")
+DRIVERS = ("acp", "claude_code", "command", "jsonlines", "muscle", "scripted")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
 NEED_COMMAND = frozenset({"acp", "command", "jsonlines"})
