@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from shopfloor.testing.scripted_agent import ScriptedAgent, ScriptError, Stopped, generation, read_script
 
-VERBS: dict[str, type] = {
+VERBS: dict[str, type | tuple[type, ...]] = {
     "permit": str,
     "permit_write": str,
     "read": str,

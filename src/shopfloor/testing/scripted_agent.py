@@ -68,7 +68,8 @@ _OPTIONS: dict[str, dict[str, type]] = {
     "exit": {},
     "nothing": {},
 }
-_VALUES: dict[str, type | tuple[type, ...]] = {
+Verbs = dict[str, type | tuple[type, ...]]
+_VALUES: Verbs = {
     **dict.fromkeys(
         ("write", "append", "replace", "delete", "run", "commit", "say", "crash_once", "ask", "save_prompt"), str
     ),
@@ -108,7 +109,7 @@ def blocks(prompt: str) -> str:
     return "\n".join(found)
 
 
-def read_script(prompt: str, more: dict[str, type] | None = None) -> tuple[list[dict[str, Any]], bool]:
+def read_script(prompt: str, more: Verbs | None = None) -> tuple[list[dict[str, Any]], bool]:
     """The deeds in order, each checked, and whether it shall be silent. Raises ScriptError.
 
     ``more`` are verbs beyond those of this agent, without options, and the type of each.
@@ -130,7 +131,7 @@ def read_script(prompt: str, more: dict[str, type] | None = None) -> tuple[list[
     return deeds, script.get("silent") is True
 
 
-def _check(number: int, deed: Any, more: dict[str, type]) -> None:
+def _check(number: int, deed: Any, more: Verbs) -> None:
     """Raise ScriptError unless the deed has one verb, the options of that verb, and the right types."""
     if not isinstance(deed, dict):
         raise ScriptError(f"[[do]] number {number} is no table: {deed!r}")
@@ -138,7 +139,7 @@ def _check(number: int, deed: Any, more: dict[str, type]) -> None:
     if len(verbs) != 1:
         known = ", ".join((*_OPTIONS, *more))
         raise ScriptError(f"[[do]] number {number} needs exactly one verb of {known}; it has {sorted(deed)}")
-    types: dict[str, type | tuple[type, ...]] = {**_VALUES, **more}
+    types: Verbs = {**_VALUES, **more}
     types = {verbs[0]: types[verbs[0]], **_OPTIONS.get(verbs[0], {})}
     for key, value in deed.items():
         if key not in types:
