@@ -26,8 +26,8 @@ HELLO_S = 90.0
 """to its first word: it starts MCP servers before"""
 BACKGROUND_S = 300.0
 """for commands that it left in the background at the end of a turn"""
-NEXT_S = 20.0
-"""for the turn that follows when such a command has ended"""
+NEXT_S = 60.0
+"""for the turn that follows when such a command has ended, or when there are words that the model has not seen"""
 EXIT_S = 30.0
 """from the end of its stdin to its own; hooks may run then"""
 NOT_ALLOWED = "Not allowed: this agent runs without permission for that. Go on without it."
@@ -61,7 +61,7 @@ class Talk(Dialect):
         self._tidy = Tidy(Masker(launch.secrets))
         self._spent = Spent()
         self._session = self._terminal = self._why = self._last_error = ""
-        self._heard_any = self._resting = self._after_tasks = False
+        self._heard_any = self._resting = False
         self._unseen: dict[str, str] = {}
         self._tools: dict[str, str] = {}
         self._messages: set[str] = set()
@@ -83,7 +83,7 @@ class Talk(Dialect):
             return Wait("its first word", HELLO_S)
         if self._resting and self._tasks:
             return Wait("its commands in the background", BACKGROUND_S)
-        return Wait("its next turn", NEXT_S) if self._resting and self._after_tasks else None
+        return Wait("its next turn", NEXT_S) if self._resting else None
 
     def overdue(self) -> Sequence[Report]:
         self.dismissed = True
@@ -175,22 +175,16 @@ class Talk(Dialect):
             case "task_started":
                 self._tasks.add(wire.text(event, "task_id"))
             case "task_notification":
-                self._task_over(event)
-            case "task_updated" if wire.table(event, "patch").get("status") in _OVER:
-                self._task_over(event)
+                self._tasks.discard(wire.text(event, "task_id"))
+            case "task_updated" if wire.text(wire.table(event, "patch"), "status") in _OVER:
+                self._tasks.discard(wire.text(event, "task_id"))
             case "background_tasks_changed":
-                before, self._tasks = self._tasks, {wire.text(task, "task_id") for task in wire.tables(event, "tasks")}
-                self._after_tasks = self._after_tasks or bool(before - self._tasks)
+                self._tasks = {wire.text(task, "task_id") for task in wire.tables(event, "tasks")}
         return []
-
-    def _task_over(self, event: dict[str, Any]) -> None:
-        if wire.text(event, "task_id") in self._tasks:
-            self._tasks.discard(wire.text(event, "task_id"))
-            self._after_tasks = True
 
     def _init(self, event: dict[str, Any]) -> list[Report]:
         """The first of them is the start; it comes again with every turn."""
-        self._resting = self._after_tasks = False
+        self._resting = False
         if self._session:
             return []
         self._session = self._tidy.text(wire.text(event, "session_id"))
@@ -265,8 +259,8 @@ class Talk(Dialect):
                 data["reset_at"] = fault.reset_at
             reports.append(Report(kind=Kind.ERROR, status=self._tidy.text(fault.status), text=self._why, data=data))
         reports.append(Report(kind=Kind.TURN_END, status=status, text=self._why))
-        self._resting, self._after_tasks = True, False
-        self.done = self.done or not (self._unseen or self._tasks)
+        self._resting = True
+        self.done = self.done or not (self._unseen or self._tasks) or (fault is not None and fault.status == "session")
         return reports
 
     def _rate_limit(self, event: dict[str, Any]) -> list[Report]:

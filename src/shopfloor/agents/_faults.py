@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 _BUDGET = re.compile(r"budget", re.IGNORECASE)
 _QUOTA = re.compile(
-    r"rate.?limit|too many requests|quota|usage limit|insufficient.{0,10}(credit|fund|balance)|billing|overloaded",
+    r"rate.?limit|too many requests|quota|usage limit|insufficient.{0,10}(credit|fund|balance)|billing|overloaded"
+    r"|credit balance|nothing left",
     re.IGNORECASE,
 )
 _AUTH = re.compile(
