@@ -4,12 +4,13 @@
 VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
+AGENTS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench chaos fuzz reliability lock clean FORCE
+.PHONY: help demo test agents check bench chaos fuzz reliability lock clean FORCE
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +19,12 @@ demo: $(READY) ## run the guided demonstration
 	@$(BIN)/shopfloor demo $(ARGS)
 
 test: $(READY) ## run the tests; make test ARGS="-k landing" runs some of them
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore tests/agents $(ARGS)
+
+# Large (up to 3 GB) and slow, so no part of `test`. What is installed once stays: ~/.cache/shopfloor/agents.
+agents: $(READY) ## real agents without a network; AGENTS="claude goose" takes only these
+	@$(BIN)/python tools/agents.py install $(AGENTS)
+	@AGENTS="$(AGENTS)" $(BIN)/python -m pytest tests/agents $(ARGS)
 
 check: $(READY) ## lint, format, types and architecture
 	@$(BIN)/ruff check

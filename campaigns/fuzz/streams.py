@@ -59,7 +59,7 @@ def _check_events(data: bytes) -> str:
     reports = _heard([data], limit)
     holds(reports == _heard(cut(data, chance(data)), limit), "reports depend on how they came")
     for report in reports:
-        _harmless(_line(report, 0.0), FORMS)
+        harmless(_line(report, 0.0), FORMS)
     spent = [report.cost_usd for report in reports if report.cost_usd is not None]
     holds(spent == sorted(spent), "what was spent fell", spent)
     last = reports[-1]
@@ -77,17 +77,18 @@ def _check_plain(data: bytes) -> str:
     masked = [stream.feed(piece) for piece in pieces] + [stream.close()]
     whole = MASKER.data(data)
     holds(b"".join(masked) == whole, "masking depends on how it came")
-    _harmless(whole, FORMS)
+    harmless(whole, FORMS)
     reader = PlainReader("x")
     found = [report for line in _lines(masked, LIMIT) for report in reader.heard("stdout", line)]
     for report in found:
-        _harmless(_line(report, 0.0), FORMS)
+        harmless(_line(report, 0.0), FORMS)
     if not any(form in data for form in FORMS):
         holds(whole == data, "something was masked that is no secret")
     return REFUSED if MASK.encode() in whole else READ
 
 
-def _harmless(kept: bytes, forms: tuple[bytes, ...]) -> None:
+def harmless(kept: bytes, forms: tuple[bytes, ...]) -> None:
+    """Raise AssertionError when a form of a secret is in what is kept."""
     for form in forms:
         holds(form not in kept, "a secret was kept", form, kept)
 
@@ -120,7 +121,7 @@ def _check_object(data: bytes) -> str:
         line = _line(report, 0.0)
         msgspec.json.decode(line)
         holds(line.count(b"\n") == 1, "a report is not one line", line)
-        _harmless(line, FORMS)
+        harmless(line, FORMS)
     return READ
 
 

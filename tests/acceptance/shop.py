@@ -37,8 +37,9 @@ class Said:
 class Running:
     """A command that goes on; its lines are waited for, never slept for."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], *, longest_s: float = LONGEST_S) -> None:
         self.process = process
+        self.longest_s = longest_s
         self.lines: list[str] = []
         self._arriving: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._pump, daemon=True).start()
@@ -51,7 +52,7 @@ class Running:
 
     def until(self, *words: str) -> str:
         """The first line from here on that has all of these words."""
-        while (line := self._arriving.get(timeout=LONGEST_S)) is not None:
+        while (line := self._arriving.get(timeout=self.longest_s)) is not None:
             self.lines.append(line)
             if all(word in line for word in words):
                 return line
@@ -62,9 +63,9 @@ class Running:
 
     def end(self) -> Said:
         """Wait for its end; the exit code of a shell where a signal ended it."""
-        while (line := self._arriving.get(timeout=LONGEST_S)) is not None:
+        while (line := self._arriving.get(timeout=self.longest_s)) is not None:
             self.lines.append(line)
-        code = self.process.wait(LONGEST_S)
+        code = self.process.wait(self.longest_s)
         return Said(code if code >= 0 else 128 - code, "\n".join(self.lines), "")
 
     def __enter__(self) -> Self:
@@ -73,13 +74,16 @@ class Running:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(LONGEST_S)
+        self.process.wait(self.longest_s)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
 
 class Shop:
     """A git repository with one commit on ``main``, and a folder of prompts beside it."""
+
+    command: tuple[str, ...] = COMMAND
+    longest_s = LONGEST_S
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "repo"
@@ -168,8 +172,8 @@ class Shop:
         self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str = ""
     ) -> Said:
         done = subprocess.run(
-            [*COMMAND, *words], cwd=cwd or self.root, env={**self.env, **(env or {})}, check=False,
-            capture_output=True, text=True, input=stdin, timeout=LONGEST_S,
+            [*self.command, *words], cwd=cwd or self.root, env={**self.env, **(env or {})}, check=False,
+            capture_output=True, text=True, input=stdin, timeout=self.longest_s,
         )  # fmt: skip
         return Said(done.returncode, done.stdout, done.stderr)
 
@@ -178,9 +182,10 @@ class Shop:
         env = {**self.env, "PYTHONUNBUFFERED": "1"}
         return Running(
             subprocess.Popen(
-                [*COMMAND, *words], cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                [*self.command, *words], cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            )
+            ),
+            longest_s=self.longest_s,
         )  # fmt: skip
 
     def state(self, name: str) -> str:

@@ -5,16 +5,32 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.agents.acp import AcpAgent
+from shopfloor.agents.claude_code import QUIET, ClaudeCodeAgent
 from shopfloor.agents.command import CommandAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
 from shopfloor.agents.scripted import ScriptedAgent
 from shopfloor.ports import Profile
 from shopfloor.spawn import Step
-from shopfloor.testing.agent import CASES, SCRIPTED, Subject, run_case
+from shopfloor.testing.agent import CASES, SCRIPTED, SCRIPTED_CLAUDE, Subject, run_case
 
 LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
 
 SUBJECTS = {
+    "acp": Subject(
+        make=lambda guard: AcpAgent(guard, ladder=LADDER, polite_s=1.0),
+        profile=Profile(name="acp", driver="acp", preset="scripted"),
+        success_needs_words=True,
+    ),
+    **{
+        name: Subject(
+            make=lambda guard: ClaudeCodeAgent(guard, ladder=LADDER, polite_s=1.0),
+            profile=Profile(name="claude", driver="claude_code", command=(*SCRIPTED_CLAUDE, *family)),
+            success_needs_words=True,
+            sets=frozenset({*QUIET, "CLAUDE_CODE_TMPDIR"}),
+        )
+        for name, family in {"claude_code": (), "claude_code 2.1.197": ("--old",)}.items()
+    },
     "command": Subject(
         make=lambda guard: CommandAgent(guard, ladder=LADDER),
         profile=Profile(name="command", command=SCRIPTED),

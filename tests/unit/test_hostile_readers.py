@@ -14,7 +14,8 @@ import pytest
 
 from shopfloor import guard
 from shopfloor.agents._lines import Line
-from shopfloor.agents.jsonlines import TEXT_CHARS, EventReader
+from shopfloor.agents._tidy import TEXT_CHARS
+from shopfloor.agents.jsonlines import EventReader
 from shopfloor.cli.edge import escaped, harmless
 from shopfloor.cli.lines import clock, line
 from shopfloor.cli.log import render

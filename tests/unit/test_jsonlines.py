@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.agents._lines import Line, Lines
-from shopfloor.agents.jsonlines import LINE_BYTES, TEXT_CHARS, EventReader
+from shopfloor.agents._tidy import TEXT_CHARS
+from shopfloor.agents.jsonlines import LINE_BYTES, EventReader
 from shopfloor.masking import MASK, Masker
 from shopfloor.ports import Kind, Report
 

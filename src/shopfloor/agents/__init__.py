@@ -11,6 +11,8 @@ from shopfloor.ports import Agent
 from shopfloor.spawn import Guard
 
 DRIVERS: dict[str, str] = {
+    "acp": "shopfloor.agents.acp:AcpAgent",
+    "claude_code": "shopfloor.agents.claude_code:ClaudeCodeAgent",
     "command": "shopfloor.agents.command:CommandAgent",
     "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
     "muscle": "shopfloor.agents.muscle:MuscleAgent",

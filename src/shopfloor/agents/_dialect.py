@@ -6,12 +6,20 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from shopfloor.agents._lines import Line
-from shopfloor.ports import Report
+from shopfloor.ports import Delivery, Report
 
 UNREAD_BYTES = 8 << 20
 """of what an agent was told and has not read; then it is told nothing more"""
+
+
+class Wait(NamedTuple):
+    """Something the agent owes an answer to, and how long that may take."""
+
+    what: str
+    most_s: float
 
 
 class Dialect(ABC):
@@ -30,6 +38,10 @@ class Dialect(ABC):
         self.done = False
         self.seen: set[str] = set()
         """the keys of ``told`` whose words the agent said that it has"""
+        self.delivery = Delivery.DELIVERED
+        """what became of the words last ``told``, as long as they are not seen"""
+        self.dismissed = False
+        """it did not end by itself when it should have, so how it ends says nothing"""
         self._unsaid = bytearray()
 
     def say(self, data: bytes) -> None:
@@ -60,6 +72,19 @@ class Dialect(ABC):
 
         Raises Refused when there is nothing it could do with them.
         """
+
+    def aside(self) -> Sequence[Report]:
+        """What became known otherwise than by a line; asked for after ``told``."""
+        return ()
+
+    @property
+    def waits(self) -> Wait | None:
+        """What it waits for at most so long; None: for as long as it takes."""
+        return None
+
+    def overdue(self) -> Sequence[Report]:
+        """That took too long, and the agent will be ended."""
+        return ()
 
     def leave(self) -> None:
         """It is to end now: interrupt what it does, politely. The signals come when that took too long."""

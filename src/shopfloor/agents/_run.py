@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -24,6 +26,7 @@ KEPT_BYTES = 64 << 20
 AHEAD_BYTES = 8 << 20
 """of reports that nobody has taken yet; then the agent has to wait"""
 LAST_WORDS_S = 1.0
+_DISMISSAL = (Step(signal.SIGTERM, 2.0), Step(signal.SIGKILL, math.inf))
 SEEN_S = 1.0
 """how long words that were sent wait for the agent to say that it has them"""
 _NOTE = f"\n[shopfloor: output beyond {KEPT_BYTES >> 20} MiB is not kept]\n".encode()
@@ -143,13 +146,15 @@ class Run:
             raise Refused("the agent has not read what it was told before", hint="try again, or stop the attempt")
         key = dialect.told(text)
         self._speak()
+        for report in dialect.aside():
+            await self._tell(report)
         await voice.drain(SEEN_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_S if key else 0):
                 while key not in dialect.seen and not self.task.done():
                     self._heard_more.clear()
                     await self._heard_more.wait()
-        return Delivery.SEEN if key in dialect.seen else Delivery.DELIVERED
+        return Delivery.SEEN if key in dialect.seen else dialect.delivery
 
     async def stop(self, ladder: Sequence[Step], *, polite_s: float) -> None:
         """End it; returns when nothing of it is left and everything it said is kept.
@@ -174,6 +179,7 @@ class Run:
         end = asyncio.create_task(self.process.wait())
         streams = {"stdout": self.process.stdout, "stderr": self.process.stderr}
         pumps: set[asyncio.Task[None]] = set()
+        watch: list[asyncio.Task[None]] = []
         exited = Exit(None, None, lost=True)
         try:
             opening = self._reader.started()
@@ -181,6 +187,7 @@ class Run:
             for report in opening:
                 await self._tell(report)
             pumps = {asyncio.create_task(self._pump(name, s)) for name, s in streams.items() if s is not None}
+            watch.append(asyncio.create_task(self._watch()))
             waiting: set[asyncio.Task[Any]] = {end, *pumps}
             while not end.done():
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -190,7 +197,7 @@ class Run:
             self.over = True
             await self._last_words(pumps)
         finally:
-            for task in (end, *pumps):
+            for task in (end, *pumps, *watch):
                 task.cancel()
             if self._voice:
                 self._voice.abort()
@@ -200,6 +207,23 @@ class Run:
         for pump in pumps:
             if pump.done() and not pump.cancelled():
                 pump.result()
+
+    async def _watch(self) -> None:
+        """End an agent that owes its dialect an answer for too long."""
+        dialect = self._dialect
+        while dialect is not None:
+            waits = dialect.waits
+            try:
+                async with asyncio.timeout(waits.most_s if waits else None):
+                    while dialect.waits == waits:
+                        self._heard_more.clear()
+                        await self._heard_more.wait()
+            except TimeoutError:
+                for report in dialect.overdue():
+                    await self._tell(report)
+                self._speak()
+                await self.process.stop(_DISMISSAL)
+                return
 
     async def _last_words(self, pumps: set[asyncio.Task[None]]) -> None:
         """Wait for the end of the streams; a stream that somebody outside holds open and that is silent is left."""
@@ -233,7 +257,6 @@ class Run:
         for line in lines:
             reports = self._reader.heard(name, line)
             self._speak()
-            self._heard_more.set()
             for report in reports:
                 await self._tell(report)
         if self._unheard:
@@ -249,6 +272,7 @@ class Run:
             self._unheard = not self._voice.say(data) and not self._voice.closed
         if self._dialect.done:
             self._voice.close()
+        self._heard_more.set()
 
     async def _tell(self, report: Report, *, force: bool = False) -> None:
         """Into the transcript, and to the follower."""
@@ -267,7 +291,7 @@ class Run:
             status, text = "lost", "its guard was killed, and it with it"
         elif self.stopping:
             status, text = "killed", "it was stopped"
-        elif end.signal is not None:
+        elif end.signal is not None and not (self._dialect and self._dialect.dismissed):
             status, text = "error", f"ended by signal {end.signal}"
         data: dict[str, Any] = {**report.data, "max_rss_bytes": end.max_rss_bytes, "cpu_s": round(end.cpu_s, 3)}
         return msgspec.structs.replace(

@@ -7,19 +7,17 @@ kept. It is strict about success: a ``finish`` that says so, as the last termina
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from shopfloor.agents._lines import Line
 from shopfloor.agents._process import ProcessAgent
 from shopfloor.agents._run import Reader
+from shopfloor.agents._tidy import TEXT_CHARS, Tidy
 from shopfloor.masking import Masker
 from shopfloor.ports import Capabilities, Kind, Launch, Report
 
 LINE_BYTES = 16 << 20
 """An event carries whole outputs: much more than a line of text may have."""
-TEXT_CHARS = 1 << 20
-DEPTH = 40
 MOST_USD = 1e9
 """More is a mistake of the agent and not counted."""
 
@@ -45,7 +43,7 @@ class EventReader:
     masked = False
 
     def __init__(self, masker: Masker | None = None) -> None:
-        self._masker = masker or Masker(())
+        self._tidy = Tidy(masker or Masker(()))
         self.cost_usd: float | None = None
         self.tokens_in = self.tokens_out = self.steps = 0
         self.terminal = ""
@@ -61,9 +59,7 @@ class EventReader:
         event = None if line.cut or stream != "stdout" else decode(line.data)
         if event is not None:
             return self.read(event)
-        # A cut line may end in the middle of a secret, which a stream holds back.
-        data = self._masker.stream().feed(line.data) if line.cut else self._masker.data(line.data)
-        text = data.decode(errors="replace")
+        text = self._tidy.line(line.data, cut=line.cut)
         if not text.strip():
             return []
         told: dict[str, Any] = {"stream": stream} if stream != "stdout" else {}
@@ -73,7 +69,7 @@ class EventReader:
 
     def read(self, event: dict[str, Any]) -> list[Report]:
         """What one event means."""
-        event = self._tidy(event)
+        event = self._tidy.value(event)
         kind = event["type"]
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
@@ -160,29 +156,6 @@ class EventReader:
             tokens_out=self.tokens_out,
             steps=self.steps,
         )
-
-    def _tidy(self, value: Any, depth: int = 0) -> Any:
-        """The same, masked, and such that it can be written again: no lone surrogates, no NaN, no endless depth."""
-        if isinstance(value, str):
-            # Masked before it is cut: the half of a secret is one too.
-            return self._masker.text(value)[:TEXT_CHARS].encode(errors="replace").decode()
-        if isinstance(value, bool) or value is None:
-            return value
-        if isinstance(value, int | float):
-            return self._number(value)
-        if depth >= DEPTH:
-            return "…"
-        if isinstance(value, dict):
-            return {self._tidy(key): self._tidy(item, depth + 1) for key, item in value.items()}
-        return [self._tidy(item, depth + 1) for item in value]
-
-    def _number(self, value: float) -> float | str:
-        """The number, or text where it cannot be written as one, or is a secret."""
-        fits = -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
-        if not fits:
-            return hex(value) if isinstance(value, int) else repr(value)  # a huge one takes too long in decimal
-        told = repr(value)
-        return value if self._masker.text(told) == told else self._masker.text(told)
 
 
 def decode(line: bytes) -> dict[str, Any] | None:

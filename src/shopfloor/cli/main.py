@@ -15,6 +15,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
         "init": ("shopfloor.cli.init:init", "write a first .shopfloor.toml"),
         "demo": ("shopfloor.cli.demo:demo", "see it work, without any model"),
+        "agents": ("shopfloor.cli.agents:agents", "what each kind of agent can do, and which are here"),
         "doctor": ("shopfloor.cli.house:doctor", "look whether everything is in order"),
     },
     "Work": {

@@ -151,6 +151,8 @@ class Delivery(StrEnum):
     """the agent said that it has them"""
     DELIVERED = "delivered"
     """they are where it will read them"""
+    QUEUED = "queued"
+    """kept for it here: it is told them when its present turn ends, should it have a next one"""
     SHOWN = "shown"
     """they stand on its screen; whether it took them cannot be told"""
 

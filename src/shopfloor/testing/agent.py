@@ -27,9 +27,17 @@ from shopfloor import spawn
 from shopfloor.domain.errors import Refused
 from shopfloor.ports import Handle, Kind, Launch, Report
 from shopfloor.spawn import Guard
-from shopfloor.testing.behaviours import BEHAVIOURS, SCRIPTED, SECRET, Bench, Subject, scripted_prompt
+from shopfloor.testing.behaviours import (
+    BEHAVIOURS,
+    SCRIPTED,
+    SCRIPTED_CLAUDE,
+    SECRET,
+    Bench,
+    Subject,
+    scripted_prompt,
+)
 
-__all__ = ["BEHAVIOURS", "CASES", "SCRIPTED", "Bench", "Subject", "run_case", "scripted_prompt"]
+__all__ = ["BEHAVIOURS", "CASES", "SCRIPTED", "SCRIPTED_CLAUDE", "Bench", "Subject", "run_case", "scripted_prompt"]
 
 MOST_CHARS = 1 << 20
 
@@ -118,7 +126,9 @@ async def the_environment_is_exactly_the_given(bench: Bench) -> None:
     environ = Path(f"/proc/{handle.pid}/environ")
     if environ.exists():  # Linux
         pairs = (item.partition("=") for item in environ.read_bytes().decode().split("\0") if item)
-        assert {name: value for name, _, value in pairs} == bench.last.env
+        found = {name: value for name, _, value in pairs}
+        assert {name: value for name, value in found.items() if name not in bench.subject.sets} == bench.last.env
+        assert bench.subject.sets <= found.keys()
     await bench.agent.stop(handle)
     check_end(await _rest(reports), "killed")
 

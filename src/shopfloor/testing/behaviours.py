@@ -18,6 +18,7 @@ SECRET_NAME = "CONFORMANCE_API_KEY"
 LAST = "hangs until it is stopped"
 """What a hanging agent says last, in a report's text or somewhere in its data."""
 SCRIPTED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_agent.py")))
+SCRIPTED_CLAUDE = (sys.executable, "-I", str(Path(__file__).with_name("scripted_claude.py")))
 
 BEHAVIOURS = {
     "works": "writes hello.txt ('hello\\n') into its workspace, spends 0.01 USD, and succeeds",
@@ -66,6 +67,8 @@ class Subject:
     prompt: Callable[[str], str] = scripted_prompt
     success_needs_words: bool = False
     """True: an agent that says nothing has not succeeded, whatever its exit code"""
+    sets: frozenset[str] = frozenset()
+    """variables that the driver gives its agents beside those of the launch"""
 
 
 @dataclass

@@ -68,7 +68,8 @@ _OPTIONS: dict[str, dict[str, type]] = {
     "exit": {},
     "nothing": {},
 }
-_VALUES: dict[str, type | tuple[type, ...]] = {
+Verbs = dict[str, type | tuple[type, ...]]
+_VALUES: Verbs = {
     **dict.fromkeys(
         ("write", "append", "replace", "delete", "run", "commit", "say", "crash_once", "ask", "save_prompt"), str
     ),
@@ -108,8 +109,11 @@ def blocks(prompt: str) -> str:
     return "\n".join(found)
 
 
-def read_script(prompt: str) -> tuple[list[dict[str, Any]], bool]:
-    """The deeds in order, each checked, and whether it shall be silent. Raises ScriptError."""
+def read_script(prompt: str, more: Verbs | None = None) -> tuple[list[dict[str, Any]], bool]:
+    """The deeds in order, each checked, and whether it shall be silent. Raises ScriptError.
+
+    ``more`` are verbs beyond those of this agent, without options, and the type of each.
+    """
     text = blocks(prompt)
     if not text.strip():
         raise ScriptError("the prompt has no block fenced as ```script: there is nothing to follow")
@@ -123,19 +127,20 @@ def read_script(prompt: str) -> tuple[list[dict[str, Any]], bool]:
     if not isinstance(deeds, list) or not deeds:
         raise ScriptError("the script has no [[do]] table")
     for number, deed in enumerate(deeds, 1):
-        _check(number, deed)
+        _check(number, deed, more or {})
     return deeds, script.get("silent") is True
 
 
-def _check(number: int, deed: Any) -> None:
+def _check(number: int, deed: Any, more: Verbs) -> None:
     """Raise ScriptError unless the deed has one verb, the options of that verb, and the right types."""
     if not isinstance(deed, dict):
         raise ScriptError(f"[[do]] number {number} is no table: {deed!r}")
-    verbs = [key for key in deed if key in _OPTIONS]
+    verbs = [key for key in deed if key in _OPTIONS or key in more]
     if len(verbs) != 1:
-        known = ", ".join(_OPTIONS)
+        known = ", ".join((*_OPTIONS, *more))
         raise ScriptError(f"[[do]] number {number} needs exactly one verb of {known}; it has {sorted(deed)}")
-    types: dict[str, type | tuple[type, ...]] = {verbs[0]: _VALUES[verbs[0]], **_OPTIONS[verbs[0]]}
+    types: Verbs = {**_VALUES, **more}
+    types = {verbs[0]: types[verbs[0]], **_OPTIONS.get(verbs[0], {})}
     for key, value in deed.items():
         if key not in types:
             raise ScriptError(f"[[do]] number {number}: {verbs[0]!r} has no option {key!r}")
@@ -201,7 +206,7 @@ class ScriptedAgent:
     def follow(self, deeds: list[dict[str, Any]]) -> int:
         """Do everything in order; the exit code."""
         for deed in deeds:
-            verb = next(key for key in deed if key in _OPTIONS)
+            verb = next(key for key in deed if hasattr(self, f"do_{key}"))
             code = getattr(self, f"do_{verb}")(deed[verb], deed)
             if code is not None:
                 return int(code)
@@ -319,14 +324,15 @@ class ScriptedAgent:
         self.step("nothing")
 
 
-def _generation() -> int:
+def generation() -> int:
+    """Which attempt this is, as the environment says."""
     text = os.environ.get("SHOPFLOOR_GENERATION", "1")
     return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def main() -> int:
     """Read the prompt, follow the script; the exit code."""
-    agent = ScriptedAgent(generation=_generation())
+    agent = ScriptedAgent(generation=generation())
     signal.signal(signal.SIGINT, agent.told_to_stop)
     signal.signal(signal.SIGTERM, agent.told_to_stop)
     try:

@@ -1,0 +1,193 @@
+"""What each agent needs to work without a network and without asking: variables, a file of settings, a command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.agents.lab import Lab
+from tools.agents import agent
+
+KEY = "throw-away"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One command line of one agent."""
+
+    agent: str
+    command: tuple[str, ...]
+    """as the plain command that it is without a driver; the prompt is stdin or ``{prompt}``"""
+    env: Callable[[Lab], dict[str, str]] = field(default=lambda lab: {})
+    script: str = "edit"
+
+
+def claude(lab: Lab) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": lab.url,
+        "ANTHROPIC_AUTH_TOKEN": KEY,
+        "CLAUDE_CONFIG_DIR": str(lab.home("claude")),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "DISABLE_TELEMETRY": "1",
+        "IS_SANDBOX": "1",
+    }
+
+
+def codex(lab: Lab) -> dict[str, str]:
+    home = lab.home("codex")
+    (home / "config.toml").write_text(f"""
+model = "gpt-5"
+model_provider = "scripted"
+approval_policy = "never"
+check_for_update_on_startup = false
+[analytics]
+enabled = false
+[model_providers.scripted]
+name = "scripted"
+base_url = "{lab.url}/v1"
+env_key = "SCRIPTED_API_KEY"
+wire_api = "responses"
+request_max_retries = 1
+stream_max_retries = 1
+stream_idle_timeout_ms = 5000
+""")
+    return {"CODEX_HOME": str(home), "SCRIPTED_API_KEY": KEY}
+
+
+def gemini(lab: Lab) -> dict[str, str]:
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}, "folderTrust": {"enabled": False}},
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"enableAutoUpdate": False},
+    }
+    folder = lab.home("gemini") / ".gemini"
+    folder.mkdir(exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": lab.url, "GEMINI_CLI_NO_RELAUNCH": "true"}
+
+
+def goose(lab: Lab) -> dict[str, str]:
+    return {
+        "GOOSE_PROVIDER": "openai",
+        "GOOSE_MODEL": "scripted",
+        "GOOSE_MODE": "auto",
+        "GOOSE_DISABLE_KEYRING": "1",
+        "GOOSE_TELEMETRY_ENABLED": "false",
+        "GOOSE_DISABLE_SESSION_NAMING": "true",
+        "OPENAI_HOST": lab.url,
+        "OPENAI_API_KEY": KEY,
+    }
+
+
+def opencode(lab: Lab) -> dict[str, str]:
+    model = {"name": "scripted", "limit": {"context": 200000, "output": 8000}, "cost": {"input": 3, "output": 15}}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "scripted",
+        "options": {"baseURL": f"{lab.url}/v1", "apiKey": KEY},
+        "models": {"scripted": {**model, "tool_call": True}},
+    }
+    settings = {
+        "autoupdate": False,
+        "share": "disabled",
+        "model": "scripted/scripted",
+        "small_model": "scripted/scripted",
+        "provider": {"scripted": provider},
+        "permission": {"edit": "allow", "bash": "allow", "webfetch": "deny"},
+    }
+    file = lab.home("opencode") / "settings.json"
+    file.write_text(json.dumps(settings))
+    return {
+        "OPENCODE_CONFIG": str(file),
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+    }
+
+
+def mini(lab: Lab) -> dict[str, str]:
+    return {
+        "MSWEA_CONFIGURED": "true",
+        "MSWEA_GLOBAL_CONFIG_DIR": str(lab.home("mini")),
+        "MSWEA_COST_TRACKING": "ignore_errors",
+        "MSWEA_SILENT_STARTUP": "1",
+        "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "2",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OPENAI_API_BASE": f"{lab.url}/v1",
+        "OPENAI_API_KEY": KEY,
+    }
+
+
+_CLAUDE = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "bypassPermissions")
+
+RECIPES: dict[str, Recipe] = {
+    "claude": Recipe("claude", _CLAUDE, claude),
+    "claude-old": Recipe("claude-old", _CLAUDE, claude),
+    "codex": Recipe(
+        "codex",
+        ("codex", "exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins", "-"),
+        codex,
+    ),
+    "gemini": Recipe(
+        "gemini",
+        *(("gemini", "-m", "gemini-2.5-flash", "--approval-mode", "yolo", "-p", "{prompt}"), gemini),
+    ),
+    "goose": Recipe("goose", ("goose", "run", "--with-builtin", "developer", "--no-session", "-t", "{prompt}"), goose),
+    "mini": Recipe(
+        "mini",
+        (
+            "mini",
+            "-m",
+            "openai/scripted",
+            "-y",
+            "--exit-immediately",
+            "-o",
+            "{workspace}/../mini.json",
+            "-t",
+            "{prompt}",
+        ),
+        mini,
+        "mini",
+    ),
+    "opencode": Recipe("opencode", ("opencode", "run", "{prompt}"), opencode),
+}
+
+WAITS = "import time; time.sleep(300)"
+"""what the command does that an agent is killed in: some refuse to only sleep"""
+
+SCRIPTS: dict[str, list[dict[str, Any]]] = {
+    "edit": [
+        {"say": "I write it.", "write": {"path": "{cwd}/{file}", "content": "made by {file}\n"}},
+        {"bash": "git add -A && git commit -qm 'add {file}' && git log --oneline | head -1"},
+        {"text": "Done: {file} is written and committed."},
+    ],
+    # A command that goes on for ever, the first time.
+    "once": [
+        {"bash": "echo partial > partial.txt"},
+        {"bash": f"mkdir {{once}} && python3 -c '{WAITS}'; true"},
+        {"bash": "rm partial.txt; echo 'made by {file}' > {file}; git add -A; git commit -qm 'add {file}'"},
+        {"text": "Done: {file} is written and committed."},
+    ],
+    # It has one tool, and ends by what a command prints.
+    "mini": [
+        {
+            "say": "THOUGHT: write it.",
+            "bash": "echo 'made by {file}' > {file} && git add -A && git commit -qm 'add {file}'",
+        },
+        {"say": "THOUGHT: finished.", "bash": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"},
+    ],
+}
+
+
+def plain(lab: Lab, name: str) -> None:
+    """Add the agent of a recipe as a plain command."""
+    recipe = RECIPES[name]
+    lab.add(name, agent(recipe.agent), recipe.env(lab), driver="command", command=list(recipe.command))

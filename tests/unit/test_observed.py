@@ -1,0 +1,47 @@
+"""What agents were seen to do: the file that comes with the package, and what it says about the one that is here."""
+
+import pytest
+
+from shopfloor.agents import DRIVERS
+from shopfloor.agents.observed import NAMES, Observed, names, read_observed, written
+from shopfloor.app.crew import judged
+from shopfloor.ports import Capabilities, Probe
+
+ROW = Observed(
+    driver="acp", preset="x", program="x-acp", version="1.2.3", date="2026-01-31", capabilities=("resume", "mcp")
+)
+
+
+def test_rows_are_written_and_read_in_order() -> None:
+    other = Observed(driver="acp", preset="a", program='"a"', version="1", date="2026-01-01")
+    text = written([ROW, other])
+    assert read_observed(text) == [other, ROW]
+    assert written(read_observed(text)) == text
+
+
+def test_the_file_of_the_package_is_whole() -> None:
+    rows = read_observed()
+    assert len({(row.driver, row.preset, row.program, row.version) for row in rows}) == len(rows)
+    for row in rows:
+        assert row.driver in DRIVERS
+        assert set(row.capabilities) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("found", "here", "claimed", "state"),
+    [
+        (False, "", Capabilities(), "not here"),
+        (True, "1.2.3", Capabilities(resume=True), "as seen"),
+        (True, "", Capabilities(resume=True, mcp=True), "as seen"),
+        (True, "1.2.4", Capabilities(resume=True), "another version"),
+        (True, "1.2.3", Capabilities(resume=True, cost=True), "claims more"),
+    ],
+)
+def test_an_observation_is_held_against_what_is_here(
+    *, found: bool, here: str, claimed: Capabilities, state: str
+) -> None:
+    assert judged(ROW, Probe(found=found, capabilities=claimed), here) == state
+
+
+def test_claims_have_names() -> None:
+    assert names(Capabilities(tokens=True, resume=True)) == ("resume", "tokens")
