@@ -44,7 +44,7 @@ ROOT_MAY = {"IS_SANDBOX": "1"}
 
 ALL = (
     Subject("acp", "claude", "claude-acp", "claude-agent-acp", env=ROOT_MAY),
-    Subject("acp", "codex", "codex", "codex-acp"),
+    Subject("acp", "codex", "codex", "codex-acp", model="gpt-5"),
     Subject("acp", "gemini", "gemini", "gemini", model="gemini-2.5-flash"),
     Subject("acp", "goose", "goose", "goose"),
     Subject("acp", "opencode", "opencode", "opencode"),

@@ -183,6 +183,7 @@ async def test_an_end_without_a_result_is_an_error(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         reports = await bench.run(prompt=script('say = "Done"', "crash = 0"))
         assert (reports[-1].status, reports[-1].exit_code) == ("error", 0)
+        assert last(reports, Kind.TEXT).text == "Done"
 
     await with_bench(work, tmp_path)
 

@@ -170,6 +170,21 @@ def test_a_person_answers(words: str, option: str, rest: list[str]) -> None:
     assert spoken.done == (not rest)
 
 
+def test_words_that_come_one_by_one_are_told_together() -> None:
+    spoken = talk()
+    hear(spoken, HELLO, SESSION)
+    words = [
+        update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": w}) for w in ("I ", "am ", "here")
+    ]
+    assert hear(spoken, *words) == []
+    assert spoken.waits is not None
+    assert [report.text for report in spoken.overdue()] == ["I am here"]
+    assert not spoken.dismissed
+    assert spoken.waits is None
+    assert hear(spoken, *words) == []
+    assert hear(spoken, {"id": 3, "result": {"stopReason": "end_turn"}})[0].text == "I am here"
+
+
 def test_words_wait_for_the_end_of_the_turn() -> None:
     spoken = talk()
     hear(spoken, HELLO, SESSION)

@@ -28,6 +28,8 @@ from shopfloor.masking import Masker
 from shopfloor.ports import Delivery, Kind, Launch, Report
 
 LINE_BYTES = 16 << 20
+WORDS_S = 0.3
+"""how long words wait for more of them"""
 
 Answered = Callable[[wire.Message], list[Report]]
 
@@ -63,9 +65,13 @@ class Talk(Dialect):
     def waits(self) -> Wait | None:
         if self.done:
             return Wait("its end", self._preset.exit_s)
-        return None if self._updates.turn else Wait(self._step, self._hello_s)
+        if self._updates.turn:
+            return Wait("more words", WORDS_S) if self._updates.holds else None
+        return Wait(self._step, self._hello_s)
 
     def overdue(self) -> Sequence[Report]:
+        if self._updates.turn and not self.done:
+            return self._updates.flushed()
         self.dismissed = True
         if self.done:
             return []
@@ -79,7 +85,16 @@ class Talk(Dialect):
         """What one line means; nothing for a blank one."""
         message = None if line.cut or stream != "stdout" else wire.decode(line.data)
         if message is None:
-            return self._noise(stream, line)
+            noise = self._noise(stream, line)
+            return [*self._updates.flushed(), *noise] if noise else []
+        return self._means(message)
+
+    def _means(self, message: wire.Message) -> list[Report]:
+        if not (message.method == wire.UPDATE and message.id is None):
+            return [*self._updates.flushed(), *self._reacts(message)]
+        return self._updates.heard(message.params)
+
+    def _reacts(self, message: wire.Message) -> list[Report]:
         if message.method and message.id is None:
             return self._notified(message)
         if message.method:
@@ -116,7 +131,7 @@ class Talk(Dialect):
     def aside(self) -> list[Report]:
         """What became known otherwise than by a line of the agent."""
         aside, self._aside = self._aside, []
-        return aside
+        return [*self._updates.flushed(), *aside]
 
     def ended(self, code: int | None) -> Report:
         """EXITED: completed only when its last turn succeeded and it did not end by itself in another way."""
@@ -307,8 +322,6 @@ class Talk(Dialect):
         return [Report(kind=Kind.NOISE, text=text[:TEXT_CHARS], data=told)]
 
     def _notified(self, message: wire.Message) -> list[Report]:
-        if message.method == wire.UPDATE:
-            return self._updates.heard(message.params)
         return [Report(kind=Kind.LOG, status="unknown", text=self._tidy.text(message.method))]
 
     def _served(self, message: wire.Message, key: wire.Id) -> list[Report]:

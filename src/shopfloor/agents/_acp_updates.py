@@ -16,6 +16,8 @@ from shopfloor.ports import Kind, Report
 MOST_USD = 1e9
 MOST_TOKENS = 10**12
 INPUT_CHARS = 2000
+HELD_CHARS = 2000
+"""of words that wait for more of them"""
 _QUIET = (
     schema.AvailableCommandsUpdate,
     schema.ConfigOptionUpdate,
@@ -34,6 +36,18 @@ class Updates:
         self._cost: float | None = None
         self._cost_before = 0.0
         self._tokens_in = self._tokens_out = self._steps = 0
+        self._words: list[str] = []
+        self._words_chars = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has words that were not reported yet: models speak a word at a time."""
+        return bool(self._words)
+
+    def flushed(self) -> list[Report]:
+        """The words that it holds, as one TEXT."""
+        words, self._words, self._words_chars = "".join(self._words), [], 0
+        return [self._plain(Kind.TEXT, words)] if words else []
 
     def begin(self) -> None:
         """A turn begins."""
@@ -53,17 +67,20 @@ class Updates:
         )
 
     def heard(self, params: Any) -> list[Report]:
-        """What one ``session/update`` means."""
+        """What one ``session/update`` means; words are held until there are many, or something else comes."""
         found = wire.read(schema.SessionNotification, params)
         update = found.update if found else None
+        if self.turn and isinstance(update, schema.AgentMessageChunk):
+            return self._says(self.turn, update.content)
+        return [*self.flushed(), *self._means(update, params)]
+
+    def _means(self, update: Any, params: Any) -> list[Report]:
         if isinstance(update, schema.UsageUpdate):
             return self._spent(update)
         turn = self.turn
         if turn is None:
             return []
         match update:
-            case schema.AgentMessageChunk():
-                return self._says(turn, update.content)
             case schema.AgentThoughtChunk():
                 text = getattr(update.content, "text", "")
                 return [self._plain(Kind.TEXT, str(text), thought=True)] if text else []
@@ -131,9 +148,12 @@ class Updates:
 
     def _says(self, turn: Turn, content: Any) -> list[Report]:
         if not isinstance(content, schema.TextContentBlock):
-            return [self._plain(Kind.LOG, f"a message of type {content.type}", status="unknown")]
+            return [*self.flushed(), self._plain(Kind.LOG, f"a message of type {content.type}", status="unknown")]
         turn.says(content.text)
-        return [self._plain(Kind.TEXT, content.text)] if content.text else []
+        if content.text:
+            self._words.append(content.text)
+            self._words_chars += len(content.text)
+        return self.flushed() if self._words_chars >= HELD_CHARS else []
 
     def _tool(
         self, turn: Turn, call: schema.ToolCallStart | schema.ToolCallProgress | schema.ToolCallUpdate

@@ -74,7 +74,7 @@ class Dialect(ABC):
         """
 
     def aside(self) -> Sequence[Report]:
-        """What became known otherwise than by a line; asked for after ``told``."""
+        """What became known otherwise than by a line; asked for after ``told``, and at the end."""
         return ()
 
     @property
@@ -83,7 +83,7 @@ class Dialect(ABC):
         return None
 
     def overdue(self) -> Sequence[Report]:
-        """That took too long, and the agent will be ended."""
+        """That took too long; when ``dismissed`` is set now, the agent will be ended."""
         return ()
 
     def leave(self) -> None:

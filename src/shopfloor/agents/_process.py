@@ -40,6 +40,7 @@ class ProcessAgent(ABC):
 
     driver = ""
     capabilities = Capabilities()
+    polite_s = POLITE_S
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class ProcessAgent(ABC):
         root: Path | None = None,
         wall: Callable[[], float] = time.time,
         ladder: Sequence[Step] = LADDER,
-        polite_s: float = POLITE_S,
+        polite_s: float | None = None,
     ) -> None:
         """``environment`` and ``root`` are where ``probe`` looks: PATH, and the folder of relative programs."""
         self._guard = guard
@@ -57,7 +58,7 @@ class ProcessAgent(ABC):
         self._root = root or Path.cwd()
         self._wall = wall
         self._ladder = tuple(ladder)
-        self._polite_s = polite_s
+        self._polite_s = self.polite_s if polite_s is None else polite_s
         self._runs: dict[str, Run | None] = {}
         self._ended: OrderedDict[str, Report] = OrderedDict()
 

@@ -202,6 +202,8 @@ class Run:
             if self._voice:
                 self._voice.abort()
             self.mailbox.unbind()
+            for report in self._dialect.aside() if self._dialect else ():
+                await self._tell(report)
             await self._tell(self._exited(exited), force=True)
             self._files.close()
         for pump in pumps:
@@ -222,8 +224,9 @@ class Run:
                 for report in dialect.overdue():
                     await self._tell(report)
                 self._speak()
-                await self.process.stop(_DISMISSAL)
-                return
+                if dialect.dismissed:
+                    await self.process.stop(_DISMISSAL)
+                    return
 
     async def _last_words(self, pumps: set[asyncio.Task[None]]) -> None:
         """Wait for the end of the streams; a stream that somebody outside holds open and that is silent is left."""

@@ -29,6 +29,7 @@ class AcpAgent(ProcessAgent):
     """Starts the agent, and speaks the protocol with it."""
 
     driver = "acp"
+    polite_s = 5.0  # the slowest takes two seconds to cancel a turn on a machine at work
     hello_s = HELLO_S
 
     def command(self, profile: Profile) -> tuple[str, ...]:

@@ -135,6 +135,8 @@ def render(line: bytes) -> str:
         code = report.get("exit_code")
         text = f"ended: {report.get('status', '')}" + (f", exit {code}" if code is not None else "")
         text += f": {report['text']}" if report.get("text") else ""
+    elif kind == "permission":
+        text = f"{report.get('status', '')}: {text}"
     elif kind in ("started", "turn_end"):
         text = f"{kind.replace('_', ' ')}: {text}".rstrip(": ")
     if not text.strip():
