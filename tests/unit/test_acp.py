@@ -177,10 +177,11 @@ def test_words_that_come_one_by_one_are_told_together() -> None:
         update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": w}) for w in ("I ", "am ", "here")
     ]
     assert hear(spoken, *words) == []
-    assert spoken.waits is not None
+    waits = [spoken.waits is not None]
     assert [report.text for report in spoken.overdue()] == ["I am here"]
     assert not spoken.dismissed
-    assert spoken.waits is None
+    waits.append(spoken.waits is not None)
+    assert waits == [True, False]
     assert hear(spoken, *words) == []
     assert hear(spoken, {"id": 3, "result": {"stopReason": "end_turn"}})[0].text == "I am here"
 

@@ -73,8 +73,8 @@ async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], N
         received.append(number)
         work.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    for watched in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(watched, stop, watched)
     try:
         return 0 if await work == "success" else 1
     except asyncio.CancelledError:
