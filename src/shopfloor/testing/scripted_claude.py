@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shopfloor.testing.acp_agent import McpServer
+from shopfloor.testing.scripted_acp import McpServer
 from shopfloor.testing.scripted_agent import ScriptedAgent, ScriptError, Stopped, Verbs, read_script
 
 VERBS: Verbs = {
