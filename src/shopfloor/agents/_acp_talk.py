@@ -85,7 +85,7 @@ class Talk(Dialect):
         """What one line means; nothing for a blank one."""
         message = None if line.cut or stream != "stdout" else wire.decode(line.data)
         if message is None:
-            noise = self._noise(stream, line)
+            noise = self._tidy.noise(stream, line)
             return [*self._updates.flushed(), *noise] if noise else []
         return self._means(message)
 
@@ -311,15 +311,6 @@ class Talk(Dialect):
         return Report(kind=Kind.LOG, status="warning", text=self._tidy.text(text))
 
     # -- what it says and asks ----------------------------------------------------------------------------------------
-
-    def _noise(self, stream: str, line: Line) -> list[Report]:
-        text = self._tidy.line(line.data, cut=line.cut)
-        if not text.strip():
-            return []
-        told: dict[str, Any] = {"stream": stream} if stream != "stdout" else {}
-        if line.cut or len(text) > TEXT_CHARS:
-            told["cut"] = True
-        return [Report(kind=Kind.NOISE, text=text[:TEXT_CHARS], data=told)]
 
     def _notified(self, message: wire.Message) -> list[Report]:
         return [Report(kind=Kind.LOG, status="unknown", text=self._tidy.text(message.method))]

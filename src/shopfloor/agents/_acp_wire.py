@@ -14,6 +14,7 @@ from acp.meta import AGENT_METHODS, CLIENT_METHODS, PROTOCOL_VERSION
 from pydantic import BaseModel, ValidationError
 
 from shopfloor._version import __version__
+from shopfloor.agents._tidy import json_object
 from shopfloor.ports import Server
 
 INITIALIZE, NEW, LOAD = (AGENT_METHODS[name] for name in ("initialize", "session_new", "session_load"))
@@ -43,11 +44,8 @@ class Message(NamedTuple):
 
 def decode(line: bytes) -> Message | None:
     """A line as a message; None for anything that is not one."""
-    if not line.lstrip().startswith(b"{"):
-        return None
-    try:
-        found = json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
+    found = json_object(line)
+    if found is None:
         return None
     method, key, error = found.get("method", ""), found.get("id"), found.get("error")
     if isinstance(key, bool) or not isinstance(key, int | str | None) or not isinstance(method, str):

@@ -6,13 +6,12 @@ kept. It is strict about success: a ``finish`` that says so, as the last termina
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from shopfloor.agents._lines import Line
 from shopfloor.agents._process import ProcessAgent
 from shopfloor.agents._run import Reader
-from shopfloor.agents._tidy import TEXT_CHARS, Tidy
+from shopfloor.agents._tidy import Tidy, json_object
 from shopfloor.masking import Masker
 from shopfloor.ports import Capabilities, Kind, Launch, Report
 
@@ -59,13 +58,7 @@ class EventReader:
         event = None if line.cut or stream != "stdout" else decode(line.data)
         if event is not None:
             return self.read(event)
-        text = self._tidy.line(line.data, cut=line.cut)
-        if not text.strip():
-            return []
-        told: dict[str, Any] = {"stream": stream} if stream != "stdout" else {}
-        if line.cut or len(text) > TEXT_CHARS:
-            told["cut"] = True
-        return [Report(kind=Kind.NOISE, text=text[:TEXT_CHARS], data=told)]
+        return self._tidy.noise(stream, line)
 
     def read(self, event: dict[str, Any]) -> list[Report]:
         """What one event means."""
@@ -160,13 +153,8 @@ class EventReader:
 
 def decode(line: bytes) -> dict[str, Any] | None:
     """A line as an event, None for anything but a JSON object with a ``type`` that is text."""
-    if not line.lstrip().startswith(b"{"):
-        return None
-    try:
-        found = json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("type"), str) else None
+    found = json_object(line)
+    return found if found is not None and isinstance(found.get("type"), str) else None
 
 
 def _text(data: dict[str, Any], *keys: str) -> str:
