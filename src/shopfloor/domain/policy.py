@@ -38,8 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float = 0.25
     idle_s: float = 300.0
     """silence after which an agent is reported as idle; nobody is ended for it"""
-    verifications: int = 2
-    """verifications of one commit when the checks cannot tell"""
+    verifications: int = 4
+    """verifications of one commit when the checks cannot tell, e.g. because their guard was killed"""
     barren: int = 3
     """orders that an agent may fail one after the other with nothing done; then nothing more is started with it.
     0: any number"""

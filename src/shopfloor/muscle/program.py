@@ -84,9 +84,10 @@ async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], N
     except ShopfloorError as problem:
         speaker.error(f"{problem.message}; {problem.hint}".rstrip("; "), type(problem).__name__)
         return 1
-    except BaseException as problem:
-        speaker.error(str(problem) or type(problem).__name__, type(problem).__name__, traceback.format_exc())
-        raise
+    finally:
+        problem = sys.exc_info()[1]  # nothing that happens in a model's client may keep the last words back
+        if problem is not None:
+            speaker.error(str(problem) or type(problem).__name__, type(problem).__name__, traceback.format_exc())
 
 
 async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:
