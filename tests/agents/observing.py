@@ -32,6 +32,8 @@ class Subject:
     program: str
     model: str = ""
     env: dict[str, str] = field(default_factory=dict)
+    refused: str = "refused"
+    """the script in which it asks whether it may"""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,8 @@ ROOT_MAY = {"IS_SANDBOX": "1"}
 
 ALL = (
     Subject("acp", "claude", "claude-acp", "claude-agent-acp", env=ROOT_MAY),
-    Subject("acp", "codex", "codex", "codex-acp", model="gpt-5"),
+    # What its sandbox forbids it does not ask for; and for newer models it hides the tools of servers.
+    Subject("acp", "codex", "codex", "codex-acp", model="gpt-5", refused="refused-tool"),
     Subject("acp", "gemini", "gemini", "gemini", model="gemini-2.5-flash"),
     Subject("acp", "goose", "goose", "goose"),
     Subject("acp", "opencode", "opencode", "opencode"),
@@ -66,6 +69,7 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
     ],
     "again": [_ENDS, {"text": "Done again."}],
     "refused": [{"bash": "echo no > a.txt"}, {"text": "It was refused."}],
+    "refused-tool": [{"call": {"name": "take_note", "input": {"text": "no"}}}, {"text": "It was refused."}],
     "busy": [{"bash": f"python3 -c '{_SHORT}'"}, {"text": "Done."}, {"text": "Done."}],
     "hangs": [{"bash": f"python3 -c '{WAITS}'"}, {"text": "It ended."}],
 }
@@ -78,7 +82,7 @@ def observe(lab: Lab, subject: Subject) -> Seen:
     folder = lab.folder / "seen"
     folder.mkdir()
     env = {**lab.variables("seen", installed), "LANG": "C.UTF-8", **subject.env}
-    task = Task(profile=profile, url=lab.url, log=str(lab.log), folder=str(folder), env=env)
+    task = Task(profile=profile, url=lab.url, log=str(lab.log), folder=str(folder), env=env, refused=subject.refused)
     done = subprocess.run(
         [*lab.inside, sys.executable, str(OBSERVER)], input=msgspec.json.encode(task), env=lab.env, cwd=folder,
         capture_output=True, check=False, timeout=SECONDS,

@@ -49,10 +49,10 @@ def test_an_agent_killed_in_a_command_leaves_nothing_running_and_its_order_is_do
     once = lab.folder / "once"
     prompt = lab.scripted("one", "once", file="a.txt", once=str(once))
     with lab.start("run", "--plain", "--agent", name, prompt) as run:
-        until(lambda: bool(waiting(lab)), "it is in the middle of a command")
+        until(lambda: bool(waiting(lab)), "it is in the middle of a command", longest_s=lab.longest_s)
         (first,) = started(lab)
         os.kill(first["handle"]["pid"], signal.SIGKILL)
-        until(lambda: len(started(lab)) == 2, "it is started again")
+        until(lambda: len(started(lab)) == 2, "it is started again", longest_s=lab.longest_s)
         # What the first one had started has ended before the second one is let in.
         assert waiting(lab) == []
         said = run.end()
