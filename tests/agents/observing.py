@@ -36,6 +36,8 @@ class Subject:
     env: dict[str, str] = field(default_factory=dict)
     refused: str = "refused"
     """the script in which it asks whether it may"""
+    own_version: str = ""
+    """of its program, where that is not the agent itself"""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,7 @@ class Subject:
     @property
     def version(self) -> str:
         """Of its program."""
-        return agent(self.agent).version if self.agent else __version__
+        return self.own_version or (agent(self.agent).version if self.agent else __version__)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -66,7 +68,7 @@ ROOT_MAY = {"IS_SANDBOX": "1"}
 ALL = (
     Subject("acp", "claude", "claude-acp", "claude-agent-acp", env=ROOT_MAY),
     # What its sandbox forbids it does not ask for; and for newer models it hides the tools of servers.
-    Subject("acp", "codex", "codex", "codex-acp", model="gpt-5", refused="refused-tool"),
+    Subject("acp", "codex", "codex", "codex-acp", model="gpt-5", refused="refused-tool", own_version="2.6.0"),
     Subject("acp", "gemini", "gemini", "gemini", model="gemini-2.5-flash"),
     Subject("acp", "goose", "goose", "goose"),
     Subject("acp", "opencode", "opencode", "opencode"),
