@@ -224,3 +224,17 @@ def plain(lab: Lab, name: str) -> None:
     """Add the agent of a recipe as a plain command."""
     recipe = RECIPES[name]
     lab.add(name, agent(recipe.agent), recipe.env(lab), driver="command", command=list(recipe.command))
+
+
+def works_and_lands(lab: Lab, name: str, script: str) -> None:
+    """One order by one agent: done by its script step by step, with the key it was given, checked, landed."""
+    lab.settle(check="test ! -e bad.txt")
+    said = lab("run", lab.scripted("one", script, file="a.txt"), "--agent", name, "--json")
+    assert said.code == 0, (said, lab("log", "one"))
+    assert said.json["counts"]["landed"] == 1
+    assert lab.git("show", "main:a.txt") == "made by a.txt"
+    steps = [request.step for request in lab.requests(script) if request.tools]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 2
+    assert {request.credential for request in lab.requests(script)} == {f"…{KEY[-6:]}"}
+    assert lab.processes() == []

@@ -7,7 +7,7 @@ import pytest
 
 from shopfloor.agents import DRIVERS
 from tests.agents.lab import Lab
-from tests.agents.recipes import DRIVEN, KEY, driven
+from tests.agents.recipes import DRIVEN, driven, works_and_lands
 from tools.agents import Agent
 
 
@@ -16,16 +16,7 @@ def test_an_agent_edits_and_its_change_lands(lab: Lab, installed: Callable[[str]
     one = DRIVEN[name]
     installed(one.agent)
     driven(lab, name)
-    lab.settle(check="test ! -e bad.txt")
-    said = lab("run", lab.scripted("one", one.script, file="a.txt"), "--agent", name, "--json")
-    assert said.code == 0, (said, lab("log", "one"))
-    assert said.json["counts"]["landed"] == 1
-    assert lab.git("show", "main:a.txt") == "made by a.txt"
-    steps = [request.step for request in lab.requests(one.script) if request.tools]
-    assert steps == list(range(len(steps)))
-    assert len(steps) >= 2
-    assert {request.credential for request in lab.requests(one.script)} == {f"…{KEY[-6:]}"}
+    works_and_lands(lab, name, one.script)
     kinds = [entry["kind"] for entry in json.loads(lab("log", "one", "--json").out)["entries"]]
     assert "tool" in kinds
     assert kinds[-1] == "exited"
-    assert lab.processes() == []
