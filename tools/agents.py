@@ -236,31 +236,29 @@ def link(wanted: Agent) -> str:
 def observe(chosen: Sequence[str]) -> int:
     """Write `observed.toml` anew for those chosen, or all that are installed; 1 when one claims what was not seen."""
     sys.path.insert(0, str(ROOT))
-    from shopfloor.agents.observed import FILE, Observed, read_observed, written
+    from shopfloor.agents.observed import FILE, read_observed, written
     from tests.agents.lab import Lab, why_not
     from tests.agents.observing import ALL, SCRIPTS, SUBJECTS, observe
 
     if reason := why_not():
         sys.exit(reason)
-    current = {(one.driver, one.preset, one.program, agent(one.agent).version) for one in ALL}
+    names = {one.agent or one.driver for one in SUBJECTS}
+    if unknown := sorted(set(chosen) - names):
+        sys.exit(f"there is nothing to observe of {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    current = {one.key for one in ALL}
     rows = {(row.driver, row.preset, row.program, row.version): row for row in read_observed()}
     rows = {key: row for key, row in rows.items() if key in current}
     wrong = 0
     for one in SUBJECTS:
-        if (chosen and one.agent not in chosen) or not agent(one.agent).installed:
+        if (chosen and (one.agent or one.driver) not in chosen) or (one.agent and not agent(one.agent).installed):
             continue
         with tempfile.TemporaryDirectory() as folder, Lab(Path(folder), SCRIPTS, bodies=True) as lab:
             seen = observe(lab, one)
-        key = (one.driver, one.preset, one.program, agent(one.agent).version)
-        today = time.strftime("%Y-%m-%d", time.gmtime())
-        rows[key] = Observed(
-            driver=one.driver, preset=one.preset, program=one.program, version=key[3], date=today,
-            capabilities=seen.observed,
-        )  # fmt: skip
+        rows[one.key] = one.row(seen, time.strftime("%Y-%m-%d", time.gmtime()))
         claims = sorted(set(seen.declared) - set(seen.observed))
         wrong |= bool(claims)
         more = f"; claimed, but not seen: {', '.join(claims)}" if claims else ""
-        print(f"{one.name}: {', '.join(seen.observed) or 'nothing'}{more}")
+        print(f"{one.name}: {', '.join(seen.observed) or 'nothing'}{more}", flush=True)
         for look, note in seen.notes.items():
             print(f"    {look}: {note}")
         FILE.write_text(written(rows.values()), encoding="utf-8")
@@ -281,11 +279,11 @@ def main() -> None:
         for known in AGENTS:
             print(f"{known.name:11} {known.version:9} {known.missing or known.bin}")
         return
+    if options.verb == "observe":
+        sys.exit(observe(options.names))
     known_names = [known.name for known in AGENTS]
     if unknown := sorted(set(options.names) - set(known_names)):
         parser.error(f"there is no agent {unknown[0]!r}; there are {', '.join(known_names)}")
-    if options.verb == "observe":
-        sys.exit(observe(options.names))
     for name in options.names or known_names:
         problem = install(agent(name))
         print(f"{name}: {problem or 'ready'}", file=sys.stderr)

@@ -194,10 +194,10 @@ class Shop:
         return str(orders[name]["state"])
 
 
-def until(true: Callable[[], bool], what: str) -> None:
+def until(true: Callable[[], bool], what: str, *, longest_s: float = LONGEST_S) -> None:
     """Wait until a condition holds that announces itself to nobody."""
     pause = threading.Event()
-    for _ in range(int(LONGEST_S / 0.05)):
+    for _ in range(int(longest_s / 0.05)):
         if true():
             return
         pause.wait(0.05)

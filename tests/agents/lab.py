@@ -95,12 +95,13 @@ class Lab(Shop):
         home.mkdir(parents=True, exist_ok=True)
         return home
 
-    def variables(self, name: str, agent: Agent) -> dict[str, str]:
-        """An agent's program on PATH, and a home of its own."""
+    def variables(self, name: str, agent: Agent | None) -> dict[str, str]:
+        """An agent's program on PATH, if it has one, and a home of its own."""
         home = self.home(name)
+        path = os.environ["PATH"]
         return {
             "HOME": str(home),
-            "PATH": f"{agent.bin}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{agent.bin}{os.pathsep}{path}" if agent else path,
             "XDG_CONFIG_HOME": str(home / ".config"),
             "XDG_DATA_HOME": str(home / ".local" / "share"),
             "XDG_STATE_HOME": str(home / ".local" / "state"),

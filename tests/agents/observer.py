@@ -25,7 +25,8 @@ from shopfloor.testing.model import Request, read_log
 
 TOKEN = "route-token-4711"
 WORDS = "think-of-elephants"
-LONGEST_S = 60.0
+LONGEST_S = 150.0
+SERVERS = (Server(name="board", command=(sys.executable, str(Path(__file__).with_name("mcp_note.py")))),)
 
 
 class Task(msgspec.Struct, kw_only=True):
@@ -36,6 +37,8 @@ class Task(msgspec.Struct, kw_only=True):
     log: str
     folder: str
     env: dict[str, str]
+    refused: str
+    """the script in which it wants something that it is not allowed"""
 
 
 class Seen(msgspec.Struct, kw_only=True):
@@ -116,9 +119,7 @@ def commits(path: str) -> int:
 
 async def work(bench: Bench) -> None:
     """An edit: commits, what it tells of tokens and money, the way to its models, the tools of a server."""
-    servers = (Server(name="board", command=(sys.executable, str(Path(__file__).with_name("mcp_note.py")))),)
-    launch = bench.launch("seen", servers=servers)
-    reports = await bench.run(launch)
+    reports = await bench.run(bench.launch("seen", servers=SERVERS))
     if reports[-1].status != "completed":
         bench.note("work", reports)
     bench.session = next((report.session for report in reversed(reports) if report.session), "")
@@ -157,7 +158,7 @@ async def resume(bench: Bench) -> None:
 async def permissions(bench: Bench) -> None:
     """It asks, is refused, and does not do it."""
     profile = msgspec.structs.replace(bench.task.profile, permissions="deny")
-    reports = await bench.run(bench.launch("refused", profile=profile))
+    reports = await bench.run(bench.launch(bench.task.refused, profile=profile, servers=SERVERS))
     asked = [report for report in reports if report.kind is Kind.PERMISSION and report.status == "denied"]
     if asked and not Path(bench.workspace, "a.txt").exists():
         bench.seen.add("permissions")

@@ -187,7 +187,54 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Driven:
+    """One agent by a driver of its own."""
+
+    agent: str
+    driver: str
+    env: Callable[[Lab], dict[str, str]]
+    preset: str = ""
+    model: str = ""
+    script: str = "edit"
+
+
+DRIVEN: dict[str, Driven] = {
+    "claude": Driven("claude", "claude_code", claude),
+    "claude-old": Driven("claude-old", "claude_code", claude),
+    "claude-acp": Driven("claude-acp", "acp", claude, "claude"),
+    "codex-acp": Driven("codex", "acp", codex, "codex"),
+    "gemini-acp": Driven("gemini", "acp", gemini, "gemini", "gemini-2.5-flash"),
+    "goose-acp": Driven("goose", "acp", goose, "goose"),
+    "opencode-acp": Driven("opencode", "acp", opencode, "opencode"),
+    "mini": Driven("mini", "mini", mini, "mini", "openai/scripted", "mini"),
+}
+
+
+def driven(lab: Lab, name: str) -> None:
+    """Add an agent by its driver."""
+    one = DRIVEN[name]
+    more = {"preset": one.preset, "model": one.model}
+    lab.add(
+        name, agent(one.agent), one.env(lab), driver=one.driver, **{key: word for key, word in more.items() if word}
+    )
+
+
 def plain(lab: Lab, name: str) -> None:
     """Add the agent of a recipe as a plain command."""
     recipe = RECIPES[name]
     lab.add(name, agent(recipe.agent), recipe.env(lab), driver="command", command=list(recipe.command))
+
+
+def works_and_lands(lab: Lab, name: str, script: str) -> None:
+    """One order by one agent: done by its script step by step, with the key it was given, checked, landed."""
+    lab.settle(check="test ! -e bad.txt")
+    said = lab("run", lab.scripted("one", script, file="a.txt"), "--agent", name, "--json")
+    assert said.code == 0, (said, lab("log", "one"))
+    assert said.json["counts"]["landed"] == 1
+    assert lab.git("show", "main:a.txt") == "made by a.txt"
+    steps = [request.step for request in lab.requests(script) if request.tools]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 2
+    assert {request.credential for request in lab.requests(script)} == {f"…{KEY[-6:]}"}
+    assert lab.processes() == []

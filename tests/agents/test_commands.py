@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.agents.lab import Lab
-from tests.agents.recipes import KEY, RECIPES, plain
+from tests.agents.recipes import RECIPES, plain, works_and_lands
 from tools.agents import Agent
 
 
@@ -18,13 +18,4 @@ def test_an_agent_edits_and_its_change_lands(lab: Lab, installed: Callable[[str]
     recipe = RECIPES[name]
     installed(recipe.agent)
     plain(lab, name)
-    lab.settle(check="test ! -e bad.txt")
-    said = lab("run", lab.scripted("one", recipe.script, file="a.txt"), "--agent", name, "--json")
-    assert said.code == 0, (said, lab("log", "one"))
-    assert said.json["counts"]["landed"] == 1
-    assert lab.git("show", "main:a.txt") == "made by a.txt"
-    steps = [request.step for request in lab.requests(recipe.script) if request.tools]
-    assert steps == list(range(len(steps)))
-    assert len(steps) >= 2
-    assert {request.credential for request in lab.requests(recipe.script)} == {f"…{KEY[-6:]}"}
-    assert lab.processes() == []
+    works_and_lands(lab, name, recipe.script)

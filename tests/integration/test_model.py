@@ -369,6 +369,15 @@ def test_a_freeform_tool_is_called_with_a_text(line: Line) -> None:
     assert '{"cmd": "one"}' in items[0]["input"]
 
 
+def test_tools_that_come_later_are_offered_too(line: Line) -> None:
+    functions = {"type": "namespace", "name": "functions", "tools": [{"type": "custom", "name": "exec"}]}
+    later = {"type": "additional_tools", "role": "developer", "tools": [functions]}
+    message = {"type": "message", "role": "user", "content": "[[script two]]"}
+    items = line.document("/v1/responses", {"model": "m", "input": [later, message]})["output"]
+    assert [item["type"] for item in items] == ["custom_tool_call"] * 2
+    assert "namespace" not in items[0]
+
+
 ERRORS: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "anthropic": lambda said: (said["error"]["type"], said["error"]["message"]),
     "chat": lambda said: (said["error"]["code"], said["error"]["message"]),

@@ -30,6 +30,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """that was observed"""
     date: str
     """``2026-01-31``"""
+    model: str = ""
+    """that it was told to use, where it has to be told"""
     capabilities: tuple[str, ...] = ()
     """those that were seen, as :class:`Capabilities` names them"""
 

@@ -57,7 +57,7 @@ async def known_agents(environment: Mapping[str, str], root: Path, rows: Sequenc
 
 async def _known(row: Observed, agent: Agent, env: Mapping[str, str], root: Path) -> Known:
     name = row.preset or row.program
-    probe = await agent.probe(Profile(name=name, driver=row.driver, preset=row.preset))
+    probe = await agent.probe(Profile(name=name, driver=row.driver, preset=row.preset, model=row.model))
     here = await asyncio.to_thread(version_of, row.program, env, root) if probe.found else ""
     return Known(
         driver=row.driver,

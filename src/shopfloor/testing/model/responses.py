@@ -13,6 +13,9 @@ from shopfloor.testing.model.talk import JSON, Answer, Ask, Ids, Tool, Turn, all
 
 _STOPS = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
 
+_PLAIN = "functions"
+"""the namespace of tools that are called without one"""
+
 
 class Responses:
     """``POST …/responses``."""
@@ -20,11 +23,12 @@ class Responses:
     name = "responses"
 
     def read(self, body: JSON, path: str) -> Ask:
-        """Calls and their outputs are items between the messages."""
+        """Calls and their outputs are items between the messages; so are tools, for agents that offer more later."""
         given = body.get("input") or []
         items = [{"role": "user", "content": given}] if isinstance(given, str) else objects(given)
         turns = tuple(turn for item in items if (turn := _turn(item)) is not None)
-        tools = [found for tool in objects(body.get("tools")) for found in _tools(tool)]
+        more = [tool for item in items if item.get("type") == "additional_tools" for tool in objects(item.get("tools"))]
+        tools = [found for tool in (*objects(body.get("tools")), *more) for found in _tools(tool)]
         system = str(body.get("instructions") or "")
         return Ask(str(body.get("model")), body.get("stream") is True, turns, tuple(tools), system)
 
@@ -86,16 +90,17 @@ def _turn(item: JSON) -> Turn | None:
     return None
 
 
-def _tools(tool: JSON) -> Iterator[Tool]:
+def _tools(tool: JSON, namespace: str = "") -> Iterator[Tool]:
     name = str(tool.get("name"))
     match tool.get("type"):
         case "function":
-            yield Tool(name, tool.get("parameters") or {})
+            yield Tool(name, tool.get("parameters") or {}, namespace=namespace)
         case "custom":
-            yield Tool(name, freeform=True)
+            yield Tool(name, freeform=True, namespace=namespace)
         case "namespace":
+            inside = "" if name == _PLAIN else name
             for inner in objects(tool.get("tools")):
-                yield Tool(str(inner.get("name")), inner.get("parameters") or {}, namespace=name)
+                yield from _tools(inner, inside)
 
 
 def _items(ask: Ask, answer: Answer, ids: Ids) -> list[JSON]:
@@ -108,10 +113,10 @@ def _items(ask: Ask, answer: Answer, ids: Ids) -> list[JSON]:
         tool = ask.tool(call.name)
         head = {"call_id": ids("call_"), "name": call.name, "status": "completed"}
         text = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+        where = {"namespace": tool.namespace} if tool is not None and tool.namespace else {}
         if tool is not None and tool.freeform:
-            items.append({"type": "custom_tool_call", "id": ids("ctc_"), **head, "input": text})
+            items.append({"type": "custom_tool_call", "id": ids("ctc_"), **head, "input": text, **where})
         else:
-            where = {"namespace": tool.namespace} if tool is not None and tool.namespace else {}
             items.append({"type": "function_call", "id": ids("fc_"), **head, "arguments": text, **where})
     return items
 
