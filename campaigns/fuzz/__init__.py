@@ -51,7 +51,7 @@ def run(options: Options) -> Outcome:
 UNTESTED = [
     "Inputs are made by chance, not guided by coverage: a path that needs several exact values may never be taken.",
     "Git itself is taken for sound: what it prints is damaged here, and one version of it is run.",
-    "Agents are read as plain commands and as JSON lines; a terminal that an agent draws on is not read at all.",
+    "Agents are read as plain commands, JSON lines, trajectories and server answers; a terminal is not read at all.",
     "Names are tried on file systems that take any byte; one that folds case or refuses signs is not.",
 ]
 

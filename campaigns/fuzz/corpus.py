@@ -175,3 +175,33 @@ SPEECH: tuple[dict[str, Any], ...] = (
 )
 SPOKEN = tuple(msgspec.json.encode(one) for one in SPEECH)
 TALKS = (b"\n".join(SPOKEN) + b"\n", b"plain words\r\nand " + SECRET.encode() + b" more\n", b"", SPOKEN[0])
+TRAJECTORIES: tuple[dict[str, Any], ...] = (
+    {
+        "info": {
+            "exit_status": "Submitted",
+            "submission": SECRET,
+            "model_stats": {"instance_cost": 0.5, "api_calls": 2},
+        },
+        "messages": [
+            {"role": "system", "content": "do"},
+            {
+                "role": "assistant",
+                "content": f"hm, {SECRET}",
+                "extra": {
+                    "actions": [{"command": f"echo {SECRET}"}],
+                    "response": {"usage": {"prompt_tokens": 10, "completion_tokens": 3}},
+                },
+            },
+            {"role": "tool", "content": "", "extra": {"raw_output": SECRET, "returncode": 0}},
+            {"role": "user", "content": "no tool", "extra": {"interrupt_type": "FormatError"}},
+            {"role": "exit", "content": "", "extra": {"exit_status": "Submitted"}},
+        ],
+    },
+    {"info": {"exit_status": "AuthenticationError"}, "messages": [{"role": "exit", "content": f"budget {SECRET}"}]},
+)
+ANSWERS: tuple[dict[str, Any], ...] = (
+    *SPEECH,
+    {"status": "success", "result": SECRET, "cost": {"total": 0.5, "tokens_in": 7}, "files": {"a/b": "x", "c": None}},
+    {"success": True, "code": "dup *", "cost": 0.5, "files": {"../a": SECRET}},
+    {"success": False, "error": f"no {SECRET}"},
+)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -9,10 +12,12 @@ import msgspec
 from campaigns.fuzz import corpus
 from campaigns.fuzz.mutate import Mutator, cut
 from campaigns.fuzz.target import READ, REFUSED, Target, chance, holds
+from shopfloor.agents._answer import Reading
 from shopfloor.agents._lines import Line, Lines
 from shopfloor.agents._run import _line
 from shopfloor.agents.command import PlainReader
 from shopfloor.agents.jsonlines import EventReader
+from shopfloor.agents.mini import TrajectoryReader
 from shopfloor.masking import MASK, Masker
 from shopfloor.ports import Kind, Report
 
@@ -125,10 +130,63 @@ def _check_object(data: bytes) -> str:
     return READ
 
 
+def _documents(m: Mutator) -> bytes:
+    """A trajectory, or an answer, with odd values in it."""
+    return m.json(m.random.choice(corpus.TRAJECTORIES if m.random.random() < 0.5 else corpus.ANSWERS))
+
+
+def _check_trajectory(data: bytes) -> str:
+    """A trajectory as it grows: nothing is told twice, sums do not fall, no secret is kept."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return REFUSED
+    reader = TrajectoryReader(Path("none"), MASKER, "x")
+    messages = document.get("messages") if isinstance(document, dict) else None
+    reports = []
+    if isinstance(messages, list):
+        for length in range(min(len(messages), 8)):
+            reports += reader.take({"messages": messages[:length]})
+    reports += reader.take(document)
+    holds(reader.take(document) == [], "something is told twice")
+    reports.append(reader.ended(0))
+    for report in reports:
+        harmless(_line(report, 0.0), FORMS)
+    spent = [report.cost_usd for report in reports if report.cost_usd is not None]
+    holds(spent == sorted(spent), "what was spent fell", spent)
+    well = any(report.kind is Kind.TURN_END and report.status == "success" for report in reports)
+    holds((reports[-1].status == "completed") == well, "a success that nobody reported", reports[-1])
+    return READ if len(reports) > 1 else REFUSED
+
+
+def _check_answer(data: bytes) -> str:
+    """The answer of a server: it does not depend on the pieces, nothing is written outside, no secret is kept."""
+    with TemporaryDirectory() as folder:
+        workspace = Path(folder, "inside")
+        workspace.mkdir()
+        kind = chance(data).choice(("application/json", "application/x-ndjson", "text/plain"))
+        found = [_answered(pieces, kind, workspace) for pieces in ([data], cut(data, chance(data)))]
+        holds(found[0] == found[1], "an answer depends on how it came")
+        holds(sorted(path.name for path in Path(folder).iterdir()) == ["inside"], "written outside")
+    for report in found[0]:
+        harmless(_line(report, 0.0), FORMS)
+    holds(found[0][-1].kind is Kind.EXITED, "the end is not the last")
+    return READ if found[0][-1].status == "completed" else REFUSED
+
+
+def _answered(pieces: list[bytes], kind: str, workspace: Path) -> list[Report]:
+    reading = Reading(MASKER, workspace)
+    reading.open(kind)
+    reports = [report for piece in pieces for report in reading.feed(piece)]
+    return [*reports, *reading.close(), reading.ended("")]
+
+
 TARGETS = (
     Target("lines", _talk, _check_lines, 10),
     Target("agent-events", _talk, _check_events, 6),
     Target("agent-event", _objects, _check_object, 6),
     Target("plain-output", _talk, _check_plain, 6),
+    Target("trajectory", _documents, _check_trajectory, 4),
+    Target("server-answer", _documents, _check_answer, 1),
     Target("masking", _secretive, _check_plain, 6),
 )

@@ -1,6 +1,8 @@
 """Every agent driver is held to the port's public suite."""
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,28 @@ import pytest
 from shopfloor.agents.acp import AcpAgent
 from shopfloor.agents.claude_code import QUIET, ClaudeCodeAgent
 from shopfloor.agents.command import CommandAgent
+from shopfloor.agents.http import HttpAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
+from shopfloor.agents.mini import MiniAgent
 from shopfloor.agents.scripted import ScriptedAgent
 from shopfloor.ports import Profile
 from shopfloor.spawn import Step
-from shopfloor.testing.agent import CASES, SCRIPTED, SCRIPTED_CLAUDE, Subject, run_case
+from shopfloor.testing.agent import SCRIPTED, SCRIPTED_CLAUDE, Subject, cases, run_case
+from shopfloor.testing.behaviours import SECRET, SECRET_NAME
+from shopfloor.testing.scripted_server import serving
 
 LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
+
+LIKE = Path(__file__).parent
+GOCORE_SETS = frozenset({"MINI_WORKDIR", "MINI_HEADLESS", "MSWEA_SILENT_STARTUP", "LITELLM_LOCAL_MODEL_COST_MAP"})
+MINI_SETS = frozenset(
+    {"MSWEA_CONFIGURED", "MSWEA_SILENT_STARTUP", "MSWEA_GLOBAL_CONFIG_DIR", "LITELLM_LOCAL_MODEL_COST_MAP"}
+)
+
+
+def like(program: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", str(LIKE / program))
+
 
 SUBJECTS = {
     "acp": Subject(
@@ -40,6 +57,18 @@ SUBJECTS = {
         profile=Profile(name="jsonlines", driver="jsonlines", command=SCRIPTED),
         success_needs_words=True,
     ),
+    "jsonlines-gocore": Subject(
+        make=lambda guard: JsonLinesAgent(guard, ladder=LADDER),
+        profile=Profile(name="gocore", driver="jsonlines", preset="gocore", command=like("like_gocore.py")),
+        success_needs_words=True,
+        sets=GOCORE_SETS,
+    ),
+    "mini": Subject(
+        make=lambda guard: MiniAgent(guard, ladder=LADDER),
+        profile=Profile(name="mini", driver="mini", command=like("like_mini.py")),
+        success_needs_words=True,
+        sets=MINI_SETS,
+    ),
     "scripted": Subject(
         make=lambda guard: ScriptedAgent(guard, ladder=LADDER),
         profile=Profile(name="scripted", driver="scripted"),
@@ -48,7 +77,27 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("driver", SUBJECTS)
+AWAY = "http://127.0.0.1:9"
+
+
+def served(url: str) -> Subject:
+    return Subject(
+        make=lambda guard: HttpAgent(guard, patience_s=0.0),
+        profile=Profile(name="http", driver="http", urls=(url,)),
+        success_needs_words=True,
+        program=False,
+        missing={"urls": (AWAY,)},
+        missing_word=AWAY,
+    )
+
+
+@pytest.mark.parametrize(("driver", "case"), [(name, case) for name in SUBJECTS for case in cases(SUBJECTS[name])])
 async def test_driver(driver: str, case: str, tmp_path: Path) -> None:
     await run_case(case, SUBJECTS[driver], tmp_path)
+
+
+@pytest.mark.parametrize("case", cases(served(AWAY)))
+async def test_server(case: str, tmp_path: Path) -> None:
+    # One for each case: a server answers a key that it has answered before from memory.
+    with serving(env={"PATH": os.defpath, SECRET_NAME: SECRET}) as url:
+        await run_case(case, served(url), tmp_path)

@@ -34,6 +34,10 @@ def test_the_settings_name_every_driver_there_is() -> None:
     assert sorted(agents.DRIVERS) == sorted(DRIVERS)
 
 
+def test_agents_that_are_servers_need_an_address(tmp_path: Path) -> None:
+    assert "agents.crew has no urls" in refused(write(tmp_path, '[agents.crew]\ndriver = "http"\n'))
+
+
 def test_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, environment={})
     assert settings.max_parallel >= 2
@@ -125,7 +129,7 @@ def test_everything_in_a_file(tmp_path: Path) -> None:
         ("[agents.c]\ncomand = 'c'", "agents.c.comand is none; did you mean 'command'?"),
         ('[agents.c]\ncommand = "a \'b"', "cannot be split"),
         ("[agents.c]\ncommand = []", "agents.c.command"),
-        ("[agents.c]\ndriver = 'agp'\ncommand = 'c'", "'command', 'jsonlines', 'muscle', 'scripted'"),
+        ("[agents.c]\ndriver = 'agp'\ncommand = 'c'", "'command', 'http', 'jsonlines', 'mini', 'muscle', 'scripted'"),
         ("[agents.c]\ndriver = 'command'", "agents.c has no command"),
         ("[agents.c]\ncommand = 'c'\nmemory_limit = 'much'", "a size such as"),
         ("[agents.c]\ncommand = 'c'\npass_env = ['A=B']", "the name of a variable"),

@@ -14,7 +14,9 @@ DRIVERS: dict[str, str] = {
     "acp": "shopfloor.agents.acp:AcpAgent",
     "claude_code": "shopfloor.agents.claude_code:ClaudeCodeAgent",
     "command": "shopfloor.agents.command:CommandAgent",
+    "http": "shopfloor.agents.http:HttpAgent",
     "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
+    "mini": "shopfloor.agents.mini:MiniAgent",
     "muscle": "shopfloor.agents.muscle:MuscleAgent",
     "scripted": "shopfloor.agents.scripted:ScriptedAgent",
 }

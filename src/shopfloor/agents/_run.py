@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -51,6 +51,18 @@ class Reader(Protocol):
 
     def ended(self, code: int | None) -> Report:
         """EXITED for an agent that ended by itself, with this exit code (None: by a signal)."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A reader that also looks elsewhere, for agents that do not say on their streams what they do."""
+
+    every_s: float
+    """from the end of one look to the next"""
+
+    async def look(self) -> Sequence[Report]:
+        """What has come since the last look. Looked a last time after the streams have ended."""
         ...
 
 
@@ -109,6 +121,34 @@ class Files:
         self._opened.close()
 
 
+class Teller:
+    """Where the reports of one attempt go: into its transcript, and to whoever follows."""
+
+    def __init__(self, files: Files, wall: Callable[[], float]) -> None:
+        self.mailbox = Mailbox()
+        self._files = files
+        self._wall = wall
+
+    async def tell(self, report: Report, *, force: bool = False) -> None:
+        """One report; ``force``: also into a transcript that is full."""
+        line = _line(report, self._wall())
+        if force:
+            self._files.transcript.force(line)
+        else:
+            self._files.transcript.write_whole(line)
+        await self.mailbox.put(report, len(line) + _REPORT_COSTS)
+
+    async def tell_all(self, reports: Sequence[Report]) -> None:
+        """Several, in order."""
+        for report in reports:
+            await self.tell(report)
+
+    async def keep(self, name: str, data: bytes) -> None:
+        """Raw output, masked already, of ``stdout`` or ``stderr``."""
+        if problem := self._files.logs[name].write(data):
+            await self.tell(Report(kind=Kind.LOG, status="warning", text=problem))
+
+
 class Run:
     """An agent from its start to its EXITED."""
 
@@ -117,14 +157,16 @@ class Run:
     ) -> None:
         """Takes the files over: they are closed at the end."""
         self.process = process
-        self.mailbox = Mailbox()
+        self._teller = Teller(files, wall)
+        self.mailbox = self._teller.mailbox
         self.followed = False
         self.stopping = False
         self.over = False
         self._reader = reader
-        self._wall = wall
         self._masker = masker
         self._read_bytes = 0
+        self._silent = asyncio.Event()
+        """its streams have ended"""
         self._files = files
         self._dialect = reader if isinstance(reader, Dialect) else None
         self._voice = Voice(process.stdin) if process.stdin else None
@@ -147,7 +189,7 @@ class Run:
         key = dialect.told(text)
         self._speak()
         for report in dialect.aside():
-            await self._tell(report)
+            await self._teller.tell(report)
         await voice.drain(SEEN_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_S if key else 0):
@@ -180,14 +222,16 @@ class Run:
         streams = {"stdout": self.process.stdout, "stderr": self.process.stderr}
         pumps: set[asyncio.Task[None]] = set()
         watch: list[asyncio.Task[None]] = []
+        looking: asyncio.Task[None] | None = None
         exited = Exit(None, None, lost=True)
         try:
             opening = self._reader.started()
             self._speak()
-            for report in opening:
-                await self._tell(report)
+            await self._teller.tell_all(opening)
             pumps = {asyncio.create_task(self._pump(name, s)) for name, s in streams.items() if s is not None}
             watch.append(asyncio.create_task(self._watch()))
+            if isinstance(self._reader, Looking):
+                looking = asyncio.create_task(self._look(self._reader))
             waiting: set[asyncio.Task[Any]] = {end, *pumps}
             while not end.done():
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -196,15 +240,17 @@ class Run:
             exited = end.result()
             self.over = True
             await self._last_words(pumps)
+            self._silent.set()
+            if looking is not None:
+                await looking
         finally:
-            for task in (end, *pumps, *watch):
+            for task in (end, *pumps, *watch, *((looking,) if looking else ())):
                 task.cancel()
             if self._voice:
                 self._voice.abort()
             self.mailbox.unbind()
-            for report in self._dialect.aside() if self._dialect else ():
-                await self._tell(report)
-            await self._tell(self._exited(exited), force=True)
+            await self._teller.tell_all(self._dialect.aside() if self._dialect else ())
+            await self._teller.tell(self._exited(exited), force=True)
             self._files.close()
         for pump in pumps:
             if pump.done() and not pump.cancelled():
@@ -222,7 +268,7 @@ class Run:
                         await self._heard_more.wait()
             except TimeoutError:
                 for report in dialect.overdue():
-                    await self._tell(report)
+                    await self._teller.tell(report)
                 self._speak()
                 if dialect.dismissed:
                     await self.process.stop(_DISMISSAL)
@@ -245,27 +291,22 @@ class Run:
         while data := await stream.read(CHUNK):
             self._read_bytes += len(data)
             safe = masked.feed(data)
-            await self._keep(name, safe)
+            await self._teller.keep(name, safe)
             await self._hear(name, lines.feed(safe if self._reader.masked else data))
         rest = masked.close()
-        await self._keep(name, rest)
+        await self._teller.keep(name, rest)
         await self._hear(name, lines.feed(rest if self._reader.masked else b""))
         await self._hear(name, lines.close())
-
-    async def _keep(self, name: str, data: bytes) -> None:
-        if problem := self._files.logs[name].write(data):
-            await self._tell(Report(kind=Kind.LOG, status="warning", text=problem))
 
     async def _hear(self, name: str, lines: Sequence[Line]) -> None:
         for line in lines:
             reports = self._reader.heard(name, line)
             self._speak()
-            for report in reports:
-                await self._tell(report)
+            await self._teller.tell_all(reports)
         if self._unheard:
             self._unheard = False
             text = "it does not read what it is told: an answer to it was dropped"
-            await self._tell(Report(kind=Kind.LOG, status="warning", text=text))
+            await self._teller.tell(Report(kind=Kind.LOG, status="warning", text=text))
 
     def _speak(self) -> None:
         """Say what the dialect wants said; an agent that does not read loses it, and nobody waits for that one."""
@@ -277,14 +318,14 @@ class Run:
             self._voice.close()
         self._heard_more.set()
 
-    async def _tell(self, report: Report, *, force: bool = False) -> None:
-        """Into the transcript, and to the follower."""
-        line = _line(report, self._wall())
-        if force:
-            self._files.transcript.force(line)
-        else:
-            self._files.transcript.write_whole(line)
-        await self.mailbox.put(report, len(line) + _REPORT_COSTS)
+    async def _look(self, reader: Looking) -> None:
+        last = False
+        while not last:
+            last = self._silent.is_set()
+            await self._teller.tell_all(await reader.look())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if last else reader.every_s):
+                    await self._silent.wait()
 
     def _exited(self, end: Exit) -> Report:
         report = self._reader.ended(end.code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shopfloor.agents._lines import Line
-from shopfloor.agents._process import ProcessAgent
+from shopfloor.agents._preset import PresetAgent
 from shopfloor.agents._run import Reader
 from shopfloor.ports import Kind, Launch, Report
 
@@ -12,7 +12,7 @@ LAST_CHARS = 300
 """of the line that is told as the reason"""
 
 
-class CommandAgent(ProcessAgent):
+class CommandAgent(PresetAgent):
     """Runs the profile's command. What it spends cannot be seen."""
 
     driver = "command"

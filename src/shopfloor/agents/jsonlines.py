@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from shopfloor.agents._blame import blame
+from shopfloor.agents._json import count, decode, is_usd, text_of
 from shopfloor.agents._lines import Line
-from shopfloor.agents._process import ProcessAgent
+from shopfloor.agents._preset import PresetAgent
 from shopfloor.agents._run import Reader
-from shopfloor.agents._tidy import Tidy, json_object
+from shopfloor.agents._tidy import Tidy
 from shopfloor.masking import Masker
 from shopfloor.ports import Capabilities, Kind, Launch, Report
 
 LINE_BYTES = 16 << 20
 """An event carries whole outputs: much more than a line of text may have."""
-MOST_USD = 1e9
-"""More is a mistake of the agent and not counted."""
-
 SUCCESS = frozenset({"success", "submitted", "completed"})
 LIMIT = frozenset({"limit", "limitsexceeded", "timeexceeded", "cost_limit", "step_limit"})
 
 
-class JsonLinesAgent(ProcessAgent):
+class JsonLinesAgent(PresetAgent):
     """Runs the profile's command and reads its events."""
 
     driver = "jsonlines"
@@ -68,26 +67,27 @@ class EventReader:
         data = data if isinstance(data, dict) else {}
         match kind:
             case "start":
-                self._session = _text(data, "session_id", "session") or _text(event, "session_id", "run_id")
-                return [Report(kind=Kind.STARTED, text=_text(data, "task"), session=self._session, data=event)]
+                self._session = text_of(data, "session_id", "session") or text_of(event, "session_id", "run_id")
+                return [Report(kind=Kind.STARTED, text=text_of(data, "task"), session=self._session, data=event)]
             case "step":
                 return self._step(data, event)
             case "thought":
-                return [Report(kind=Kind.TEXT, text=_text(data, "content"), data=event)]
+                return [Report(kind=Kind.TEXT, text=text_of(data, "content"), data=event)]
             case "log":
-                text = _text(data, "content", "message")
-                return [Report(kind=Kind.LOG, text=text, status=_text(data, "level"), data=event)]
+                text = text_of(data, "content", "message")
+                return [Report(kind=Kind.LOG, text=text, status=text_of(data, "level"), data=event)]
             case "ask":
-                return [Report(kind=Kind.ASKED, text=_text(data, "question", "content"), data=event)]
+                return [Report(kind=Kind.ASKED, text=text_of(data, "question", "content"), data=event)]
             case "finish":
                 return [self._finish(data, event)]
             case "error":
-                self.terminal, self.result = "error", _text(data, "error")
-                return [Report(kind=Kind.ERROR, text=self.result, status=_text(data, "type"), data=event)]
+                self.terminal, self.result = "error", text_of(data, "error")
+                status = blame(text_of(data, "type"), self.result)
+                return [Report(kind=Kind.ERROR, text=self.result, status=status, data=event)]
             case "cost":
                 self._spend(data.get("total"))
-                self.tokens_in = max(self.tokens_in, _count(data.get("tokens_in")))
-                self.tokens_out = max(self.tokens_out, _count(data.get("tokens_out")))
+                self.tokens_in = max(self.tokens_in, count(data.get("tokens_in")))
+                self.tokens_out = max(self.tokens_out, count(data.get("tokens_out")))
                 return [self._usage(event)]
             case _:
                 return [Report(kind=Kind.LOG, text=str(kind), status="unknown", data=event)]
@@ -119,23 +119,22 @@ class EventReader:
                 return f"{how}: {self.result[:500]}" if self.result else how
 
     def _step(self, data: dict[str, Any], event: dict[str, Any]) -> list[Report]:
-        self.steps = max(self.steps + 1, _count(data.get("step")))
-        self.tokens_in += _count(data.get("tokens_in"))
-        self.tokens_out += _count(data.get("tokens_out"))
-        tool = Report(kind=Kind.TOOL, text=_text(data, "action"), steps=self.steps, data=event)
+        self.steps = max(self.steps + 1, count(data.get("step")))
+        self.tokens_in += count(data.get("tokens_in"))
+        self.tokens_out += count(data.get("tokens_out"))
+        tool = Report(kind=Kind.TOOL, text=text_of(data, "action"), steps=self.steps, data=event)
         priced = self._spend(data.get("cost_so_far"))
         return [tool, self._usage()] if priced or "tokens_in" in data or "tokens_out" in data else [tool]
 
     def _finish(self, data: dict[str, Any], event: dict[str, Any]) -> Report:
-        said = _text(data, "status")
-        known = said.lower()
-        self.terminal = "success" if known in SUCCESS else "limit" if known in LIMIT else "failed"
-        self.result = _text(data, "result") or (f"finished as {said!r}" if self.terminal == "failed" else "")
-        return Report(kind=Kind.TURN_END, status=self.terminal, text=_text(data, "result"), data=event)
+        said = text_of(data, "status")
+        self.terminal = meaning(said)
+        self.result = text_of(data, "result") or (f"finished as {said!r}" if self.terminal == "failed" else "")
+        return Report(kind=Kind.TURN_END, status=self.terminal, text=text_of(data, "result"), data=event)
 
     def _spend(self, usd: object) -> bool:
         """Note a sum; True when it was one. A sum below an earlier one does not give anything back."""
-        if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < MOST_USD:
+        if not is_usd(usd):
             return False
         self.cost_usd = max(self.cost_usd or 0.0, float(usd))
         return True
@@ -151,17 +150,7 @@ class EventReader:
         )
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """A line as an event, None for anything but a JSON object with a ``type`` that is text."""
-    found = json_object(line)
-    return found if found is not None and isinstance(found.get("type"), str) else None
-
-
-def _text(data: dict[str, Any], *keys: str) -> str:
-    """The first of these fields that is text, or an empty string."""
-    return next((data[key] for key in keys if isinstance(data.get(key), str) and data[key]), "")
-
-
-def _count(value: object) -> int:
-    """A count that makes sense, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else 0
+def meaning(status: str) -> str:
+    """``success``, ``limit`` or ``failed``, for the word an agent has for its end."""
+    known = status.lower()
+    return "success" if known in SUCCESS else "limit" if known in LIMIT else "failed"

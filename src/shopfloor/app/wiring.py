@@ -110,7 +110,8 @@ def build(
     pool = workspaces(place, guard)
     tools = one_attempt.Tools(
         agents=agents(place, guard), workspaces=pool, clock=place.clock, launch=partial(launch, place),
-        memory=lambda handle: tree_bytes(handle.pid), setup_log=lambda job: str(folder(place, job) / "setup.log"),
+        memory=lambda handle: tree_bytes(handle.pid) if handle.pid else 0,
+        setup_log=lambda job: str(folder(place, job) / "setup.log"),
     )  # fmt: skip
 
     async def execute(job: Job, control: Any, emit: one_attempt.Emit) -> None:

@@ -17,7 +17,7 @@ from shopfloor.cli.edge import Edge
 from shopfloor.config import values
 from shopfloor.domain.errors import NotFound, UsageError
 
-DRIVERS = ("claude_code", "command", "jsonlines", "scripted")
+DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted")
 _OPTIONS = (
     click.option("--agent", metavar="'CMD …'", help="A command line, or the name of a configured agent."),
     click.option("--driver", type=click.Choice(DRIVERS), help="How that command speaks; default: command."),

@@ -108,7 +108,7 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
-DRIVERS = ("acp", "claude_code", "command", "jsonlines", "muscle", "scripted")
+DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
 NEED_COMMAND = frozenset({"acp", "command", "jsonlines"})
@@ -159,6 +159,8 @@ def _profile(name: str, fields: object) -> Profile:
     profile = msgspec.convert({"name": name, **found}, Profile)
     if profile.driver in NEED_COMMAND and not (profile.command or profile.preset):
         raise ValueError(f'complete in every table; {where} has no command: write command = "…" there')
+    if profile.driver == "http" and not profile.urls:
+        raise ValueError(f'complete in every table; {where} has no urls: write urls = ["http://127.0.0.1:8080"] there')
     return profile
 
 

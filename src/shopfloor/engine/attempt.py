@@ -7,9 +7,9 @@ memory limit. All of them are counted on the awake clock, so a machine that slep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +32,8 @@ from shopfloor.ports import (
     Workspace,
     Workspaces,
 )
+
+T = TypeVar("T")
 
 MEMORY_EVERY_S = 2.0
 USAGE_EVERY_S = 1.0
@@ -92,7 +94,12 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
 async def _acquire(job: Job, control: Control, tools: Tools) -> Workspace | None:
     """Its workspace; None when it was stopped first: a setup command may take long, and is ended with it."""
     claim = Claim(key=job.attempt, commit=job.base, branch=job.branch, log=tools.setup_log(job))
-    getting = asyncio.create_task(tools.workspaces.acquire(claim))
+    return await _unless_asked(tools.workspaces.acquire(claim), control)
+
+
+async def _unless_asked(doing: Coroutine[Any, Any, T], control: Control) -> T | None:
+    """What it returns; None when the attempt was stopped first, and it with it."""
+    getting = asyncio.create_task(doing)
     asked = asyncio.create_task(control.asked.wait())
     try:
         await asyncio.wait({getting, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -138,9 +145,12 @@ class _Attempt:
             return self.fact(outcome=control.reason, text="stopped before the agent was started")
         agent = self.tools.agents[job.profile.driver]
         try:
-            handle = await agent.start(self.tools.launch(job, workspace))
+            # Some wait until one of their servers is free.
+            handle = await _unless_asked(agent.start(self.tools.launch(job, workspace)), control)
         except _TROUBLE as problem:
             return self.fact(outcome=Reason.SPAWN, text=said(problem), transient=True)
+        if handle is None:
+            return self.fact(outcome=control.reason, text="stopped before the agent was started")
         control.agent, control.handle = agent, handle
         try:
             await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
@@ -245,9 +255,11 @@ class _Attempt:
             return self.fact(outcome=Reason.LOST, text=text, exit_code=code, notes=notes)
         if exited.status == "completed":
             return self.fact(outcome="completed", text=exited.text, exit_code=code, notes=notes)
-        how = f"exit {code}" if code is not None and code >= 0 else "ended by a signal"
-        why = self.failure or (exited.text if code is not None and code >= 0 else "")
-        text = f"{self.job.profile.name}: {how}" + (f": {why}" if why and why != how else "")
+        signalled = code is not None and code < 0
+        how = "" if code is None else "ended by a signal" if signalled else f"exit {code}"  # a server has no exit code
+        why = self.failure or ("" if signalled else exited.text)
+        told = [self.job.profile.name, *dict.fromkeys(word for word in (how, why) if word)]
+        text = ": ".join(told if len(told) > 1 else [*told, "it failed"])
         return self.fact(outcome=Reason.ERROR, text=text, exit_code=code, notes=notes, transient=True)
 
     async def keep(self, workspace: Workspace, ended: Fact) -> Fact:

@@ -67,6 +67,12 @@ class Subject:
     prompt: Callable[[str], str] = scripted_prompt
     success_needs_words: bool = False
     """True: an agent that says nothing has not succeeded, whatever its exit code"""
+    program: bool = True
+    """False: its agents are servers somewhere else, so there is no process of ours, and no exit code"""
+    missing: dict[str, Any] = field(default_factory=lambda: {"command": ("no-such-agent-4711", "x")})
+    """fields of a profile that cannot be used"""
+    missing_word: str = "no-such-agent-4711"
+    """what a message says of it"""
     sets: frozenset[str] = frozenset()
     """variables that the driver gives its agents beside those of the launch"""
 

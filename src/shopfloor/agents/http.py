@@ -1,0 +1,308 @@
+"""Agents that are servers: an order is POSTed as JSON to one of the profile's addresses, its answer is what came of it.
+
+The request has the attempt's id as its ``Idempotency-Key``, so that a server that gets it twice can tell. When a
+connection breaks, the server is asked whether it still answers: one that does gets the same request again, else another
+one gets it. Never are two requests of one attempt under way.
+
+An answer may be
+
+- ``application/x-ndjson`` (or ``jsonl``): the events of the driver ``jsonlines``, as they come;
+- ``application/json``: an object with ``status`` or ``success``, ``result`` (or ``code``), ``error``, ``cost``
+  (``{total, tokens_in, tokens_out}``) and ``files`` (path to text, or null for one that is to go), all optional;
+- anything else: text, which is the result.
+
+A server on this machine may also work in the ``workspace`` that it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from shopfloor.agents._answer import Reading, request_of
+from shopfloor.agents._process import write_private
+from shopfloor.agents._run import Files, Teller
+from shopfloor.agents._servers import PATIENCE_S, Server, Servers, expanded
+from shopfloor.agents._transport import Answer, Unreachable
+from shopfloor.domain.errors import Refused
+from shopfloor.masking import Masker
+from shopfloor.ports import Capabilities, Delivery, Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.spawn import Guard
+
+PATH = "/orders"
+"""where an order goes when an address has no path of its own"""
+FEWEST_TRIES = 4
+_REMEMBERED = 1000
+
+
+class HttpAgent:
+    """Sends orders to servers."""
+
+    driver = "http"
+    capabilities = Capabilities(cost=True, tokens=True)
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        environment: Mapping[str, str] | None = None,
+        root: Path | None = None,
+        wall: Callable[[], float] = time.time,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """``patience_s``: so long all servers may be down before an attempt is given up."""
+        self._wall = wall
+        self._patience_s = patience_s
+        self._servers: dict[tuple[str, ...], Servers] = {}
+        self._runs: dict[str, _Request | None] = {}
+        self._ended: OrderedDict[str, Report] = OrderedDict()
+
+    async def probe(self, profile: Profile) -> Probe:
+        """Ask the servers for their health, up to ten of them at once; one that answers is enough."""
+        hint = f'write urls = ["http://127.0.0.1:8080-8089"] under [agents.{profile.name}]'
+        try:
+            urls = _addresses(profile)
+        except Refused as problem:
+            return Probe(found=False, problem=problem.message, hint=problem.hint or hint)
+        servers = [Server(url) for url in urls[:10]]
+        well = await asyncio.gather(*(server.ask() for server in servers))
+        for server in servers:
+            server.client.close()
+        if any(well):
+            return Probe(found=True, capabilities=self.capabilities)
+        told = "; ".join(f"{server.url}: {server.why}" for server in servers)
+        return Probe(found=False, problem=f"no agent server answers ({told})", hint=f"start one, or {hint}")
+
+    async def start(self, launch: Launch) -> Handle:
+        """Wait for a server that is free, and send it the order.
+
+        Raises Refused when no server answers, or when the attempt runs already.
+        """
+        if launch.attempt in self._runs or launch.attempt in self._ended:
+            raise Refused(f"attempt {launch.attempt!r} was started before", hint="start a new attempt of the order")
+        self._runs[launch.attempt] = None  # so that a second start of it is refused while this one waits
+        try:
+            run = self._runs[launch.attempt] = await self._start(launch)
+        finally:
+            if self._runs[launch.attempt] is None:
+                del self._runs[launch.attempt]
+        return Handle(driver=self.driver, attempt=launch.attempt, detail={"url": run.server.url})
+
+    async def _start(self, launch: Launch) -> _Request:
+        if not await asyncio.to_thread(os.path.isdir, launch.workspace):
+            raise Refused(f"agent {launch.profile.name!r} was not started: {launch.workspace!r} is no folder")
+        urls = tuple(_addresses(launch.profile))
+        if urls not in self._servers:
+            self._servers[urls] = Servers(urls, patience_s=self._patience_s)
+        servers = self._servers[urls]
+        server = await servers.take()
+        try:
+            masker = Masker((*launch.secrets, *((launch.route.token,) if launch.route else ())))
+            files = _files(launch, masker)
+        except OSError as error:
+            servers.give(server)
+            what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
+            raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+        return _Request(launch, servers, server, files=files, masker=masker, teller=Teller(files, self._wall))
+
+    async def follow(self, handle: Handle) -> AsyncIterator[Report]:
+        """Everything it reports. One that ended before, or that this driver does not know, has only EXITED.
+
+        Raises Refused when somebody follows it already.
+        """
+        run = self._runs.get(handle.attempt)
+        if run is None:
+            unknown = Report(kind=Kind.EXITED, status="lost", text="it did not outlive the controller that started it")
+            yield self._ended.get(handle.attempt, unknown)
+            return
+        if run.followed:
+            raise Refused(f"attempt {handle.attempt!r} is followed already", hint="one follower hears everything")
+        run.followed = True
+        try:
+            while (report := await run.teller.mailbox.get()).kind is not Kind.EXITED:
+                yield report
+            await asyncio.wait({run.task})
+            self._remember(handle.attempt, report)
+            yield report
+            run.task.result()
+        finally:
+            run.followed = False
+
+    async def send(self, handle: Handle, text: str) -> Delivery:
+        """Raises Refused: a request is sent once."""
+        hint = "stop the attempt; the next one is told with its prompt"
+        raise Refused(f"attempt {handle.attempt!r} cannot listen: its order is sent and cannot be added to", hint=hint)
+
+    async def stop(self, handle: Handle) -> None:
+        """Close the connection; harmless when it has ended."""
+        if run := self._runs.get(handle.attempt):
+            await run.stop()
+
+    def _remember(self, attempt: str, report: Report) -> None:
+        self._runs.pop(attempt, None)
+        self._ended[attempt] = report
+        while len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+
+
+class _Request:
+    """One order on its way, until its answer is read to the end."""
+
+    def __init__(
+        self, launch: Launch, servers: Servers, server: Server, *, files: Files, masker: Masker, teller: Teller
+    ) -> None:
+        self.server = server
+        self.teller = teller
+        self.followed = False
+        self.stopping = False
+        self._launch = launch
+        self._servers = servers
+        self._files = files
+        self._masker = masker
+        self._reading = Reading(masker, Path(launch.workspace))
+        self._holding = True
+        """the server is ours"""
+        self._work = asyncio.create_task(self._send())
+        self.task = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        """End it; returns when its connection is closed and everything it said is kept."""
+        if not self.task.done():
+            self.stopping = True
+            self.teller.mailbox.unbind()
+            self._work.cancel()
+            await asyncio.wait({self.task})
+
+    async def _live(self) -> None:
+        """Until its EXITED, whatever happens in between."""
+        why = ""
+        try:
+            await asyncio.wait({self._work})
+        finally:
+            self._work.cancel()
+            await asyncio.wait({self._work})
+            if not self._work.cancelled() and self._work.exception() is None:
+                why = self._work.result()
+            if self._holding:
+                self._servers.give(self.server)
+            self.teller.mailbox.unbind()
+            await self.teller.tell(self._exited(why), force=True)
+            self._files.close()
+        if not self._work.cancelled():
+            self._work.result()
+
+    def _exited(self, why: str) -> Report:
+        report = self._reading.ended(why)
+        if self.stopping:
+            report = msgspec.structs.replace(report, status="killed", text="it was stopped")
+        return msgspec.structs.replace(report, data={"url": self.server.url})
+
+    async def _send(self) -> str:
+        """Bring the order to its end with one server or another. Returns why that failed; empty: it did not."""
+        await self.teller.tell(Report(kind=Kind.STARTED, text=self._launch.profile.name, data={"url": self.server.url}))
+        tried: set[str] = set()
+        most = max(FEWEST_TRIES, 2 * len(self._servers.all))
+        for number in range(1, most + 1):
+            tried.add(self.server.url)
+            why, again = await self._try()
+            if not again:
+                return why
+            text = f"{self.server.url}: {why}"
+            if number == most:
+                return f"{text} (the last of {most} tries)"
+            await self.teller.tell(Report(kind=Kind.RETRYING, text=text, data={"url": self.server.url}))
+            self._reading.begin_again()
+            try:
+                self.server = await self._servers.take(frozenset(tried))
+                self._holding = True
+            except Refused as refused:
+                return refused.message
+        raise AssertionError(most)
+
+    async def _try(self) -> tuple[str, bool]:
+        """One server. Returns why it failed, empty when it did not, and whether another may do better."""
+        server, failed, rest_s = self.server, "", None
+        try:
+            while True:
+                try:
+                    why, again, rest_s = await self._ask(server)
+                except Unreachable as error:
+                    failed = str(error)
+                    # It may still be at work: then nobody else may have the order, and it knows the request again.
+                    if not error.sent or not await server.ask():
+                        return failed, True
+                    if self._reading.asked_again:
+                        return f"{failed}, twice", False
+                    self._reading.begin_again()
+                    self._reading.asked_again = True
+                    await self.teller.tell(Report(kind=Kind.RETRYING, text=failed, data={"url": server.url}))
+                else:
+                    failed = why if again else ""
+                    return why, again
+        finally:
+            self._holding = False
+            self._servers.give(server, failed=failed, rest_s=rest_s)
+
+    async def _ask(self, server: Server) -> tuple[str, bool, float | None]:
+        """One request. Returns why it failed, whether another server may do better, and how long this one asks for."""
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/x-ndjson, application/json, text/plain",
+            "idempotency-key": self._launch.attempt,
+        }
+        body = request_of(self._launch, local=server.parts.hostname in _LOOPBACK)
+        path = server.parts.path or PATH
+        if server.parts.query:
+            path += f"?{server.parts.query}"
+        async with server.client.request("POST", path, body, headers) as answer:
+            if answer.status >= 300:  # noqa: PLR2004 - where success ends
+                text = (await answer.body(_FAULT_BYTES)).decode(errors="replace").strip()
+                why = f"answered {answer.status}" + (f": {self._masker.text(text)[:500]}" if text else "")
+                return why, answer.status in _ELSEWHERE, _wanted_rest(answer)
+            masked = self._masker.stream()
+            self._reading.open(answer.headers.get("content-type", ""))
+            async for piece in answer.pieces():
+                await self.teller.keep("stdout", masked.feed(piece))
+                await self.teller.tell_all(self._reading.feed(piece))
+            await self.teller.keep("stdout", masked.close())
+            await self.teller.tell_all(self._reading.close())
+        return "", False, None
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_FAULT_BYTES = 1 << 20
+_ELSEWHERE = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""what another server may not answer"""
+
+
+def _wanted_rest(answer: Answer) -> float | None:
+    with suppress(ValueError):
+        return max(0.0, float(answer.headers.get("retry-after", "")))
+    return None
+
+
+def _addresses(profile: Profile) -> list[str]:
+    """Raises Refused."""
+    hint = f'write urls = ["http://127.0.0.1:8080-8089"] under [agents.{profile.name}]'
+    try:
+        found = expanded(profile.urls)
+    except ValueError as problem:
+        raise Refused(f"agent {profile.name!r}: {problem}", hint=hint) from None
+    if not found:
+        raise Refused(f"agent {profile.name!r} has no urls", hint=hint)
+    return found
+
+
+def _files(launch: Launch, masker: Masker) -> Files:
+    """The attempt's folder, with its prompt. Raises OSError."""
+    folder = Path(launch.directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_private(folder / "prompt.md", masker.text(launch.prompt))
+    return Files(folder)
