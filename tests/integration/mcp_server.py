@@ -21,4 +21,5 @@ for line in sys.stdin:
         continue  # a notification
     method = asked["method"]
     known = {"result": ANSWERS[method]} if method in ANSWERS else {"error": {"code": -32601, "message": "not here"}}
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **known}), flush=True)
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **known}) + "\n")
+    sys.stdout.flush()
