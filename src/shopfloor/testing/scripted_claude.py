@@ -20,7 +20,6 @@ Arguments of its own: ``--old`` speaks as the 2.1.197 family does; ``--banner`` 
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shopfloor.testing.scripted_acp import McpServer
+from shopfloor.testing.scripted_acp import Client, McpServer
 from shopfloor.testing.scripted_agent import ScriptedAgent, ScriptError, Stopped, Verbs, read_script
 
 VERBS: Verbs = {
@@ -59,53 +58,40 @@ class Ended(Exception):
         self.result = result
 
 
-class Host:
-    """The other side: lines in and out."""
+class Host(Client):
+    """The other side, in this dialect; what is kept for later are words."""
 
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._count = 0
-        self.eof = self.over = False
-        self.words: list[dict[str, Any]] = []
+    over = False
 
-    def write(self, kind: str, **fields: Any) -> None:
+    @property
+    def eof(self) -> bool:
+        return self._eof
+
+    def tell(self, kind: str, **fields: Any) -> None:
         line = json.dumps({"type": kind, **fields}).encode() + b"\n"
         while line:
             line = line[os.write(1, line) :]
-
-    def next(self, wait_s: float | None = None) -> dict[str, Any] | None:
-        """The next message; None at the end, and when none came in time."""
-        while b"\n" not in self._held:
-            if self.eof or not select.select([0], [], [], wait_s)[0]:
-                return None
-            data = os.read(0, 1 << 16)
-            self.eof = not data
-            self._held += data
-        line, _, rest = bytes(self._held).partition(b"\n")
-        self._held = bytearray(rest)
-        found: dict[str, Any] = json.loads(line)
-        return found
 
     def heed(self, message: dict[str, Any] | None) -> None:
         """Keep words for later, answer requests. Raises Interrupted."""
         if message is None:
             return
         if message["type"] == "user":
-            self.words.append(message)
+            self.later.append(message)
         elif message["type"] == "control_request":
             subtype = message["request"]["subtype"]
             response: dict[str, Any] = {"commands": []} if subtype == "initialize" else {}
             answer = {"subtype": "success", "request_id": message["request_id"], "response": response}
-            self.write("control_response", response=answer)
+            self.tell("control_response", response=answer)
             self.over = self.over or subtype == "end_session"
             if subtype in ("interrupt", "end_session"):
                 raise Interrupted
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def may(self, **request: Any) -> dict[str, Any]:
         """Ask whether it may, and wait for the answer; an error when nobody can give one any more."""
         self._count += 1
         key = f"ask-{self._count}"
-        self.write("control_request", request_id=key, request={"subtype": "can_use_tool", **request})
+        self.tell("control_request", request_id=key, request={"subtype": "can_use_tool", **request})
         while (message := self.next()) is not None:
             if message["type"] == "control_response" and message["response"]["request_id"] == key:
                 found: dict[str, Any] = message["response"].get("response", {})
@@ -131,7 +117,7 @@ class Turn(ScriptedAgent):
         body: dict[str, Any] = {"role": kind, "content": [block]}
         if kind == "assistant":
             body |= {"id": f"msg-{next(self.program.numbers)}", "model": MODEL, "usage": {"output_tokens": 1}}
-        self.host.write(kind, message=body, session_id=self.program.session, parent_tool_use_id=None)
+        self.host.tell(kind, message=body, session_id=self.program.session, parent_tool_use_id=None)
 
     def use(self, name: str, given: dict[str, Any]) -> str:
         key = f"use-{next(self.program.numbers)}"
@@ -177,7 +163,7 @@ class Turn(ScriptedAgent):
     def permitted(self, name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
         """The use, and the input that it may have; None when it may not."""
         key = self.use(name, given)
-        answer = self.host.ask(tool_name=name, input=given, tool_use_id=key)
+        answer = self.host.may(tool_name=name, input=given, tool_use_id=key)
         if answer.get("behavior") == "allow":
             found: dict[str, Any] = answer["updatedInput"]
             return key, found
@@ -227,7 +213,7 @@ class Turn(ScriptedAgent):
             "error_status": status,
             "error": "rate_limit",
         }
-        self.host.write("system", subtype="api_retry", session_id=self.program.session, **told)
+        self.host.tell("system", subtype="api_retry", session_id=self.program.session, **told)
 
     def do_fail(self, status: int, _: dict[str, Any]) -> NoReturn:
         reason = "completed" if self.program.old else "api_error"
@@ -239,7 +225,7 @@ class Turn(ScriptedAgent):
     def do_background(self, seconds: float, _: dict[str, Any]) -> None:
         key = self.use("Bash", {"command": f"sleep {seconds}", "run_in_background": True})
         self.background = subprocess.Popen(["sleep", str(seconds)])
-        self.host.write("system", subtype="task_started", task_id="b1", tool_use_id=key)
+        self.host.tell("system", subtype="task_started", task_id="b1", tool_use_id=key)
         self.used(key, "Command running in background with ID: b1")
 
     def do_say_session(self, _: bool, __: dict[str, Any]) -> None:  # noqa: FBT001
@@ -277,7 +263,7 @@ class Program:
                         subtype="error_during_execution")  # fmt: skip
             return 1
         while not self.host.over:
-            if not self.host.words:
+            if not self.host.later:
                 message = self.host.next()
                 if message is None:
                     break
@@ -285,23 +271,23 @@ class Program:
                     self.host.heed(message)
                 except Interrupted:
                     continue
-            if self.host.words:
-                self.turn(self.host.words.pop(0))
+            if self.host.later:
+                self.turn(self.host.later.pop(0))
         return self.code
 
     def hear(self) -> None:
         """The model has what was said meanwhile."""
-        while self.host.words:
-            self.replay(self.host.words.pop(0))
+        while self.host.later:
+            self.replay(self.host.later.pop(0))
 
     def replay(self, words: dict[str, Any]) -> None:
         if self.replays:
-            self.host.write("user", message=words["message"], uuid=words["uuid"], isReplay=True)
+            self.host.tell("user", message=words["message"], uuid=words["uuid"], isReplay=True)
 
     def init(self) -> None:
         version = "2.1.197" if self.old else "2.1.329"
         told = {"session_id": self.session, "model": MODEL, "mcp_servers": self.status}
-        self.host.write("system", subtype="init", claude_code_version=version, permissionMode="default", **told)
+        self.host.tell("system", subtype="init", claude_code_version=version, permissionMode="default", **told)
 
     def turn(self, words: dict[str, Any]) -> None:
         turn = Turn(self)
@@ -346,7 +332,7 @@ class Program:
         except Interrupted:
             command.kill()
             return
-        self.host.write("system", subtype="task_notification", task_id="b1", status="completed")
+        self.host.tell("system", subtype="task_notification", task_id="b1", status="completed")
         self.init()
         self.result(result="after the background")
 
