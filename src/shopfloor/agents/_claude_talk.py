@@ -15,6 +15,7 @@ from shopfloor.agents import _claude_wire as wire
 from shopfloor.agents._answers import yes_or_no
 from shopfloor.agents._claude_result import Spent, judge
 from shopfloor.agents._dialect import Dialect, Wait
+from shopfloor.agents._json import decode
 from shopfloor.agents._lines import Line
 from shopfloor.agents._tidy import TEXT_CHARS, Tidy
 from shopfloor.masking import Masker
@@ -105,7 +106,7 @@ class Talk(Dialect):
 
     def heard(self, stream: str, line: Line) -> list[Report]:
         """What one line means; nothing for a blank one."""
-        event = None if line.cut or stream != "stdout" else wire.decode(line.data)
+        event = None if line.cut or stream != "stdout" else decode(line.data)
         if event is None:
             return self._noise(stream, line)
         self._heard_any = True

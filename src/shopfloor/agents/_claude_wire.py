@@ -15,17 +15,6 @@ LOOKING = frozenset(
 """Tools that change nothing themselves: a run in which only these worked has done nothing."""
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """A line as an event; None for anything but a JSON object with a ``type`` that is text."""
-    if not line.lstrip().startswith(b"{"):
-        return None
-    try:
-        found = json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("type"), str) else None
-
-
 def control(key: str, subtype: str, **fields: Any) -> bytes:
     """A request to the program itself."""
     return _line({"type": "control_request", "request_id": key, "request": {"subtype": subtype, **fields}})
