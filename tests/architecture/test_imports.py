@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"domain", "ports", "config", "app"},
     "faces": {""},
     **{edge: PUBLIC | {"app", "faces", "office"} for edge in EDGES},
+    "mcp": {"domain", "config", "wire"},
     "cli": PUBLIC | {"app", "faces", "office", "demo"} | EDGES,
     "demo": PUBLIC | {"app", "faces", "testing", "spawn", "git"},
     "testing": PUBLIC | {"spawn", "git"},
     "compat": {"", "faces", "cli"},
-    "fast": {"config", "cli"},
+    "fast": {"config", "cli", "mcp"},
     "__main__": {"fast"},
 }
 

@@ -18,6 +18,7 @@ from shopfloor import git
 from shopfloor._version import __version__
 from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
+from shopfloor.app.mail import Mail
 from shopfloor.app.sessions import WorkSession
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
@@ -28,7 +29,7 @@ from shopfloor.domain.board import Board
 from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
-from shopfloor.domain.order import Order
+from shopfloor.domain.order import Order, Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
@@ -161,6 +162,27 @@ class Shopfloor:
                 raise Refused("the controller ended before it could answer", hint="ask again")
             await self.store.wait(position, min(left, 1.0))
         raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`")
+
+    async def answer(self, order: str, text: str) -> str:
+        """Answer the question of an order's agent (``yes`` or ``no`` where it asks whether it may); what came of it."""
+        return await self.ask("answer", order, text)
+
+    async def steer(self, order: str, text: str) -> str:
+        """Say something to a running agent; whether it was seen, delivered or only shown. Raises Refused."""
+        return await self.ask("steer", order, text)
+
+    async def ready(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Orders that may be claimed now, the next ones first: ``id``, ``name``, ``title``, ``priority``."""
+        if not (self.work / "events.jsonl").exists():
+            return []
+        rows = await self.store.query(Query(what="ready", limit=limit))
+        orders = [msgspec.json.decode(row["record"], type=Record).order for row in rows]
+        return [{"id": o.id, "name": o.name, "title": o.title, "priority": o.priority} for o in orders]
+
+    @property
+    def mail(self) -> Mail:
+        """Messages to and from agents and people; works with and without a controller."""
+        return Mail(self.work, Journal(self.store, Floor(), self.clock, new_event_id), person())
 
     async def _by_socket(self, wire: Wire, draft: Draft) -> str:
         verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))

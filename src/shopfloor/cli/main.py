@@ -45,6 +45,19 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "release": ("shopfloor.cli.claim:release", "give an order back"),
         "muscle": ("shopfloor.cli.muscle:muscle", "let the built-in worker do one task"),
     },
+    "Talk": {
+        "steer": ("shopfloor.cli.steer:steer", "say something to a running agent"),
+        "inbox": ("shopfloor.cli.agent:inbox", "what was written to you"),
+        "send": ("shopfloor.cli.agent:send", "write to an agent or a person"),
+        "ready": ("shopfloor.cli.agent:ready", "what could be claimed now"),
+    },
+    "Inside an agent": {
+        "assignment": ("shopfloor.cli.agent:assignment", "what it works on"),
+        "progress": ("shopfloor.cli.agent:progress", "how far it is"),
+        "ask": ("shopfloor.cli.agent:ask", "put a question to a person"),
+        "done": ("shopfloor.cli.agent:done", "ask to be verified"),
+        "mcp": ("shopfloor.cli.agent:mcp", "the same by MCP, on stdin and stdout"),
+    },
     "Keep": {
         "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },
