@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from shopfloor.agents import DRIVERS, driver
+from shopfloor.agents._transcript import said
 from shopfloor.app import holders, worker
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
@@ -169,7 +170,7 @@ def launch(
 
 def _note(place: Place, attempt: str, text: str, delivery: Delivery) -> None:
     transcript = place.work / "attempts" / attempt / "transcript.jsonl"
-    worker.note(transcript, place.secrets, place.clock.wall(), text, delivery)
+    said(transcript, place.secrets, place.clock.wall(), text, delivery)
 
 
 async def end_attempt(attempt: Attempt) -> bool:

@@ -1,18 +1,14 @@
-"""How an agent may speak to the floor: what it is offered, what it is told, and what is noted of words to it."""
+"""How an agent may speak to the floor: what it is offered, and what it is told."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
 from shopfloor.config import IDENTITY
-from shopfloor.masking import Masker
-from shopfloor.ports import Agent, Capabilities, Delivery, Profile, Server
+from shopfloor.ports import Agent, Capabilities, Profile, Server
 
 COMMAND = (sys.executable, "-P", "-m", "shopfloor")
 """The command as it is found from any folder, whatever package of that name lies there."""
@@ -48,12 +44,3 @@ def permitted(profile: Profile, on_question: str) -> Profile:
     if on_question == "decline" and profile.permissions == "ask":
         return msgspec.structs.replace(profile, permissions="deny")
     return profile
-
-
-def note(transcript: Path, secrets: tuple[str, ...], wall_s: float, text: str, delivery: Delivery) -> None:
-    """A line in the transcript for what was said to a running agent. The log has it too, so it may be lost."""
-    said = {"time": round(wall_s, 3), "kind": "said", "text": Masker(secrets).text(text), "status": delivery.value}
-    with suppress(OSError):
-        descriptor = os.open(transcript, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            file.write(msgspec.json.encode(said) + b"\n")

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import msgspec
 
-from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.words import block, clean
 from shopfloor.config import environment, speaker
-from shopfloor.domain.talk import PRIORITIES, Message
 from shopfloor.mcp.verbs import MOST_WAIT_S, speak
 
 wait_option = click.option(
@@ -49,11 +46,7 @@ def assignment(edge: Edge) -> None:
 @verb(example="shopfloor ready")
 def ready(edge: Edge) -> None:
     """List the orders that are ready and that nobody works on, the next ones first."""
-
-    async def work(floor: Shopfloor) -> list[dict[str, Any]]:
-        return await floor.ready()
-
-    found = edge.call(work)
+    found = edge.call(lambda floor: floor.ready())
     if edge.json:
         edge.put_json({"orders": found})
     for one in found if not edge.json else ():
@@ -93,7 +86,7 @@ def inbox(edge: Edge, *, wait_s: float) -> None:
         return
     found = edge.call(lambda floor: floor.mail.inbox())
     if edge.json:
-        edge.put_json({"messages": msgspec.to_builtins(found)})
+        edge.put_json({"messages": found})
     else:
         edge.put("\n\n".join(map(letter, found)) or "no new messages")
 
@@ -102,7 +95,9 @@ def inbox(edge: Edge, *, wait_s: float) -> None:
 @click.argument("to")
 @click.argument("body")
 @click.option("-s", "--subject", default="", metavar="TEXT", help="What it is about; default: its beginning.")
-@click.option("--priority", type=click.Choice(PRIORITIES), default="normal", help="The urgent are read first.")
+@click.option(
+    "--priority", type=click.Choice(("urgent", "normal", "low")), default="normal", help="The urgent are read first."
+)
 def send(edge: Edge, *, to: str, body: str, subject: str, priority: str) -> None:
     """Write to an order's agent, or to a person (human, or human:NAME). It is kept until it was read."""
     if speaker(environment()) is not None:
@@ -110,12 +105,12 @@ def send(edge: Edge, *, to: str, body: str, subject: str, priority: str) -> None
         return
     sent = edge.call(lambda floor: floor.mail.send(to, body, subject=subject, priority=priority))
     if edge.json:
-        edge.put_json(msgspec.to_builtins(sent))
+        edge.put_json(sent)
     else:
         edge.put(f"sent to {clean(sent.to)}")
 
 
-def letter(message: Message) -> str:
+def letter(message: Any) -> str:
     """A message as a person reads it."""
     head = f"From: {clean(message.sender)}\nSubject: {clean(message.subject)}"
     return f"{head}\n\n{block(message.body)}"

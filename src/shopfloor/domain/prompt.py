@@ -20,9 +20,7 @@ def render(record: Record, *, resumed: bool = False) -> str:
     reply = is_reply(record.findings)
     head, found = ("Your question", "") if reply else ("An earlier attempt was not accepted", "What was found:\n\n")
     news = (
-        f"## {head}\n\n"
-        f"You start again from the current state of the target.{where}"
-        f"{found}{_fenced(record.findings)}\n"
+        f"## {head}\n\nYou start again from the current state of the target.{where}{found}{_fenced(record.findings)}\n"
     )
     return news if resumed else f"{text.rstrip()}\n\n---\n\n{news}"
 

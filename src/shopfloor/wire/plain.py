@@ -51,14 +51,11 @@ def _connected(folder: Path, timeout_s: float) -> socket.socket:
         try:
             with address(folder) as place:
                 link.connect(place)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError as problem:
             link.close()
-            if time.monotonic() > limit:
+            if time.monotonic() > limit or not isinstance(problem, FileNotFoundError | ConnectionRefusedError):
                 raise
             time.sleep(_PAUSE_S)
-        except BaseException:
-            link.close()
-            raise
         else:
             return link
 
