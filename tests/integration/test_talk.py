@@ -151,6 +151,21 @@ def test_an_agent_claims_another_order_by_the_one_mechanism_and_loses_it_with_it
     assert [e.data["handle"]["name"] for e in released] == ["worker"]
 
 
+def test_the_same_verbs_serve_an_agent_that_speaks_mcp(lab: Lab) -> None:
+    tell = {"call": "progress", "arguments": {"text": "by a tool"}}
+    calls = [{"call": name, "into": f"{name}.txt"} for name in ("assignment", "ready", "show", "inbox", "done")]
+    toml = script(tell, *calls).replace('{"text": "by a tool"}', '{ text = "by a tool" }')
+    report = lab.run(lab.prompt("works", toml))
+    assert report.counts["landed"] == 1
+    assert landed(lab, "assignment.txt") == f"ASSIGNED: {report.orders[0].order}"
+    assert "state: running" in landed(lab, "show.txt")
+    assert "progress: by a tool" in landed(lab, "show.txt")
+    assert landed(lab, "inbox.txt") == "no new messages"
+    assert "verified" in landed(lab, "done.txt")
+    assert [e.data["text"] for e in lab.seen(E.AGENT_PROGRESS)] == ["by a tool"]
+    assert len(lab.seen(E.AGENT_DONE)) == 1
+
+
 # -- questions ------------------------------------------------------------------------------------------------------
 
 

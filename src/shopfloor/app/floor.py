@@ -35,6 +35,7 @@ from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
 from shopfloor.engine.session import Session, Start
+from shopfloor.masking import Masker
 from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
@@ -141,7 +142,8 @@ class Shopfloor:
         Without a living controller this process becomes it for as long as that takes; nothing new is started then.
         Raises Refused with the reason, or when no answer comes within 10 s.
         """
-        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
+        told = Masker(self.place.secrets).text(text)
+        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": told}, person())
         if self._session is not None:
             return answer_of(await answer_to(self._session.journal, draft))
         if self.controller() is None:
@@ -182,7 +184,8 @@ class Shopfloor:
     @property
     def mail(self) -> Mail:
         """Messages to and from agents and people; works with and without a controller."""
-        return Mail(self.work, Journal(self.store, Floor(), self.clock, new_event_id), person())
+        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        return Mail(self.work, journal, person(), masked=Masker(self.place.secrets).text)
 
     async def _by_socket(self, wire: Wire, draft: Draft) -> str:
         verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))

@@ -13,6 +13,7 @@ import psutil
 from shopfloor import spawn
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.holder import Holder
+from shopfloor.masking import Masker
 
 
 def holder(name: str = "", pid: int = 0) -> Holder:
@@ -39,9 +40,10 @@ def alive(who: Holder) -> bool:
 class Callers:
     """A :class:`shopfloor.ports.Callers` of this machine."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, secrets: tuple[str, ...] = ()) -> None:
         """``key`` is a secret of this controller: what it makes of it is no attempt's to guess."""
         self._key = key
+        self._masker = Masker(secrets)
 
     def alive(self, holder: Holder) -> bool:
         """See :func:`alive`."""
@@ -54,6 +56,10 @@ class Callers:
     def token(self, attempt: str) -> str:
         """The same for the same attempt, as long as this controller lives."""
         return hmac.new(self._key, attempt.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+    def masked(self, text: str) -> str:
+        """Without the values of variables that are named like keys."""
+        return self._masker.text(text)
 
     def below(self, pid: int, pids: Collection[int]) -> bool:
         """By the parents that the system tells; an orphan of an agent has its keeper as the next one above."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,20 @@ from shopfloor.wire.client import HungUp, Wire
 class Mail:
     """``await floor.mail.send("fix-login", "…")`` and ``await floor.mail.inbox()``: messages that are read once."""
 
-    def __init__(self, work: Path, journal: Journal, person: str) -> None:
+    def __init__(self, work: Path, journal: Journal, person: str, *, masked: Callable[[str], str]) -> None:
         self._work = work
         self._journal = journal
         self._store: Store = journal.store
         self._clock: Clock = journal.clock
         self._person = person
+        self._masked = masked
 
     async def send(self, to: str, body: str, *, subject: str = "", priority: str = "normal") -> Message:
         """Write to an order's agent (by name or id), or to a person (``human``, ``human:NAME``).
 
         Raises NotFound for an unknown order, UsageError for words that are off, Refused when its inbox is full.
         """
-        wish = {"to": to, "body": body, "subject": subject, "priority": priority}
+        wish = {"to": to, "body": self._masked(body), "subject": self._masked(subject), "priority": priority}
         reply = await self._ask("send", wish)
         board = await self._board()
         if reply is not None:

@@ -110,7 +110,7 @@ def build(
     """The ports of one controller session."""
     settings, env = place.settings, place.command_environment()
     pool, known = workspaces(place, guard), agents(place, guard)
-    callers = holders.Callers(secrets.token_bytes(32))
+    callers = holders.Callers(secrets.token_bytes(32), place.secrets)
     tools = one_attempt.Tools(
         agents=known, workspaces=pool, clock=place.clock, launch=partial(launch, place, known, callers),
         memory=lambda handle: tree_bytes(handle.pid), setup_log=lambda job: str(folder(place, job) / "setup.log"),

@@ -33,6 +33,10 @@ class Callers(Protocol):
         """What only this attempt was given, so that it can show who it is."""
         ...
 
+    def masked(self, text: str) -> str:
+        """What is said, without the secrets that are known here: it goes into the log."""
+        ...
+
     def below(self, pid: int, pids: Collection[int]) -> bool:
         """Whether a process is one of these, or was started by one, directly or through others."""
         ...
