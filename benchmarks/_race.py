@@ -93,7 +93,7 @@ class Controller:
         self.journal = journal(self.store)
         self.door = SocketDoor(work)
         desk = Desk(self.journal, runner=_NoRunner(), stop=lambda _why: None)
-        self.counter = Counter(self.journal, desk, alive=holders.alive)
+        self.counter = Counter(self.journal, desk, callers=holders.Callers(b""), spawn=asyncio.ensure_future)
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self, count: int) -> None:
@@ -202,7 +202,7 @@ async def _by_socket(work: Path, limit: int) -> Any:
 
 async def _directly(store: WorkdirStore, limit: int) -> Any:
     await store.query(Query(what="held"))  # it is live: its index is open
-    direct = Direct(journal(store), holders.holder(), alive=holders.alive)
+    direct = Direct(journal(store), holders.holder(), callers=holders.Callers(b""), spawn=asyncio.ensure_future)
 
     async def claim() -> list[Claimed]:
         return await direct.claim(limit, Wanted())

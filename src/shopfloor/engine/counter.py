@@ -152,11 +152,10 @@ class Counter:
         return {}
 
     async def _ask(self, caller: Caller, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        if request.get("what") in DECIDED_BY_PEOPLE and self._is_agent(caller):
-            raise Refused(
-                f"an agent may not {request['what']}: that is for a person to decide", hint="ask: shopfloor ask"
-            )
         what, order, text, actor = (values.text(request, key) for key in ("what", "order", "text", "actor"))
+        if what in DECIDED_BY_PEOPLE and self._is_agent(caller):
+            text = f"an agent may not {what}: that is for a person to decide"
+            raise Refused(text, hint="a question to a person: shopfloor ask")
         answer = await self._desk.ask(what, order, text, actor or "human")
         return {key: answer.data.get(key, "") for key in ("result", "text", "hint")}
 

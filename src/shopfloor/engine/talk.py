@@ -87,7 +87,7 @@ class Talk:
 
     async def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do what is asked. Raises Refused for who is not whom it says, Conflict for whose time is over."""
-        what = request.get("what")
+        what = values.text(request, "what")
         request = {k: self._callers.masked(v) if isinstance(v, str) else v for k, v in request.items()}
         speaker = self._speaker(request) if request.get("speaker") is not None else None
         if what in self._all:
