@@ -202,7 +202,7 @@ async def _by_socket(work: Path, limit: int) -> Any:
 
 async def _directly(store: WorkdirStore, limit: int) -> Any:
     await store.query(Query(what="held"))  # it is live: its index is open
-    direct = Direct(journal(store), holders.holder(), callers=holders.Callers(b""), spawn=asyncio.ensure_future)
+    direct = Direct(journal(store), holders.holder(), alive=holders.alive)
 
     async def claim() -> list[Claimed]:
         return await direct.claim(limit, Wanted())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -169,7 +170,7 @@ def test_the_same_verbs_serve_an_agent_that_speaks_mcp(lab: Lab) -> None:
 # -- questions ------------------------------------------------------------------------------------------------------
 
 
-def asks(*after: dict[str, object], wait: str = "", kept: str = "") -> str:
+def asks(*after: Mapping[str, object], wait: str = "", kept: str = "") -> str:
     """Asks in its first attempt only; the prompt of every attempt is kept."""
     question = f'test $SHOPFLOOR_GENERATION != 1 || {SF} ask "Which port?" {wait} > asked{kept}.txt'
     return script({"save_prompt": f"prompt{kept}.txt"}, {"run": question, "raw": True}, *after)

@@ -7,8 +7,8 @@ import getpass
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
 from shopfloor.app.mail import Mail
 from shopfloor.app.sessions import WorkSession
+from shopfloor.app.trouble import disk_trouble
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
@@ -39,7 +40,6 @@ from shopfloor.masking import Masker
 from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
-from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
 from shopfloor.wire.client import HungUp, Wire
 
@@ -287,7 +287,7 @@ class Shopfloor:
         journal = Journal(self.store, floor, self.clock, new_event_id)
         journal.observers.extend(self.observers)
         info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
-        with _disk_trouble(self.work):
+        with disk_trouble(self.work):
             prepare(self.place)
             async with Guard() as guard:
                 tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
@@ -352,23 +352,6 @@ class Shopfloor:
 
 def _handled_into(answers: asyncio.Queue[Event]) -> Callable[[Event], None]:
     return lambda event: answers.put_nowait(event) if event.event_type == E.HANDLED else None
-
-
-@contextmanager
-def _disk_trouble(folder: Path) -> Iterator[None]:
-    """Say it as the log would where another file could not be written: what is wrong, and what to type."""
-    try:
-        yield
-    except git.GitError as problem:
-        if problem.disk is None:
-            raise
-        raise refusal("work with git in", folder.parent, problem.disk) from problem
-    except (ShopfloorError, ConnectionError):
-        raise
-    except OSError as problem:
-        if problem.errno is None:
-            raise
-        raise refusal("write", Path(problem.filename or folder), problem) from problem
 
 
 def answer_of(event: Event) -> str:
