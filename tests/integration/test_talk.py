@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,8 +157,12 @@ def test_the_same_verbs_serve_an_agent_that_speaks_mcp(lab: Lab) -> None:
     tell = {"call": "progress", "arguments": {"text": "by a tool"}}
     calls = [{"call": name, "into": f"{name}.txt"} for name in ("assignment", "ready", "show", "inbox", "done")]
     toml = script(tell, *calls).replace('{"text": "by a tool"}', '{ text = "by a tool" }')
-    report = lab.run(lab.prompt("works", toml))
+    shows = script({"run": "env | grep ^SHOPFLOOR_TOKEN=", "raw": True}, {"run": "env | grep ^SHOPFLOOR_TOKEN="})
+    report = lab.run(lab.prompt("works", toml + shows))
     assert report.counts["landed"] == 1
+    kept = list((lab.repo / ".work/attempts").glob("*/*"))
+    assert any("SHOPFLOOR_TOKEN=" in path.read_text() for path in kept)
+    assert not [path for path in kept if re.search("SHOPFLOOR_TOKEN=[0-9a-f]{8}", path.read_text())], "it was kept"
     assert landed(lab, "assignment.txt") == f"ASSIGNED: {report.orders[0].order}"
     assert "state: running" in landed(lab, "show.txt")
     assert "progress: by a tool" in landed(lab, "show.txt")
