@@ -168,7 +168,7 @@ def test_help_names_every_verb_in_a_section(shop: Shop) -> None:
     assert said.code == 0
     assert said.out == shop("-h").out == shop().out
     for verb in VERBS:
-        assert re.search(rf"\n(?:  |Inside an agent's attempt: (?:[a-z]+, )*){verb}\b", said.out), verb
+        assert re.search(rf"\n(?:  |For agents: (?:[a-z]+, )*){verb}\b", said.out), verb
     assert len(said.out.splitlines()) <= 50
 
 

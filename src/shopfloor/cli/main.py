@@ -48,11 +48,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
         "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
         "release": ("shopfloor.cli.claim:release", "give an order back"),
-        "muscle": ("shopfloor.cli.muscle:muscle", "let the built-in worker do one task"),
     },
 }
-AGENT_VERBS = {name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "progress", "ask", "done", "mcp")}
-"""What an agent calls about its own attempt: one line of the help."""
+AGENT_VERBS = {
+    **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "progress", "ask", "done", "mcp")},
+    "muscle": "shopfloor.cli.muscle:muscle",
+}
+"""What an agent calls about its own attempt, and the agent that comes along: one line of the help."""
 VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()} | AGENT_VERBS
 
 
@@ -92,7 +94,7 @@ class Root(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """How to go on."""
         formatter.write_paragraph()
-        formatter.write_text(f"Inside an agent's attempt: {', '.join(AGENT_VERBS)}.")
+        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}.")
         formatter.write_text("shopfloor VERB --help says more about one of them.")
 
 
