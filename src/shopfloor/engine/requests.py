@@ -195,16 +195,27 @@ class Desk:
             text = "the agent starts again with your answer"
             await self._reply(request, "ok", text, told, retried(record, words))
             return
-        text, delivery = await self._hand_over(record, attempt, request.text)
+        try:
+            text, delivery = await self._hand_over(record, attempt, request.text)
+        except ShopfloorError as problem:
+            hint = f"shopfloor stop {record.order.name}, then: shopfloor retry {record.order.name}"
+            await self._reply(request, "refused", problem.message, hint=hint)
+            return
         await self._reply(request, "ok", text, _told(E.AGENT_ANSWERED, request, record, delivery))
         self.heard.set()
 
     async def _hand_over(self, record: Record, attempt: Attempt, text: str) -> tuple[str, str]:
-        """An answer, to an agent that still runs: what to say about that, and what has become of it."""
+        """An answer, to an agent that still runs: what to say about that, and what has become of it.
+
+        Raises what its driver refuses a yes or no with: nobody else could use that.
+        """
+        if record.permission:
+            delivery = await self.runner.send(attempt.id, YES_NO[text.strip().lower()])
+            return f"the agent has your answer: {HOW[delivery]}", delivery.value
         if self.listening[attempt.id]:
             return "the agent is waiting for your answer, and gets it now", WAITS
         try:
-            delivery = await self.runner.send(attempt.id, YES_NO[text.strip().lower()] if record.permission else text)
+            delivery = await self.runner.send(attempt.id, text)
         except ShopfloorError:
             return "its agent cannot be interrupted: it gets your answer when it looks, or starts again with it", WAITS
         return f"the agent has your answer: {HOW[delivery]}", delivery.value
