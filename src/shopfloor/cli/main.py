@@ -94,8 +94,7 @@ class Root(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """How to go on."""
         formatter.write_paragraph()
-        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}.")
-        formatter.write_text("shopfloor VERB --help says more about one of them.")
+        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}. VERB -h: more.")
 
 
 @click.group(
