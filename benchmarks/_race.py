@@ -93,7 +93,7 @@ class Controller:
         self.journal = journal(self.store)
         self.door = SocketDoor(work)
         desk = Desk(self.journal, runner=_NoRunner(), stop=lambda _why: None)
-        self.counter = Counter(self.journal, desk, alive=holders.alive)
+        self.counter = Counter(self.journal, desk, callers=holders.Callers(b""), spawn=asyncio.ensure_future)
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -35,7 +36,10 @@ def run() -> list[dict[str, Any]]:
             f"shopfloor status, {ORDERS} orders": ["-c", LAUNCHER, "status"],
             "shopfloor --help": ["-c", LAUNCHER, "--help"],
             "shopfloor show": ["-c", LAUNCHER, "show", "task-1"],
+            "shopfloor mcp, to its end": ["-P", "-m", "shopfloor", "mcp"],
         }
+        if importlib.util.find_spec("mcp"):  # what a server made with the usual package would begin with
+            commands["package mcp, imported"] = ["-c", "import mcp.server.mcpserver"]
         medians = _medians({name: [sys.executable, *words] for name, words in commands.items()}, repo, env)
     bare = medians["bare interpreter"]
     return [_figure(name, value, value / bare, commands[name][-1]) for name, value in medians.items()]
@@ -63,7 +67,9 @@ def _medians(commands: dict[str, list[str]], folder: Path, env: dict[str, str]) 
     for _ in range(ROUNDS):
         for name, command in commands.items():
             began = time.perf_counter()
-            subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                command, cwd=folder, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
             took[name].append((time.perf_counter() - began) * 1000)
     return {name: statistics.median(values) for name, values in took.items()}
 

@@ -1,7 +1,6 @@
 """All targets by name."""
 
-from campaigns.fuzz import logs, programs, prompts, protocol, streams, views
+from campaigns.fuzz import logs, programs, prompts, protocol, streams, talk, views
 
-TARGETS = {
-    target.name: target for module in (logs, views, prompts, streams, protocol, programs) for target in module.TARGETS
-}
+_MODULES = (logs, programs, prompts, protocol, streams, talk, views)
+TARGETS = {target.name: target for module in _MODULES for target in module.TARGETS}

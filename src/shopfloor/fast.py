@@ -16,6 +16,10 @@ def main() -> int:
     if arguments == ["--version"]:
         return _print(f"shopfloor {__version__}")
     match arguments:
+        case ["mcp"]:
+            from shopfloor.mcp.server import main as serve
+
+            return serve()
         case ["status"]:
             answer = _status(".")
         case ["-C", folder, "status"]:

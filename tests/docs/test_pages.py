@@ -14,6 +14,7 @@ import pytest
 
 from shopfloor.cli.main import VERBS
 from shopfloor.config.settings import SETTINGS
+from shopfloor.mcp.verbs import VERBS as AGENT_VERBS
 from shopfloor.prompts import KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -167,3 +168,10 @@ def test_every_setting_is_in_what_init_writes(project: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "shopfloor", "init", "--print"], cwd=project, capture_output=True,
                           text=True, check=True)  # fmt: skip
     assert not [s.key for s in SETTINGS if not re.search(rf"\b{s.key}\b", done.stdout)]
+
+
+def test_every_verb_of_agents_is_in_the_reference_with_its_arguments() -> None:
+    page = (ROOT / "docs/reference/talk.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    told = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows.items()}
+    assert {name: told.get(name) for name in AGENT_VERBS} == {n: set(v.arguments) for n, v in AGENT_VERBS.items()}

@@ -62,8 +62,9 @@ def test_the_order_of_a_line() -> None:
     assert Log().write(E.SETTLED, work_order_id=7).order_id == ""
 
 
-def test_only_requests_creations_and_wishes_are_open_to_all() -> None:
-    assert {E.LOG_OPENED, E.CREATED, E.UPDATED, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM} == OPEN_TO_ALL
+def test_only_requests_creations_wishes_and_mail_are_open_to_all() -> None:
+    told = {E.LOG_OPENED, E.VIEW_COLLISION, E.PROBLEM, E.MAIL_SENT, E.MAIL_READ}
+    assert {E.CREATED, E.UPDATED, E.REQUEST, *told} == OPEN_TO_ALL
 
 
 def test_every_state_has_a_status_for_other_programs() -> None:

@@ -62,6 +62,8 @@ def test_an_attempt_is_recorded() -> None:
     desk.write(E.AGENT_ASKED, "a", question="which?")
     assert (record_of(desk).state, record_of(desk).question) == (State.ASKING, "which?")
     desk.write(E.AGENT_WORKING, "a")
+    assert record_of(desk).state is State.ASKING, "a sign of life is no answer"
+    desk.write(E.AGENT_ANSWERED, "a", answer="this", delivery="seen", by="human")
     assert (record_of(desk).state, record_of(desk).question) == (State.RUNNING, "")
     desk.write(E.AGENT_IDLE, "a")
     desk.log.pass_time(5.0)

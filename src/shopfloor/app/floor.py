@@ -7,8 +7,8 @@ import getpass
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,9 @@ from shopfloor import git
 from shopfloor._version import __version__
 from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
+from shopfloor.app.mail import Mail
 from shopfloor.app.sessions import WorkSession
+from shopfloor.app.trouble import disk_trouble
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
@@ -28,16 +30,16 @@ from shopfloor.domain.board import Board
 from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
-from shopfloor.domain.order import Order
+from shopfloor.domain.order import Order, Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
 from shopfloor.engine.session import Session, Start
+from shopfloor.masking import Masker
 from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
-from shopfloor.stores.files import refusal
 from shopfloor.stores.workdir import controller_alive
 from shopfloor.wire.client import HungUp, Wire
 
@@ -140,7 +142,8 @@ class Shopfloor:
         Without a living controller this process becomes it for as long as that takes; nothing new is started then.
         Raises Refused with the reason, or when no answer comes within 10 s.
         """
-        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, person())
+        told = Masker(self.place.secrets).text(text)
+        draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": told}, person())
         if self._session is not None:
             return answer_of(await answer_to(self._session.journal, draft))
         if self.controller() is None:
@@ -161,6 +164,28 @@ class Shopfloor:
                 raise Refused("the controller ended before it could answer", hint="ask again")
             await self.store.wait(position, min(left, 1.0))
         raise Refused(NO_ANSWER, hint="it will; look with `shopfloor status`")
+
+    async def answer(self, order: str, text: str) -> str:
+        """Answer the question of an order's agent (``yes`` or ``no`` where it asks whether it may); what came of it."""
+        return await self.ask("answer", order, text)
+
+    async def steer(self, order: str, text: str) -> str:
+        """Say something to a running agent; whether it was seen, delivered or only shown. Raises Refused."""
+        return await self.ask("steer", order, text)
+
+    async def ready(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Orders that may be claimed now, the next ones first: ``id``, ``name``, ``title``, ``priority``."""
+        if not (self.work / "events.jsonl").exists():
+            return []
+        rows = await self.store.query(Query(what="ready", limit=limit))
+        orders = [msgspec.json.decode(row["record"], type=Record).order for row in rows]
+        return [{"id": o.id, "name": o.name, "title": o.title, "priority": o.priority} for o in orders]
+
+    @property
+    def mail(self) -> Mail:
+        """Messages to and from agents and people; works with and without a controller."""
+        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        return Mail(self.work, journal, person(), masked=Masker(self.place.secrets).text)
 
     async def _by_socket(self, wire: Wire, draft: Draft) -> str:
         verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))
@@ -262,7 +287,7 @@ class Shopfloor:
         journal = Journal(self.store, floor, self.clock, new_event_id)
         journal.observers.extend(self.observers)
         info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
-        with _disk_trouble(self.work):
+        with disk_trouble(self.work):
             prepare(self.place)
             async with Guard() as guard:
                 tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
@@ -327,23 +352,6 @@ class Shopfloor:
 
 def _handled_into(answers: asyncio.Queue[Event]) -> Callable[[Event], None]:
     return lambda event: answers.put_nowait(event) if event.event_type == E.HANDLED else None
-
-
-@contextmanager
-def _disk_trouble(folder: Path) -> Iterator[None]:
-    """Say it as the log would where another file could not be written: what is wrong, and what to type."""
-    try:
-        yield
-    except git.GitError as problem:
-        if problem.disk is None:
-            raise
-        raise refusal("work with git in", folder.parent, problem.disk) from problem
-    except (ShopfloorError, ConnectionError):
-        raise
-    except OSError as problem:
-        if problem.errno is None:
-            raise
-        raise refusal("write", Path(problem.filename or folder), problem) from problem
 
 
 def answer_of(event: Event) -> str:

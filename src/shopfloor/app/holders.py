@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import socket
+from collections.abc import Collection
+
+import psutil
 
 from shopfloor import spawn
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.holder import Holder
+from shopfloor.masking import Masker
 
 
 def holder(name: str = "", pid: int = 0) -> Holder:
@@ -29,3 +35,41 @@ def alive(who: Holder) -> bool:
         return spawn.alive(who.pid, who.start_time)
     # After a reboot nothing of before lives; with another process table on this boot nobody here can tell.
     return who.boot.partition("/")[0] == here.partition("/")[0]
+
+
+class Callers:
+    """A :class:`shopfloor.ports.Callers` of this machine."""
+
+    def __init__(self, key: bytes, secrets: tuple[str, ...] = ()) -> None:
+        """``key`` is a secret of this controller: what it makes of it is no attempt's to guess."""
+        self._key = key
+        self._masker = Masker(secrets)
+
+    def alive(self, holder: Holder) -> bool:
+        """See :func:`alive`."""
+        return alive(holder)
+
+    def holder(self, name: str, pid: int) -> Holder:
+        """See :func:`holder`."""
+        return holder(name, pid)
+
+    def token(self, attempt: str) -> str:
+        """The same for the same attempt, as long as this controller lives."""
+        return hmac.new(self._key, attempt.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+    def masked(self, text: str) -> str:
+        """Without the values of variables that are named like keys."""
+        return self._masker.text(text)
+
+    def below(self, pid: int, pids: Collection[int]) -> bool:
+        """By the parents that the system tells; an orphan of an agent has its keeper as the next one above."""
+        seen: set[int] = set()
+        while pid > 1 and pid not in seen:
+            if pid in pids:
+                return True
+            seen.add(pid)
+            try:
+                pid = psutil.Process(pid).ppid()
+            except psutil.Error:
+                return False
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +14,8 @@ import msgspec
 import psutil
 
 from shopfloor.agents import DRIVERS, driver
-from shopfloor.app import holders
+from shopfloor.agents._transcript import said
+from shopfloor.app import holders, worker
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.admission import Limits, Load
@@ -24,7 +26,7 @@ from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Job, Launch, Workspace
+from shopfloor.ports import Agent, Delivery, Job, Launch, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
@@ -107,9 +109,10 @@ def build(
 ) -> tuple[Tools, ControllerSettings]:
     """The ports of one controller session."""
     settings, env = place.settings, place.command_environment()
-    pool = workspaces(place, guard)
+    pool, known = workspaces(place, guard), agents(place, guard)
+    callers = holders.Callers(secrets.token_bytes(32), place.secrets)
     tools = one_attempt.Tools(
-        agents=agents(place, guard), workspaces=pool, clock=place.clock, launch=partial(launch, place),
+        agents=known, workspaces=pool, clock=place.clock, launch=partial(launch, place, known, callers),
         memory=lambda handle: tree_bytes(handle.pid) if handle.pid else 0,
         setup_log=lambda job: str(folder(place, job) / "setup.log"),
     )  # fmt: skip
@@ -119,14 +122,14 @@ def build(
 
     evidence = place.work / "evidence"
     session = Tools(
-        runner=LocalRunner(execute, one_attempt.Control),
+        runner=LocalRunner(execute, lambda: one_attempt.Control(partial(_note, place))),
         verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
         lander=MergeLander(place.git()),
         workspaces=pool,
         end_process=end_attempt,
         load=sample,
         door=SocketDoor(place.work),
-        holder_alive=holders.alive,
+        callers=callers,
         say=say,
     )
     limits = Limits(
@@ -146,19 +149,29 @@ def folder(place: Place, job: Job) -> Path:
     return path
 
 
-def launch(place: Place, job: Job, workspace: Workspace) -> Launch:
+def launch(
+    place: Place, known: Mapping[str, Agent], callers: holders.Callers, job: Job, workspace: Workspace
+) -> Launch:
     """Everything a driver needs to start this attempt's agent."""
-    directory = folder(place, job)
-    profile = job.profile
+    directory, settings = folder(place, job), place.settings
+    profile, token = worker.permitted(job.profile, settings.on_question), callers.token(job.attempt)
     env = worker_environment(
         place.environment, workspace=workspace.path, pass_env=profile.pass_env, env=profile.env, order=job.order.id,
         attempt=job.attempt, generation=job.generation, directory=str(directory),
-        agent=f"shopfloor/workers/{job.order.name}",
+        agent=f"shopfloor/workers/{job.order.name}", token="" if settings.talk == "off" else token,
+        floor=str(place.work),
     )  # fmt: skip
     return Launch(
-        order=job.order, attempt=job.attempt, profile=profile, prompt=job.prompt, workspace=workspace.path,
-        branch=job.branch, directory=str(directory), env=env, secrets=place.secrets, session=job.session,
+        order=job.order, attempt=job.attempt, profile=profile, workspace=workspace.path,
+        prompt=job.prompt + worker.appendix(settings.talk, known.get(profile.driver)),
+        branch=job.branch, directory=str(directory), env=env, secrets=(token, *place.secrets), session=job.session,
+        servers=worker.offered(settings.talk, env),
     )  # fmt: skip
+
+
+def _note(place: Place, attempt: str, text: str, delivery: Delivery) -> None:
+    transcript = place.work / "attempts" / attempt / "transcript.jsonl"
+    said(transcript, place.secrets, place.clock.wall(), text, delivery)
 
 
 async def end_attempt(attempt: Attempt) -> bool:
@@ -178,4 +191,4 @@ def sample() -> Load:
 
 def policy(settings: Settings) -> Policy:
     """The limits of a run."""
-    return Policy(retries=settings.retries, reworks=settings.rework)
+    return Policy(retries=settings.retries, reworks=settings.rework, on_question=settings.on_question)

@@ -12,14 +12,17 @@ import click
 import msgspec
 
 from shopfloor import Shopfloor
+from shopfloor.app.sessions import WorkSession
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.orders import one
 from shopfloor.cli.words import clean, count
+from shopfloor.config import speaker
 from shopfloor.domain.errors import NotFound, UsageError
+from shopfloor.domain.values import count as count_in
 
 
 def holder_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Who holds what is claimed: by default the process that called this command, such as a script's shell."""
+    """Who holds what is claimed: by default the agent that calls this command, or the process, such as a shell."""
     named = click.option("--as", "name", default="", metavar="NAME", help="What the session is called.")
     pid = click.option(
         "--holder", type=int, default=0, metavar="PID", help="The process that holds; default: the caller."
@@ -42,7 +45,7 @@ def claim(edge: Edge, *, limit: int, orders: tuple[str, ...], types: tuple[str, 
     async def work(floor: Shopfloor) -> list[Any]:
         board = await floor.board() if orders else None
         ids = [one(board, order).order.id for order in orders] if board else []
-        async with floor.session(name, pid=holder or os.getppid()) as session:
+        async with await _session(floor, name, holder) as session:
             return await session.claim(limit, orders=ids, types=types)
 
     claimed = edge.call(work)
@@ -75,7 +78,7 @@ def finish(
 
     async def work(floor: Shopfloor) -> str:
         record = one(await floor.board(), order)
-        async with floor.session(name, pid=holder or os.getppid()) as session:
+        async with await _session(floor, name, holder) as session:
             await session.finish(record.order.id, text=text, commit=commit)
         led = floor.controller() is not None
         return f"{record.order.name!r} is handed in" + ("" if led else "; it is checked with: shopfloor run --resume")
@@ -95,7 +98,7 @@ def release(edge: Edge, *, order: str, everything: bool, force: bool, message: s
         raise UsageError("name one ORDER, or say --all")
 
     async def work(floor: Shopfloor) -> str:
-        async with floor.session(name, pid=holder or os.getppid()) as session:
+        async with await _session(floor, name, holder) as session:
             named = [one(await floor.board(), order).order.id] if order else []
             ids = named or [row.id for row in await session.held()]
             for which in ids:
@@ -103,6 +106,17 @@ def release(edge: Edge, *, order: str, everything: bool, force: bool, message: s
         return f"{count(len(ids), 'order')} given back"
 
     edge.answer(edge.call(work))
+
+
+async def _session(floor: Shopfloor, name: str, pid: int) -> WorkSession:
+    """The one that is named, else the agent that this command was called by, else the process that called it."""
+    who = speaker(floor.environment)
+    if not pid and who is not None and Path(who[0]) == floor.work:
+        own = (await floor.board(order=who[1]["order"])).records.get(who[1]["order"])
+        attempt = own.attempt if own is not None and own.live else None
+        if own is not None and attempt is not None and attempt.id == who[1]["attempt"]:
+            pid, name = count_in(attempt.handle, "pid"), name or own.order.name
+    return floor.session(name, pid=pid or os.getppid())
 
 
 def _read(path: Path) -> str:

@@ -64,9 +64,10 @@ def land(edge: Edge) -> None:
 
 @verb(example="shopfloor retry fix-login")
 @click.argument("order")
+@click.option("-m", "--message", default="", metavar="TEXT", help="Words for the next attempt.")
 @click.option("--plain", is_flag=True, help="One line for each event, also in a terminal.")
 @work_options
-def retry(edge: Edge, *, order: str, plain: bool, **options: Any) -> int:
+def retry(edge: Edge, *, order: str, message: str, plain: bool, **options: Any) -> int:
     """Try an order that failed again, and those that failed with it.
 
     When no run is going on, it is resumed here and now.
@@ -75,7 +76,7 @@ def retry(edge: Edge, *, order: str, plain: bool, **options: Any) -> int:
     from shopfloor.cli.run import go_on
 
     alive = edge.floor().controller() is not None
-    said = _ask(edge, "retry", order)
+    said = _ask(edge, "retry", order, message)
     if alive:
         edge.answer(said)
         return 0

@@ -31,6 +31,8 @@ class Seen:
         self.reason = ""
         self.message = ""
         self.question = ""
+        self.progress = ""
+        """what its running agent said last about how far it is"""
         self.merge = ""
         self.answer = False
         self.attempts = 0
@@ -69,6 +71,8 @@ class Glance:
         self.last_at = 0.0
         self.open = 0
         """orders that are not at rest"""
+        self.mail = 0
+        """messages that wait for a person"""
         self.spent: float | None = None
         self.budget: float | None = None
         self.mirror_why = ""
@@ -128,6 +132,8 @@ def _running(seen: Seen, now: float) -> str:
         words.append(f"held by {clean(seen.session)}")
     if seen.idle_since is not None:
         words.append(f"silent since {duration(now - seen.idle_since)}")
+    if seen.progress:
+        words.append(clean(seen.progress))
     return ", ".join(words)
 
 
@@ -189,6 +195,8 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
     if glance.mirror_why and not glance.alive:
         lines += ["", f"{clean(glance.branch)} was left alone: {clean(glance.mirror_why)}"]
     lines += _collided(glance.rows)
+    if glance.mail:
+        lines += ["", f"{count(glance.mail, 'message')} for you: shopfloor inbox"]
     following = _following(glance)
     lines += ["", f"next: {following}"] if following else []
     return "\n".join(cut(line) for line in lines)

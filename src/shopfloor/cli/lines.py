@@ -11,6 +11,7 @@ from shopfloor.cli.glance import advice
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import E, Event, read_time
+from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Record
 from shopfloor.domain.values import texts
 
@@ -62,7 +63,29 @@ def _idle(_r: Record, d: dict[str, Any]) -> str:
 
 
 def _asked(record: Record, d: dict[str, Any]) -> str:
-    return f'asks: {d.get("question", "")}  (shopfloor answer {record.order.name} "…")'
+    words = "yes, or: no" if d.get("permission") is True else '"…"'
+    return f"asks: {d.get('question', '')}  (shopfloor answer {record.order.name} {words})"
+
+
+def _answered(_r: Record, d: dict[str, Any]) -> str:
+    return f"is answered by {d.get('by')}: {_short(d.get('answer'))}" if d.get("answer") else "has read the answer"
+
+
+def _steered(_r: Record, d: dict[str, Any]) -> str:
+    return f"is told by {d.get('by')}: {_short(d.get('text'))} ({d.get('delivery')})"
+
+
+def _progress(_r: Record, d: dict[str, Any]) -> str:
+    return _first(d.get("text"))
+
+
+def _handed(_r: Record, d: dict[str, Any]) -> str:
+    words = _first(d.get("text"))
+    return "asks to be verified" + (f": {words}" if words else "")
+
+
+def _mail(_r: Record, d: dict[str, Any]) -> str:
+    return f"mail from {d.get('from')} to {d.get('to')}: {_short(d.get('subject'))}"
 
 
 def _stopped(record: Record, d: dict[str, Any]) -> str:
@@ -130,7 +153,7 @@ def _collided(record: Record, d: dict[str, Any]) -> str:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return fit(clean(text), 40)
+    return fit(clean(one_line(text)), 40)
 
 
 def _first(text: object) -> str:
@@ -141,6 +164,11 @@ _ORDER: dict[str, _Words] = {
     E.AGENT_STARTED: _started,
     E.AGENT_IDLE: _idle,
     E.AGENT_ASKED: _asked,
+    E.AGENT_ANSWERED: _answered,
+    E.AGENT_STEERED: _steered,
+    E.AGENT_PROGRESS: _progress,
+    E.AGENT_DONE: _handed,
+    E.MAIL_SENT: _mail,
     E.AGENT_STOPPED: _stopped,
     E.VERIFY_STARTED: _checking,
     E.VERIFY_VERDICT: _verdict,

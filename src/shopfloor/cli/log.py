@@ -21,8 +21,8 @@ from shopfloor.domain.order import Attempt, Record
 
 POLL_S = 0.2
 CHUNK = 1 << 16
-COLORS = {"tool": "cyan", "error": "red", "asked": "magenta", "exited": "green", "started": "green"}
-_SIGNS = {"text": "", "noise": "", "tool": "> ", "asked": "? ", "error": "! "}
+COLORS = {"said": "magenta", "tool": "cyan", "error": "red", "asked": "magenta", "exited": "green", "started": "green"}
+_SIGNS = {"text": "", "noise": "", "tool": "> ", "asked": "? ", "error": "! ", "said": "< "}
 
 
 @verb(example="shopfloor log fix-login --follow")

@@ -12,11 +12,12 @@ from shopfloor._version import __version__
 from shopfloor.cli.edge import Edge, guarded
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
-    "Start": {
+    "Start and keep": {
         "init": ("shopfloor.cli.init:init", "write a first .shopfloor.toml"),
         "demo": ("shopfloor.cli.demo:demo", "see it work, without any model"),
         "agents": ("shopfloor.cli.agents:agents", "what each kind of agent can do, and which are here"),
         "doctor": ("shopfloor.cli.house:doctor", "look whether everything is in order"),
+        "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },
     "Work": {
         "plan": ("shopfloor.cli.plan:plan", "say what a run would do"),
@@ -24,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pause": ("shopfloor.cli.steer:pause", "start nothing new"),
         "resume": ("shopfloor.cli.steer:resume", "start orders again after pause"),
         "stop": ("shopfloor.cli.steer:stop", "end an order, or the run"),
+        "steer": ("shopfloor.cli.steer:steer", "say something to a running agent"),
     },
     "Look": {
         "status": ("shopfloor.cli.status:status", "where everything stands"),
@@ -38,18 +40,22 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "reject": ("shopfloor.cli.decide:reject", "send it back, or drop it"),
         "land": ("shopfloor.cli.decide:land", "land everything that is verified"),
         "retry": ("shopfloor.cli.decide:retry", "try a failed order again"),
+        "inbox": ("shopfloor.cli.agent:inbox", "read what was written to you"),
+        "send": ("shopfloor.cli.agent:send", "write to an agent, or a person"),
     },
     "Work yourself": {
+        "ready": ("shopfloor.cli.agent:ready", "list what could be claimed"),
         "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
         "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
         "release": ("shopfloor.cli.claim:release", "give an order back"),
-        "muscle": ("shopfloor.cli.muscle:muscle", "let the built-in worker do one task"),
-    },
-    "Keep": {
-        "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },
 }
-VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()}
+AGENT_VERBS = {
+    **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "progress", "ask", "done", "mcp")},
+    "muscle": "shopfloor.cli.muscle:muscle",
+}
+"""What an agent calls about its own attempt, and the agent that comes along: one line of the help."""
+VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()} | AGENT_VERBS
 
 
 class Root(click.Group):
@@ -88,7 +94,7 @@ class Root(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """How to go on."""
         formatter.write_paragraph()
-        formatter.write_text("shopfloor VERB --help says more about one of them.")
+        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}. VERB -h: more.")
 
 
 @click.group(

@@ -20,7 +20,8 @@ _ROWS = """
 SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'), answer,
   json_extract(blob, '$.attempts[#-1].started_at'), json_extract(blob, '$.attempts[#-1].idle_since'), id,
   json_extract(blob, '$.attempts[#-1].outcome'), waits, json_extract(blob, '$.attempts[#-1].handle.driver'),
-  json_extract(blob, '$.attempts[#-1].handle.name'), json_extract(blob, '$.attempts[#-1].handle.pid')
+  json_extract(blob, '$.attempts[#-1].handle.name'), json_extract(blob, '$.attempts[#-1].handle.pid'),
+  json_extract(blob, '$.attempts[#-1].progress')
 FROM orders WHERE run = ? AND state = ? ORDER BY rowid LIMIT ?
 """
 _NEEDS = "SELECT p.name FROM needs JOIN orders p ON p.id = needs.need WHERE needs.id = ? AND NOT p.delivered"
@@ -30,6 +31,8 @@ _BUSY = """
 SELECT id, name, files, state, accepted, ended FROM orders WHERE run = ? AND files <> ''
 AND state IN ('running', 'asking', 'checking', 'verified', 'landing') ORDER BY rowid
 """
+_MAIL = """SELECT count(*) FROM json_each(?, '$.mail') WHERE json_extract(value, '$.to') = 'human'
+OR json_extract(value, '$.to') GLOB 'human:*'"""
 _TIMED = 2
 _RUN = (
     *("branch", "land", "finished_at", "session_at", "last_at", "budget_usd", "mirror_why", "held", "landing_held"),
@@ -77,6 +80,7 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.alive = found.pid > 0
     floor = meta.get("floor") or "{}"
     found.paused = bool(db.execute("SELECT json_extract(?, '$.paused')", (floor,)).fetchone()[0])
+    found.mail = db.execute(_MAIL, (floor,)).fetchone()[0]
     run = db.execute("SELECT id FROM runs ORDER BY seq DESC LIMIT 1").fetchone()
     if run is None:
         return found
@@ -177,6 +181,7 @@ def _take_orders(db: sqlite3.Connection, found: Glance, waiting: _Waiting) -> No
             seen.answer = bool(row[7])
             seen.since, seen.idle_since = row[8:10]
             seen.outcome = row[11] or ""
+            seen.progress = "" if seen.outcome else row[16] or ""
             if row[13] == "session" and not seen.outcome:
                 seen.session = session_word(row[14], row[15])
             if row[12]:

@@ -13,13 +13,16 @@ from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.evidence import Checked, checked
 from shopfloor.cli.glance import advice, shown, why
+from shopfloor.cli.lines import clock
 from shopfloor.cli.orders import find
 from shopfloor.cli.status import head, opened, plain
 from shopfloor.cli.words import block, clean, count, duration, few, money, table
 from shopfloor.domain.board import Board
+from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Attempt, Record, State
 
-_LINES, _FILES = 20, 8
+WORDS = '"…"'
+_LINES, _FILES, _SAID = 20, 8, 10
 
 
 @verb(example="shopfloor show fix-login")
@@ -76,6 +79,7 @@ class _Story:
             lines.append(f"  {clean(order.title)}")
         lines += self._wish()
         lines += self._ending()
+        lines += self._talk()
         lines += self._collisions()
         lines += [line for attempt in self.record.attempts for line in self._attempt(attempt)]
         lines += self._checks()
@@ -108,6 +112,13 @@ class _Story:
             return ["", f"why{reason}", *_indented(record.message)]
         return []
 
+    def _talk(self) -> list[str]:
+        told = [
+            f"  {clock(said.at)}  {said.kind} ({clean(said.who)}): {clean(one_line(said.text))}"
+            for said in self.record.talk[-_SAID:]
+        ]
+        return ["", "said:", *told] if told else []
+
     def _collisions(self) -> list[str]:
         told = [f"  {clean(one.field)} = {clean(one.theirs)}" for one in self.record.collisions]
         if not told:
@@ -129,6 +140,8 @@ class _Story:
             ("base", attempt.base[:12]),
             ("commit", "" if attempt.commit == attempt.base else attempt.commit[:12]),
             ("files", _files(attempt)),
+            ("progress", clean(attempt.progress)),
+            ("said", clean(one_line(attempt.done or ""))),
             ("workspace", near(Path(attempt.workspace)) if attempt.workspace and not attempt.outcome else ""),
             ("exit code", "" if attempt.exit_code in (0, None) else str(attempt.exit_code)),
         ]
@@ -160,8 +173,8 @@ class _Story:
         """What a person may type now."""
         name = clean(self.order.name)
         steps = {
-            "asking": [f'shopfloor answer {name} "…"'],
-            "running": [f"shopfloor log {name} --follow", f"shopfloor stop {name}"],
+            "asking": [f"shopfloor answer {name} {'yes, or: no' if self.record.permission else WORDS}"],
+            "running": [f"shopfloor log {name} --follow", f"shopfloor steer {name} {WORDS}", f"shopfloor stop {name}"],
             "interrupted": ["shopfloor run --resume"],
             "failed": [f"shopfloor log {name}", f"shopfloor diff {name}", f"shopfloor retry {name}"],
             "cancelled": [f"shopfloor retry {name}"],

@@ -170,7 +170,8 @@ class Stage:
             return "preparing its workspace"
         if attempt.idle_since is not None:
             return "silent"
-        return last_words(self._work / "attempts" / attempt.id / "transcript.jsonl")
+        words = last_words(self._work / "attempts" / attempt.id / "transcript.jsonl")
+        return " · ".join(filter(None, (clean(attempt.progress), words)))
 
     def _spin(self) -> str:
         return self._spinner[self._frame % len(self._spinner)]

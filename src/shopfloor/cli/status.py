@@ -12,6 +12,7 @@ from shopfloor.app import holders
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.glance import RANK, SHOWN, Glance, Seen, session_word, shown, text, why
 from shopfloor.cli.words import screen
+from shopfloor.domain import talk
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.floor import Floor, Now
@@ -62,6 +63,7 @@ def head(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Gl
     found.alive = controller is not None
     found.pid = int((controller or {}).get("pid") or 0)
     found.paused = board.paused
+    found.mail = sum(talk.for_people(message) for message in board.mail.values())
     if run is None:
         return found
     found.run, found.branch, found.land = run.id, run.branch, run.land
@@ -97,6 +99,7 @@ def plain(record: Record, floor: Floor) -> Seen:
     attempt = record.attempt
     seen.reason, seen.message, seen.question = record.reason or "", record.message, record.question
     seen.merge, seen.answer = record.merge, record.order.deliverable is Deliverable.ANSWER
+    seen.progress = attempt.progress if attempt and not attempt.outcome else ""
     seen.attempts = len(record.attempts)
     seen.since = attempt.started_at if attempt else None
     seen.idle_since = attempt.idle_since if attempt else None
@@ -136,6 +139,9 @@ def _shape(
                     "collisions": msgspec.to_builtins(record.collisions),
                     "reason": record.reason,
                     "attempts": len(record.attempts),
+                    "question": record.question,
+                    "permission": record.permission,
+                    "progress": row.progress,
                     "agent": record.order.agent or run.agent,
                     "session": msgspec.to_builtins(held(record)),
                     "cost_usd": record.cost_usd,

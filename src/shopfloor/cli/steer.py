@@ -1,4 +1,4 @@
-"""``pause``, ``resume`` and ``stop``: the run, steered from another terminal."""
+"""``pause``, ``resume``, ``stop`` and ``steer``: the run and its agents, steered from another terminal."""
 
 from __future__ import annotations
 
@@ -38,5 +38,17 @@ def stop(edge: Edge, *, order: str, cancel: bool) -> None:
     async def work(floor: Shopfloor) -> str:
         which = (await find(floor, order))[1].order.id if order else ""
         return await floor.ask("stop", which, CANCEL if cancel else "")
+
+    edge.answer(edge.call(work))
+
+
+@verb(example="shopfloor steer fix-login 'Leave the old option alone.'")
+@click.argument("order")
+@click.argument("text")
+def steer(edge: Edge, *, order: str, text: str) -> None:
+    """Say something to the agent that works on an order. Tells whether it was seen, delivered or only shown."""
+
+    async def work(floor: Shopfloor) -> str:
+        return await floor.steer((await find(floor, order))[1].order.id, text)
 
     edge.answer(edge.call(work))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 ALLOWED = frozenset(
     {
@@ -61,6 +62,8 @@ def worker_environment(
     generation: int = 0,
     directory: str = "",
     agent: str = "",
+    token: str = "",
+    floor: str = "",
 ) -> dict[str, str]:
     """The whole environment of a worker in ``workspace``.
 
@@ -77,11 +80,26 @@ def worker_environment(
         "SHOPFLOOR_GENERATION": str(generation) if generation else "",
         "SHOPFLOOR_ATTEMPT_DIR": directory,
         "SHOPFLOOR_WORKSPACE": workspace,
+        "SHOPFLOOR_TOKEN": token,
+        "SHOPFLOOR_FLOOR": floor,
         "WORK_ORDER_ID": order,
         "AGENT_ID": agent,
     }
     # Some agents take their project from PWD and not from the folder they were started in.
     return found | {name: value for name, value in identity.items() if value} | {"PWD": workspace}
+
+
+IDENTITY = ("SHOPFLOOR_FLOOR", "SHOPFLOOR_ORDER", "SHOPFLOOR_ATTEMPT", "SHOPFLOOR_GENERATION", "SHOPFLOOR_TOKEN")
+"""What tells a worker's programs to whom they speak, and as whom."""
+
+
+def speaker(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
+    """The ``.work`` folder of the floor that started this worker, and who it is there; None: this is no worker."""
+    folder, order, attempt, generation, token = (variables.get(name, "") for name in IDENTITY)
+    if not (folder and order and attempt and token):
+        return None
+    number = int(generation) if generation.isascii() and generation.isdigit() and len(generation) < 10 else 0  # noqa: PLR2004
+    return folder, {"order": order, "attempt": attempt, "generation": number, "token": token}
 
 
 def secrets_in(*environments: Mapping[str, str]) -> tuple[str, ...]:

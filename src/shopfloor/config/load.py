@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shopfloor.config import IDENTITY
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.settings import (
     BY_KEY,
@@ -26,7 +27,7 @@ from shopfloor.domain.errors import UsageError
 from shopfloor.ports import Profile
 
 _LARGEST_BYTES = 1_000_000
-_NOT_SETTINGS = {f"{PREFIX}{name}" for name in ("ORDER", "ATTEMPT", "GENERATION", "ATTEMPT_DIR", "WORKSPACE")}
+_NOT_SETTINGS = {*IDENTITY, f"{PREFIX}ATTEMPT_DIR", f"{PREFIX}WORKSPACE"}
 
 
 class _Source:

@@ -69,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     caches: tuple[Cache, ...] = ()
     retries: int = 3
     rework: int = 1
+    on_question: Literal["ask", "decline"] = "ask"
+    talk: Literal["off", "mcp", "all"] = "mcp"
     load_per_core: float = 2.0
     memory_free: float = 0.1
     allow_red_base: bool = False
@@ -227,6 +229,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _setting("retries", v.whole(0, 100), "3", "further attempts after a failure that may pass"),
     _setting("rework", v.whole(0, 100), "1", "times that work goes back with what the checks found"),
+    _setting(
+        "on_question",
+        v.choice("ask", "decline"),
+        '"ask"',
+        'an agent\'s question waits for a person, or is answered at once: "decide it yourself"',
+    ),
+    _setting(
+        "talk",
+        v.choice("off", "mcp", "all"),
+        '"mcp"',
+        "agents are offered our MCP server, or all of them are told in their prompt how to report, ask and mail",
+    ),
     _setting(
         "load_per_core", v.number(0.1, 100), "2.0", "start nothing while the load of each processor is above this"
     ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain import runs, values
+from shopfloor.domain import runs, talk, values
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.fold import OURS, change, counts, creation, fold
 from shopfloor.domain.order import FINAL, Record, State
@@ -15,7 +15,7 @@ from shopfloor.domain.runs import Run
 __all__ = ["OURS", "Board", "Request", "Run", "at_rest", "counts", "creation", "fold"]
 
 
-_GENERAL = frozenset({E.CONTROLLER_STARTED, E.RUN_STARTED, E.REQUEST, E.HANDLED})
+_GENERAL = frozenset({E.CONTROLLER_STARTED, E.RUN_STARTED, E.REQUEST, E.HANDLED, E.MAIL_SENT, E.MAIL_READ})
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,8 @@ class Board:
         self.absent: set[str] = set()
         """runs whose orders are not all on this board; :meth:`join` puts them there"""
         self.requests: dict[str, Request] = {}
+        self.mail: dict[str, talk.Message] = {}
+        """what nobody has read yet"""
         self.controller = 0
         self.controller_info: dict[str, Any] = {}
         self.paused = False
@@ -113,6 +115,8 @@ class Board:
                 text=values.text(data, "text"),
                 actor=event.actor,
             )
+        elif event.event_type in (E.MAIL_SENT, E.MAIL_READ):
+            talk.fold_mail(self.mail, event)
         elif event.event_type == E.HANDLED:
             self.requests.pop(event.caused_by or "", None)
             if data.get("result") == "ok" and data.get("verb") in ("pause", "resume"):

@@ -102,7 +102,8 @@ def reopen(record: Record, at: float, findings: str = "", delay_s: float = 0.0) 
     """Back to the beginning, ready to be tried again."""
     r = record
     r.state, r.reason, r.settled_at, r.accepted = State.READY, None, None, False
-    r.message = r.question = r.elsewhere = r.assignee = ""
+    r.message = r.question = r.answer = r.elsewhere = r.assignee = ""
+    r.permission = False
     r.verdict, r.commit, r.tree, r.merge, r.passed, r.verifications = "", "", "", "", (), 0
     r.findings = findings
     r.retry_at, r.retry_delay_s = at, delay_s
@@ -242,6 +243,6 @@ def _take_status(record: Record, status: str, at: float) -> None:
     elif status == "closed":
         record.state, record.reason, record.settled_at = State.CANCELLED, Reason.CLOSED, at
         record.message = "closed by another program; that gives it up, it does not make it done"
-        record.question = record.elsewhere = ""
+        record.question = record.answer = record.elsewhere = ""
     else:
         record.elsewhere = status

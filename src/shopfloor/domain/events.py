@@ -42,7 +42,11 @@ class E(StrEnum):
     AGENT_USAGE = "agent.usage"
     AGENT_IDLE = "agent.idle"
     AGENT_WORKING = "agent.working"
+    AGENT_PROGRESS = "agent.progress"
     AGENT_ASKED = "agent.asked"
+    AGENT_ANSWERED = "agent.answered"
+    AGENT_STEERED = "agent.steered"
+    AGENT_DONE = "agent.done"
     AGENT_STOPPED = "agent.stopped"
     AGENT_HELD = "agent.held"
     VERIFY_STARTED = "verify.started"
@@ -58,6 +62,8 @@ class E(StrEnum):
     MIRROR_PLANNED = "mirror.planned"
     MIRROR_ADVANCED = "mirror.advanced"
     MIRROR_HELD = "mirror.held"
+    MAIL_SENT = "mail.sent"
+    MAIL_READ = "mail.read"
     REQUEST = "request.made"
     HANDLED = "request.handled"
     ADMISSION = "admission.changed"
@@ -65,7 +71,9 @@ class E(StrEnum):
     PROBLEM = "problem.reported"
 
 
-OPEN_TO_ALL = frozenset({E.LOG_OPENED, E.CREATED, E.UPDATED, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM})
+OPEN_TO_ALL = frozenset(
+    {E.LOG_OPENED, E.CREATED, E.UPDATED, E.MAIL_SENT, E.MAIL_READ, E.REQUEST, E.VIEW_COLLISION, E.PROBLEM}
+)
 """Types that count whoever wrote them. Every other type of ours counts only with a controller's stamp."""
 
 SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain import edits, values
+from shopfloor.domain import edits, talk, values
 from shopfloor.domain.events import OPEN_TO_ALL, SESSIONS_MAY, E, Event, read_time
 from shopfloor.domain.holder import held, holder_in
 from shopfloor.domain.order import FINAL, Attempt, Order, Reason, Record, State, reason_of
@@ -59,7 +59,7 @@ def change(record: Record, event: Event) -> bool:
         return False
     if event.event_type == E.ASSIGNED and event.sf is not None:
         record.attempts[-1].claimed_seq = event.sf.sequence
-    if event.event_type != E.VIEW_COLLISION:  # what was refused is no change of the order
+    if event.event_type not in _NO_CHANGE:
         record.updated_at = at
     return True
 
@@ -141,6 +141,7 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
     if r.live:
         r.attempts[-1].outcome, r.attempts[-1].ended_at = Reason.LOST, at
     r.generation, r.state, r.retry_at = generation, State.RUNNING, None
+    talk.forget_question(r)
     r.elsewhere = r.assignee = ""
     attempt = Attempt(
         id=values.text(d, "attempt"),
@@ -163,7 +164,8 @@ def _released(r: Record, d: dict[str, Any], at: float) -> bool:
     a.outcome = Reason.LOST if d.get("reason") == Reason.LOST else Reason.STOPPED
     a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
     a.message = values.text(d, "message")
-    r.state, r.question = State.READY, ""
+    r.state = State.READY
+    talk.forget_question(r)
     return True
 
 
@@ -210,14 +212,6 @@ def _working(r: Record, _d: dict[str, Any], _at: float) -> bool:
     if not r.live:
         return False
     r.attempts[-1].idle_since = None
-    r.state, r.question = State.RUNNING, ""
-    return True
-
-
-def _asked(r: Record, d: dict[str, Any], _at: float) -> bool:
-    if not r.live:
-        return False
-    r.state, r.question = State.ASKING, values.text(d, "question")
     return True
 
 
@@ -236,8 +230,7 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a.base = values.text(d, "base") or a.base
     a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
     a.transient = d.get("transient") is True
-    if a.outcome != "completed":
-        r.state, r.question = State.RUNNING, ""  # only an agent that asked and ended well waits for its answer
+    talk.settle_question(r, a.outcome)
     return True
 
 
@@ -320,7 +313,8 @@ def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
     if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
         return False
     r.state, r.reason = State(outcome), reason_of(d.get("reason"))
-    r.message, r.question = values.text(d, "message"), ""
+    r.message = values.text(d, "message")
+    talk.forget_question(r)
     r.settled_at = at
     return True
 
@@ -346,7 +340,6 @@ _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.AGENT_USAGE: _usage,
     E.AGENT_IDLE: _idle,
     E.AGENT_WORKING: _working,
-    E.AGENT_ASKED: _asked,
     E.AGENT_STOPPED: _stopped,
     E.VERIFY_STARTED: _verify_started,
     E.VERIFY_VERDICT: _verdict,
@@ -357,4 +350,8 @@ _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.SETTLED: _settled,
     E.HANDLED: _handled,
     E.VIEW_COLLISION: edits.fold_collision,
+    **talk.HANDLERS,
 }
+
+_NO_CHANGE = frozenset({E.VIEW_COLLISION, E.MAIL_SENT})
+"""What was refused, and what was said about an order, is no change of it."""

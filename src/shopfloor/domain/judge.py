@@ -8,6 +8,7 @@ from shopfloor.domain.board import Run, at_rest
 from shopfloor.domain.events import E
 from shopfloor.domain.order import FINAL, Attempt, Deliverable, Reason, Record, State, reason_of
 from shopfloor.domain.policy import Policy, backoff
+from shopfloor.domain.talk import answered, declined
 
 
 class Start(NamedTuple):
@@ -37,7 +38,7 @@ class Land(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Make it ready again after ``delay_s`` seconds. ``kind``: transient, rework, lost or stopped."""
+    """Make it ready again after ``delay_s`` seconds. ``kind``: transient, rework, lost, stopped or answered."""
 
     order: str
     kind: str
@@ -92,6 +93,8 @@ def step(record: Record, run: Run, policy: Policy) -> Decision | None:
         return None
     if record.state is State.RUNNING:
         return _after_attempt(record, attempt, policy)
+    if record.state is State.ASKING:
+        return _after_question(record, policy)
     if record.state is State.CHECKING:
         return _after_checks(record, policy)
     if record.state is State.VERIFIED and not at_rest(record, run):
@@ -128,6 +131,19 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
         return Retry(order, "transient", delay, attempt.message, record.findings)
     tries = f" ({record.failures + 1} tries)" if record.failures else ""
     return Settle(order, State.FAILED, reason, _kept(record, attempt.message + tries))
+
+
+def _after_question(record: Record, policy: Policy) -> Decision | None:
+    """Its agent ended before it had an answer: it goes on with one, or waits for one."""
+    order, question = record.order.id, record.question
+    if record.answer:
+        return Retry(order, "answered", 0.0, "its question was answered", answered(question, record.answer))
+    if policy.on_question == "ask":
+        return None
+    if record.reworks < policy.reworks:
+        return Retry(order, "rework", 0.0, "nobody answers questions in this run", declined(question))
+    text = f"it goes on asking, and nobody answers in this run: {first_line(question)}"
+    return Settle(order, State.FAILED, Reason.ERROR, _kept(record, text))
 
 
 def _after_checks(record: Record, policy: Policy) -> Decision:

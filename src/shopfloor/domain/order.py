@@ -125,6 +125,19 @@ class Attempt(msgspec.Struct, kw_only=True):
     tokens_out: int = 0
     steps: int = 0
     idle_since: float | None = None
+    progress: str = ""
+    """the newest line that its agent said about how far it is"""
+    done: str | None = None
+    """what its agent said when it asked for verification; None: it has not. It makes nothing done"""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One piece of what was said between people and an order's agents. ``kind``: asked, answered, steered or mail."""
+
+    at: float
+    kind: str
+    who: str
+    text: str
 
 
 class Collision(msgspec.Struct, frozen=True):
@@ -145,6 +158,12 @@ class Record(msgspec.Struct, kw_only=True):
     reason: Reason | None = None
     message: str = ""
     question: str = ""
+    permission: bool = False
+    """the question is whether its agent may do something: answered by yes or no"""
+    answer: str = ""
+    """to the question, as long as its agent has not got it"""
+    talk: list[Said] = msgspec.field(default_factory=list)
+    """the newest of what was said, the oldest first"""
     findings: str = ""
     """what the next attempt is told about the last one"""
     reworks: int = 0

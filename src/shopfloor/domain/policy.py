@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from zlib import crc32
 
 import msgspec
@@ -45,6 +46,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     0: any number"""
     confirmations: int = 1
     """times that a check which failed is run again on the same commit before it counts as failed"""
+    on_question: Literal["ask", "decline"] = "ask"
+    """whether a question waits for a person, or the agent is told to decide by itself"""
+    done_grace_s: float = 30.0
+    """how long an agent that asked for verification may take to end by itself"""
     batch: int = 24
     """landings tested together at the most; fewer after several red batches in a row"""
 

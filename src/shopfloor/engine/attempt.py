@@ -7,13 +7,14 @@ memory limit. All of them are counted on the awake clock, so a machine that slep
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
-from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.errors import Refused, ShopfloorError
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
 from shopfloor.engine.facts import said
@@ -21,6 +22,7 @@ from shopfloor.ports import (
     Agent,
     Claim,
     Clock,
+    Delivery,
     Fact,
     Handle,
     Job,
@@ -55,7 +57,9 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
 class Control:
     """The strings that the outside holds: stop it, talk to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str, str, Delivery], None]) -> None:
+        """``note`` is told of an attempt what was said to its agent, and what became of it."""
+        self.note = note
         self.reason = ""
         self.asked = asyncio.Event()
         self.handle: Handle | None = None
@@ -66,6 +70,14 @@ class Control:
         if not self.reason:
             self.reason = reason
         self.asked.set()
+
+    async def send(self, attempt: str, text: str) -> Delivery:
+        """Say something to the agent. Raises Refused when it has not started, or cannot listen."""
+        if self.agent is None or self.handle is None:
+            raise Refused(f"attempt {attempt!r} has not started its agent yet", hint="try again in a moment")
+        delivery = await self.agent.send(self.handle, text)
+        self.note(attempt, text, delivery)
+        return delivery
 
 
 Emit = Callable[[Fact], Awaitable[None]]
@@ -224,6 +236,8 @@ class _Attempt:
             self.exited = report
         elif report.kind is Kind.ASKED:
             await self.tell(Phase.ASKED, text=report.text)
+        elif report.kind is Kind.PERMISSION and report.status == "asked":
+            await self.tell(Phase.ASKED, text=_permission(report), permission=True)
         elif report.kind in (Kind.ERROR, Kind.TURN_END):
             self._note_failure(report)
         elif report.kind is Kind.USAGE:
@@ -292,7 +306,18 @@ _TROUBLE = (ShopfloorError, OSError)
 """What goes wrong with one attempt and is no reason to end the others: a full disk may be full for it alone."""
 
 
-_STOPPED: dict[str, str] = {Reason.STOPPED: "stopped by a person", Reason.BUDGET: "the budget is spent"}
+def _permission(report: Report) -> str:
+    """What it wants to do, in one line for a person."""
+    wanted = report.data.get("input")
+    how = "" if wanted is None else f": {json.dumps(wanted, ensure_ascii=False, default=str)}"
+    return f"may it use {report.text or 'a tool'}{how}"
+
+
+_STOPPED: dict[str, str] = {
+    "completed": "",
+    Reason.STOPPED: "stopped by a person",
+    Reason.BUDGET: "the budget is spent",
+}
 
 
 def trailers(order: str, attempt: str, agent: str) -> dict[str, str]:

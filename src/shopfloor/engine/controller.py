@@ -20,7 +20,6 @@ from shopfloor.domain.board import Run
 from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
-from shopfloor.domain.holder import Holder
 from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Reason, Record, State
 from shopfloor.domain.prompt import render
@@ -31,7 +30,7 @@ from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import CheckJob, Door, Job, Lander, Profile, Proposal, Runner, Verifier
+from shopfloor.ports import Callers, CheckJob, Door, Job, Lander, Profile, Proposal, Runner, Verifier
 
 ADMISSION_EVERY_S = 2.0
 
@@ -61,7 +60,7 @@ class Controller:
         settings: Settings,
         load: Callable[[], Load],
         door: Door,
-        holder_alive: Callable[[Holder], bool],
+        callers: Callers,
     ) -> None:
         self.journal = journal
         self.floor: Floor = journal.floor
@@ -79,7 +78,7 @@ class Controller:
         self._sampled = self._lowered = float("-inf")
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
-        self.counter = Counter(journal, self.desk, alive=holder_alive)
+        self.counter = Counter(journal, self.desk, callers=callers, spawn=self._spawn)
         self._door = door
 
     @property

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from shopfloor.domain import values
-from shopfloor.domain.errors import NotFound, ShopfloorError, UsageError
+from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.events import E
 from shopfloor.domain.holder import Holder, Wanted
 from shopfloor.domain.judge import Start
@@ -33,12 +33,16 @@ from shopfloor.engine.hands import (
 )
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import Caller
+from shopfloor.engine.talk import Spawn, Talk
+from shopfloor.ports import Caller, Callers
 
 T = TypeVar("T")
 
 MOST = 1_000
 """Orders in one claim."""
+
+DECIDED_BY_PEOPLE = frozenset({"accept", "reject", "land", "answer", "steer"})
+"""What no agent may ask for, also not about the work of others."""
 
 LOOK_EVERY_S = 1.0
 """How often it is looked whether the holders still live."""
@@ -47,24 +51,29 @@ LOOK_EVERY_S = 1.0
 class Counter:
     """A :class:`shopfloor.ports.Service` on a run's state."""
 
-    def __init__(self, journal: Journal, desk: Desk, *, alive: Callable[[Holder], bool]) -> None:
+    def __init__(self, journal: Journal, desk: Desk, *, callers: Callers, spawn: Spawn) -> None:
         self._journal = journal
         self._floor = journal.floor
         self._desk = desk
-        self._alive = alive
+        self._callers = callers
         self._own: dict[int, tuple[int, int, str, str]] = {}
         """connection -> the session at its other end, where that process speaks for itself"""
         self._links: Tally[tuple[int, int, str, str]] = Tally()
         self._verbs: dict[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]] = {
-            "claim": self._claim, "release": self._release, "finish": self._finish, "ask": self._ask,
+            "claim": self._claim, "release": self._release, "finish": self._finish,
         }  # fmt: skip
+        self.talk = Talk(journal, desk, callers=callers, claim=self._claim_for, spawn=spawn)
 
     async def answer(self, caller: Caller, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Do what is asked. Raises ShopfloorError for what is refused."""
         verb = request.get("verb")
+        if verb == "ask":
+            return await self._ask(caller, request)
+        if verb == "talk":
+            return await self.talk.answer(request)
         act = self._verbs.get(verb) if isinstance(verb, str) else None
         if act is None:
-            raise UsageError(f"there is no request {verb!r}", hint=f"there are {', '.join(self._verbs)}")
+            raise UsageError(f"there is no request {verb!r}", hint=f"there are {', '.join(self._verbs)}, ask, talk")
         if "holder" in request and caller.number not in self._own:
             holder = _holder(request)
             if holder.pid == caller.pid:
@@ -86,7 +95,7 @@ class Counter:
         """Return what dead sessions hold, until cancelled."""
         while True:
             if self._floor.held:
-                await self._return(lambda holder: not self._alive(holder), "has ended")
+                await self._return(lambda holder: not self._callers.alive(holder), "has ended")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _return(self, which: Callable[[Holder], bool], why: str) -> None:
@@ -104,10 +113,12 @@ class Counter:
         holder, limit = _holder(request), values.count(request, "limit")
         if not 1 <= limit <= MOST:
             raise UsageError(f"a claim is for 1 to {MOST} orders, not for {request.get('limit')!r}")
-        starts = self._floor.claim(limit, _wanted(request))
-        if not starts:
-            return {"orders": [], "paused": self._floor.board.paused}
-        return {"orders": await self._take(starts, holder)}
+        orders = await self._claim_for(holder, limit, _wanted(request))
+        return {"orders": orders} if orders else {"orders": [], "paused": self._floor.board.paused}
+
+    async def _claim_for(self, holder: Holder, limit: int, wanted: Wanted) -> Sequence[Claimed]:
+        starts = self._floor.claim(limit, wanted)
+        return await self._take(starts, holder) if starts else []
 
     async def _take(self, starts: Sequence[Start], holder: Holder) -> list[Claimed]:
         run = self._floor.run
@@ -140,12 +151,21 @@ class Counter:
         await self._journal.commit(draft, expect={record.order.id: record.generation})
         return {}
 
-    async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _ask(self, caller: Caller, request: Mapping[str, Any]) -> Mapping[str, Any]:
         what, order, text, actor = (values.text(request, key) for key in ("what", "order", "text", "actor"))
+        if what in DECIDED_BY_PEOPLE and self._is_agent(caller):
+            text = f"an agent may not {what}: that is for a person to decide"
+            raise Refused(text, hint="a question to a person: shopfloor ask")
         answer = await self._desk.ask(what, order, text, actor or "human")
         return {key: answer.data.get(key, "") for key in ("result", "text", "hint")}
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _is_agent(self, caller: Caller) -> bool:
+        """Whether it is one of our agents, or was started by one, that asks."""
+        records = (self._record(order) for order in self._floor.live - self._floor.held.keys())
+        pids = {r.attempt.handle.get("pid") for r in records if r.attempt is not None}
+        return self._callers.below(caller.pid, {pid for pid in pids if isinstance(pid, int) and pid > 1})
 
     def _record(self, order: str) -> Record:
         return self._floor.board.records[order]

@@ -58,7 +58,7 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
     if fact.phase is Phase.WORKING:
         return [Draft(E.AGENT_WORKING, data, actor)]
     if fact.phase is Phase.ASKED:
-        return [Draft(E.AGENT_ASKED, {**data, "question": bounded(fact.text)}, actor)]
+        return [Draft(E.AGENT_ASKED, {**data, "question": bounded(fact.text), "permission": fact.permission}, actor)]
     return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
 
 
@@ -79,7 +79,10 @@ def _end(fact: Fact, record: Record) -> dict[str, Any]:
             "files": bounded_names(kept.files),
         }  # fmt: skip
     answers = fact.outcome == "completed" and record.order.deliverable is Deliverable.ANSWER
-    message = bounded(fact.text, MOST_ANSWER_CHARS if answers else MOST_CHARS)
+    said = fact.text
+    if not said and fact.outcome == "completed" and attempt is not None:
+        said = attempt.done or ""  # it was ended after it had asked for verification
+    message = bounded(said, MOST_ANSWER_CHARS if answers else MOST_CHARS)
     return {
         "reason": fact.outcome, "exit_code": fact.exit_code, "outcome": fact.outcome, "message": message,
         "transient": fact.transient, "notes": bounded_names(fact.notes), **_usage(fact), **work,

@@ -28,7 +28,7 @@ class Journal:
         self.store = store
         self.floor = floor
         self.clock = clock
-        self._new_id = new_id
+        self.new_id = new_id
         self.observers: list[Observer] = []
         self.generation = 0
         self.position = 0
@@ -41,7 +41,7 @@ class Journal:
     def event(self, draft: Draft, run: str | None) -> Event:
         """The draft as an event of now."""
         return Event(
-            event_id=self._new_id(),
+            event_id=self.new_id(),
             event_type=draft.type,
             timestamp=stamp_time(self.clock.wall()),
             actor=draft.actor,

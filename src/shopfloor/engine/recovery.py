@@ -7,13 +7,13 @@ from typing import Protocol
 
 from shopfloor.domain.board import Run
 from shopfloor.domain.events import E
-from shopfloor.domain.holder import Holder, holder_of
+from shopfloor.domain.holder import holder_of
 from shopfloor.domain.order import Attempt, Reason, Record
 from shopfloor.engine.facts import agent_id, bounded_names
 from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
-from shopfloor.ports import Orphan, Workspaces
+from shopfloor.ports import Callers, Orphan, Workspaces
 
 EndProcess = Callable[[Attempt], Awaitable[bool]]
 """Ends a local process that outlived its controller; True when there was one."""
@@ -39,7 +39,7 @@ class Processes(Protocol):
     def end_process(self) -> EndProcess: ...
 
     @property
-    def holder_alive(self) -> Callable[[Holder], bool]: ...
+    def callers(self) -> Callers: ...
 
 
 async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], processes: Processes) -> list[str]:
@@ -56,7 +56,7 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], p
             continue
         holder = holder_of(attempt)
         if holder is not None:
-            if not processes.holder_alive(holder):
+            if not processes.callers.alive(holder):
                 data = release_data(order, record.generation, holder, f"{holder.name} has ended", lost=True)
                 await journal.commit(Draft(E.RELEASED, data), run=run.id)
             continue

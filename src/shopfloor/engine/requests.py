@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from shopfloor.domain.board import Request, at_rest
 from shopfloor.domain.errors import Conflict, Refused, ShopfloorError
 from shopfloor.domain.events import E, Event
-from shopfloor.domain.order import FINAL, Reason, Record, State
+from shopfloor.domain.holder import held
+from shopfloor.domain.order import FINAL, Attempt, Reason, Record, State
+from shopfloor.domain.talk import answered
 from shopfloor.engine.facts import settlement
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.ports import Runner
+from shopfloor.ports import Delivery, Runner
 
 LOOK_EVERY_S = 5.0
 REPLY_S = 10.0
@@ -27,12 +30,17 @@ class Desk:
         self.journal = journal
         self.runner = runner
         self._stop = stop
+        self.heard = asyncio.Event()
+        """set when something was said to an agent that may be waiting for it"""
+        self.listening: Counter[str] = Counter()
+        """attempts that wait for words at the socket now"""
         self._one = asyncio.Lock()
         self._verbs: dict[str, Callable[[Request], Awaitable[None]]] = {
             "pause": self._pause, "resume": self._go_on, "stop": self._end, "land": self._land,
         }  # fmt: skip
         self._verbs_of_an_order: dict[str, Callable[[Request, Record], Awaitable[None]]] = {
             "retry": self._retry, "accept": self._accept, "reject": self._reject, "answer": self._answer,
+            "steer": self._steer,
         }  # fmt: skip
 
     async def attend(self) -> None:
@@ -128,7 +136,10 @@ class Desk:
             return
         again = [record, *self._failed_with(record)]
         names = ", ".join(r.order.name for r in again)
-        await self._reply(request, "ok", f"to be tried again: {names}", *(retried(r, "") for r in again))
+        await self._reply(
+            request, "ok", f"to be tried again: {names}", retried(record, request.text),
+            *(retried(r, "") for r in again[1:]),
+        )  # fmt: skip
 
     def _failed_with(self, record: Record) -> list[Record]:
         """The orders that failed only because this one did, directly or through others, in order."""
@@ -174,20 +185,94 @@ class Desk:
             text = f"{record.order.name!r} has no open question: it is {record.state}"
             await self._reply(request, "refused", text)
             return
+        wrong = _no_answer(record, request.text)
+        if wrong:
+            await self._reply(request, "refused", wrong, hint=f"type: shopfloor answer {record.order.name} yes, or: no")
+            return
         if not record.live:
-            words = f"You asked: {record.question}\nThe answer is: {request.text}"
-            await self._reply(request, "ok", "the agent starts again with your answer", retried(record, words))
+            words = answered(record.question, request.text)
+            told = _told(E.AGENT_ANSWERED, request, record, "restart")
+            text = "the agent starts again with your answer"
+            await self._reply(request, "ok", text, told, retried(record, words))
             return
         try:
-            await self.runner.send(attempt.id, request.text)
+            text, delivery = await self._hand_over(record, attempt, request.text)
         except ShopfloorError as problem:
-            await self._reply(request, "refused", problem.message)
+            hint = f"shopfloor stop {record.order.name}, then: shopfloor retry {record.order.name}"
+            await self._reply(request, "refused", problem.message, hint=hint)
             return
-        working = {"work_order_id": request.order, "generation": record.generation}
-        await self._reply(request, "ok", "the agent has your answer", Draft(E.AGENT_WORKING, working))
+        await self._reply(request, "ok", text, _told(E.AGENT_ANSWERED, request, record, delivery))
+        self.heard.set()
+
+    async def _hand_over(self, record: Record, attempt: Attempt, text: str) -> tuple[str, str]:
+        """An answer, to an agent that still runs: what to say about that, and what has become of it.
+
+        Raises what its driver refuses a yes or no with: nobody else could use that.
+        """
+        if record.permission:
+            delivery = await self.runner.send(attempt.id, YES_NO[text.strip().lower()])
+            return f"the agent has your answer: {HOW[delivery]}", delivery.value
+        if self.listening[attempt.id]:
+            return "the agent is waiting for your answer, and gets it now", WAITS
+        try:
+            delivery = await self.runner.send(attempt.id, text)
+        except ShopfloorError:
+            return "its agent cannot be interrupted: it gets your answer when it looks, or starts again with it", WAITS
+        return f"the agent has your answer: {HOW[delivery]}", delivery.value
+
+    async def _steer(self, request: Request, record: Record) -> None:
+        attempt, name = record.attempt, record.order.name
+        otherwise = f"shopfloor stop {name}, then: shopfloor retry {name} -m WORDS"
+        if not request.text.strip():
+            await self._reply(request, "refused", "there are no words to pass on")
+        elif attempt is None or not record.live:
+            text = f"no agent works on {name!r}: it is {record.state}"
+            await self._reply(request, "refused", text, hint=f"see where it stands: shopfloor show {name}")
+        elif held(record) is not None:
+            text, hint = f"{name!r} is held by a session, not by an agent of ours", f"shopfloor send {name} WORDS"
+            await self._reply(request, "refused", text, hint=hint)
+        elif record.permission:
+            text = f"{name!r} waits for a yes or no: {record.question}"
+            await self._reply(request, "refused", text, hint=f"shopfloor answer {name} yes, or: no")
+        else:
+            try:
+                delivery = await self.runner.send(attempt.id, request.text)
+            except ShopfloorError as problem:
+                await self._reply(request, "refused", problem.message, hint=otherwise)
+                return
+            text = f"{delivery.value}: {HOW[delivery]}"
+            await self._reply(request, "ok", text, _told(E.AGENT_STEERED, request, record, delivery.value))
 
     def _waits_for_a_person(self, record: Record) -> bool:
         return record.state is State.VERIFIED and at_rest(record, self.journal.floor.board.run_of(record))
+
+
+WAITS = "waits"
+"""``delivery`` of an answer that its agent has not got yet."""
+
+HOW = {
+    Delivery.SEEN: "it said that it has your words",
+    Delivery.DELIVERED: "your words are where it reads them next; whether it has is not known yet",
+    Delivery.SHOWN: "your words stand on its screen; whether it took them cannot be told",
+}
+
+YES_NO = {**dict.fromkeys(("yes", "y", "allow", "ok"), "yes"), **dict.fromkeys(("no", "n", "deny"), "no")}
+"""What counts as an answer to an agent that asks whether it may, and what its driver is told."""
+
+
+def _no_answer(record: Record, text: str) -> str:
+    """Why a text is no answer to what is asked; empty when it is one."""
+    if record.permission and text.strip().lower() not in YES_NO:
+        return f"{record.order.name!r} asks whether it may: {text!r} is neither yes nor no"
+    return "" if text.strip() else "an answer has words in it"
+
+
+def _told(kind: E, request: Request, record: Record, delivery: str) -> Draft:
+    """What a person said to an order's agent, and what became of it."""
+    data = {"work_order_id": request.order, "generation": record.generation, "by": request.actor, "delivery": delivery}
+    if kind == E.AGENT_ANSWERED:
+        return Draft(kind, {**data, "question": record.question, "answer": request.text}, request.actor)
+    return Draft(kind, {**data, "text": request.text}, request.actor)
 
 
 async def answer_to(journal: Journal, draft: Draft, serve: Callable[[], Awaitable[None]] | None = None) -> Event:

@@ -13,7 +13,6 @@ from shopfloor.domain.admission import Load
 from shopfloor.domain.board import Run, creation
 from shopfloor.domain.errors import NotFound, Refused
 from shopfloor.domain.events import E
-from shopfloor.domain.holder import Holder
 from shopfloor.domain.names import few
 from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report, build
@@ -22,7 +21,7 @@ from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.recovery import EndProcess, end_lost_attempts, finish_moves, take_orphans
 from shopfloor.engine.requests import turn_away
-from shopfloor.ports import CheckJob, Door, Lander, Orphan, Runner, Target, Verifier, Workspaces
+from shopfloor.ports import Callers, CheckJob, Door, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +35,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     load: Callable[[], Load]
     door: Door
     """by which other processes speak to it while it performs a run"""
-    holder_alive: Callable[[Holder], bool]
-    """whether a session that holds orders still lives"""
+    callers: Callers
+    """tells who speaks, and whether a session that holds orders still lives"""
     say: Callable[[str], None]
     """tells a person what goes on before the first event is there"""
 
@@ -144,7 +143,7 @@ class Session:
         tools = self.tools
         self._controller = Controller(
             self.journal, runner=tools.runner, verifier=tools.verifier, lander=tools.lander, settings=self.settings,
-            load=tools.load, door=tools.door, holder_alive=tools.holder_alive,
+            load=tools.load, door=tools.door, callers=tools.callers,
         )  # fmt: skip
         if self._stop_early:
             self._controller.stop(self._stop_early)

@@ -85,9 +85,13 @@ async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], N
         speaker.error(f"{problem.message}; {problem.hint}".rstrip("; "), type(problem).__name__)
         return 1
     finally:
-        problem = sys.exc_info()[1]  # nothing that happens in a model's client may keep the last words back
-        if problem is not None:
-            speaker.error(str(problem) or type(problem).__name__, type(problem).__name__, traceback.format_exc())
+        _last_words(speaker)  # nothing that happens in a model's client may keep them back
+
+
+def _last_words(speaker: Speaker) -> None:
+    bug = sys.exc_info()[1]
+    if bug is not None:
+        speaker.error(str(bug) or type(bug).__name__, type(bug).__name__, traceback.format_exc())
 
 
 async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:

@@ -20,7 +20,7 @@ from shopfloor.ports.agents import (
     Server,
 )
 from shopfloor.ports.clock import Clock
-from shopfloor.ports.door import Caller, Door, Service
+from shopfloor.ports.door import Caller, Callers, Door, Service
 from shopfloor.ports.gateway import Bill, Call, Gateway, Limit, Quota
 from shopfloor.ports.landing import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
 from shopfloor.ports.runner import Fact, Job, Phase, Runner
@@ -33,6 +33,7 @@ __all__ = [
     "Bill",
     "Call",
     "Caller",
+    "Callers",
     "Capabilities",
     "CheckJob",
     "Claim",

@@ -86,6 +86,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: tuple[str, ...]
     env: dict[str, str] = msgspec.field(default_factory=dict)
+    """holds a token: it goes into a file that only its owner may read, or into an environment, never into an argv"""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +134,8 @@ class Kind(StrEnum):
     """it begins or ends to use a tool; ``status``: empty, ``ok``, ``error`` or ``denied``"""
     USAGE = "usage"
     PERMISSION = "permission"
-    """it asked whether it may; ``status``: ``allowed``, ``denied`` or ``asked``"""
+    """it asked whether it may; ``status``: ``allowed``, ``denied`` or ``asked``; ``text`` names the tool,
+    ``data["input"]`` is what it wants to do with it"""
     RETRYING = "retrying"
     """a model call failed and it tries again by itself; ``status``: the HTTP status; ``data``: ``delay_s``"""
     ASKED = "asked"
@@ -196,7 +198,11 @@ class Agent(Protocol):
         ...
 
     async def send(self, handle: Handle, text: str) -> Delivery:
-        """Say something to it while it runs. Raises Refused where the driver has no channel back."""
+        """Say something to it while it runs. Raises Refused where the driver has no channel back.
+
+        While a permission waits that was reported as ``asked``, exactly ``yes`` or ``no`` is its answer. A driver
+        reports one after the other, so that it is known which one is answered.
+        """
         ...
 
     async def stop(self, handle: Handle) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
+
+from shopfloor.domain.holder import Holder
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +16,30 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     pid: int = 0
     """0: the system does not say"""
+
+
+class Callers(Protocol):
+    """Tells the processes apart that may speak at the door."""
+
+    def alive(self, holder: Holder) -> bool:
+        """Whether a session that holds orders still lives."""
+        ...
+
+    def holder(self, name: str, pid: int) -> Holder:
+        """A process of this machine as a session. Raises NotFound when there is none."""
+        ...
+
+    def token(self, attempt: str) -> str:
+        """What only this attempt was given, so that it can show who it is."""
+        ...
+
+    def masked(self, text: str) -> str:
+        """What is said, without the secrets that are known here: it goes into the log."""
+        ...
+
+    def below(self, pid: int, pids: Collection[int]) -> bool:
+        """Whether a process is one of these, or was started by one, directly or through others."""
+        ...
 
 
 class Service(Protocol):

@@ -64,6 +64,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 0.0
     snapshot: Snapshot | None = None
     notes: tuple[str, ...] = ()
+    permission: bool = False
+    """ASKED: it is answered by yes or no"""
     transient: bool = False
     """ENDED in failure: trying again may help"""
 
@@ -76,7 +78,10 @@ class Runner(Protocol):
         ...
 
     async def cancel(self, attempt: str, reason: str) -> None:
-        """Stop it; its work is still snapshotted and ENDED still comes, with ``reason`` as outcome."""
+        """Stop it; its work is still snapshotted and ENDED still comes, with ``reason`` as outcome.
+
+        With ``completed`` it is ended because it said that it is done: its work is verified like any other.
+        """
         ...
 
     def outcomes(self) -> AsyncIterator[Fact]:

@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-from shopfloor.domain.errors import NotFound, Refused
-from shopfloor.ports import Agent, Delivery, Fact, Handle, Job
+from shopfloor.domain.errors import NotFound
+from shopfloor.ports import Delivery, Fact, Job
 
 
 class Control(Protocol):
     """The strings that hold a running attempt."""
 
-    agent: Agent | None
-    handle: Handle | None
-
     def stop(self, reason: str) -> None: ...
+
+    async def send(self, attempt: str, text: str) -> Delivery: ...
 
 
 Execute = Callable[[Job, "Control", Callable[[Fact], Awaitable[None]]], Awaitable[None]]
@@ -62,10 +61,7 @@ class LocalRunner:
         """Pass a person's words to the agent. Raises NotFound when it has ended, Refused when it cannot listen."""
         if attempt not in self._running:
             raise NotFound(f"attempt {attempt!r} is not running")
-        control = self._running[attempt][1]
-        if control.agent is None or control.handle is None:
-            raise Refused(f"attempt {attempt!r} has not started its agent yet", hint="try again in a moment")
-        return await control.agent.send(control.handle, text)
+        return await self._running[attempt][1].send(attempt, text)
 
     async def close(self) -> None:
         """Stop what still runs, wait until its work is kept, and end ``outcomes``."""

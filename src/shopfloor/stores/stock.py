@@ -10,6 +10,7 @@ import msgspec
 
 from shopfloor.domain.board import Board, Request, Run, at_rest
 from shopfloor.domain.order import AT_WORK, FINAL, Record, State
+from shopfloor.domain.talk import Message
 from shopfloor.ports import Query
 
 AT_ONCE = 500
@@ -29,6 +30,7 @@ def floor_of(board: Board) -> str:
         "controller_info": board.controller_info,
         "last_event": board.last_event,
         "requests": list(board.requests.values()),
+        "mail": list(board.mail.values()),
     }
     return msgspec.json.encode(known).decode()
 
@@ -45,6 +47,8 @@ def bare(db: sqlite3.Connection) -> Board:
     board.last_event = floor.get("last_event", "")
     for request in msgspec.convert(floor.get("requests", []), list[Request]):
         board.requests[request.event_id] = request
+    for message in msgspec.convert(floor.get("mail", []), list[Message]):
+        board.mail[message.id] = message
     for (blob,) in db.execute("SELECT blob FROM runs ORDER BY seq"):
         run = _run_decoder.decode(blob)
         board.runs[run.id] = run

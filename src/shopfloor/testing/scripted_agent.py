@@ -23,6 +23,7 @@ A ``[[do]]`` table has exactly one verb, and perhaps options:
     spawn_orphan    true; a process in its own session that lives on
     exit            exit code, with proper last words
     save_prompt     path; takes the prompt as it came
+    call            a tool of the floor's MCP server; ``arguments`` a table; ``into`` a path for what it answers
     nothing         true
 
 What stops only once is numbered in the order of the script: the n-th such deed stops attempts up to the n-th
@@ -65,13 +66,15 @@ _OPTIONS: dict[str, dict[str, type]] = {
     "ask": {},
     "spawn_orphan": {},
     "save_prompt": {},
+    "call": {"arguments": dict, "into": str},
     "exit": {},
     "nothing": {},
 }
 Verbs = dict[str, type | tuple[type, ...]]
 _VALUES: Verbs = {
     **dict.fromkeys(
-        ("write", "append", "replace", "delete", "run", "commit", "say", "crash_once", "ask", "save_prompt"), str
+        ("write", "append", "replace", "delete", "run", "commit", "say", "crash_once", "ask", "save_prompt", "call"),
+        str,
     ),
     **dict.fromkeys(("hang", "spawn_orphan", "nothing"), bool),
     **dict.fromkeys(("wait_s", "cost"), (int, float)),
@@ -227,6 +230,36 @@ class ScriptedAgent:
     def do_save_prompt(self, path: str, _: dict[str, Any]) -> None:
         Path(path).write_bytes(self.prompt)
         self.step(f"save the prompt as {path}")
+
+    def do_call(self, tool: str, deed: dict[str, Any]) -> None:
+        """As an agent that speaks MCP does it: a server of its own, started for the call."""
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "scripted", "version": "1"},
+        }
+        wanted = {"name": tool, "arguments": deed.get("arguments", {})}
+        calls = [("initialize", hello), ("tools/call", wanted)]
+        lines = [
+            json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}) + "\n"
+            for number, (method, params) in enumerate(calls)
+        ]
+        began = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "shopfloor", "mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write("".join(lines))
+            server.stdin.flush()
+            answers = [json.loads(server.stdout.readline() or "{}") for _ in lines]
+            server.stdin.close()
+        result = answers[-1].get("result") or {"isError": True, "content": [{"text": str(answers[-1].get("error"))}]}
+        text = "".join(str(part.get("text", "")) for part in result["content"])
+        if into := deed.get("into"):
+            Path(into).write_text(text + "\n", encoding="utf-8")
+        took = round((time.monotonic() - began) * 1000)
+        self.step(f"call {tool}", text, returncode=int(result["isError"]), duration_ms=took)
 
     def do_append(self, path: str, deed: dict[str, Any]) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
