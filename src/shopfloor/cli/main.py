@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "muscle": ("shopfloor.cli.muscle:muscle", "let the built-in worker do one task"),
     },
     "Keep": {
+        "gateway": ("shopfloor.cli.gateway:gateway", "let tools reach their models through one address"),
         "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },
 }
