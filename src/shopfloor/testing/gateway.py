@@ -1,0 +1,414 @@
+"""The conformance suite of the Gateway port. Whoever writes a gateway runs it against theirs.
+
+    @pytest.mark.parametrize("case", CASES)
+    async def test_my_gateway(case, tmp_path):
+        await run_case(case, make, tmp_path)
+
+``make(guard, url, folder)`` gives a gateway whose accounts ``main`` (with the key `KEY`), ``oai`` and ``gem`` all go to
+the scripted model at ``url``, in the dialects anthropic, openai and gemini; without a name each is the default one of
+its dialect. Whatever it writes goes into the folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from shopfloor.domain.errors import Refused
+from shopfloor.ports import Bill, Call, Gateway, Limit, Quota, Route
+from shopfloor.spawn import Guard
+from shopfloor.testing.model import Model
+
+KEY = "sk-real-key-of-main-4711"
+LIMIT_S = 30.0
+Make = Callable[[Guard, str, Path], Gateway]
+
+# At the price of this model 1000 tokens in and 100 out cost 0.0045 USD.
+MODEL = "claude-sonnet-4-5"
+COST = 0.0045
+USED = {"in": 1000, "out": 100}
+SCRIPTS: dict[str, list[dict[str, Any]]] = {
+    "talk": [{"text": "one two three four", "usage": USED}],
+    "slow": [{"text": "one two three four five six", "slow": 0.5, "usage": USED}],
+    "cut": [{"text": "one two three four five six", "drop": True, "usage": USED}],
+    "storm": [{"text": "here I am", "fail": {"status": 429, "times": 3, "headers": {"retry-after": "1"}}}],
+    "down": [{"text": "never", "fail": {"status": 500}}],
+    "empty": [
+        {
+            "text": "back",
+            "usage": USED,
+            "fail": {
+                "status": 429,
+                "for_s": 2.0,
+                "headers": {
+                    "anthropic-ratelimit-unified-status": "rejected",
+                    "anthropic-ratelimit-unified-reset": "{reset}",
+                },
+            },
+        }
+    ],
+}
+PATHS = {
+    "anthropic": "/v1/messages",
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "gemini": "/v1beta/models/gemini-2.5-flash:generateContent",
+}
+MODELS = {"anthropic": MODEL, "openai-chat": "gpt-5", "openai-responses": "gpt-5", "gemini": "gemini-2.5-flash"}
+
+
+class Reply(NamedTuple):
+    """What a worker is answered; status 0: the answer broke off."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def request(dialect: str, script: str, *, stream: bool = False, model: str = "") -> tuple[str, dict[str, Any]]:
+    """Path and body that let the scripted model play a script."""
+    words, path = f"[[script {script}]]", PATHS[dialect]
+    if dialect == "gemini":
+        if stream:
+            path = path.replace(":generateContent", ":streamGenerateContent") + "?alt=sse"
+        return path, {"contents": [{"role": "user", "parts": [{"text": words}]}]}
+    body: dict[str, Any] = {"model": model or MODELS[dialect], "stream": stream}
+    if dialect == "openai-responses":
+        return path, {**body, "input": words}
+    return path, {**body, "max_tokens": 100, "messages": [{"role": "user", "content": words}]}
+
+
+def post(url: str, token: str, path: str, body: object, *, agent: str = "test/1") -> Reply:
+    """One call as a worker makes it, on a connection of its own."""
+    parts = urlsplit(url)
+    link = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=LIMIT_S)
+    headers = {"x-api-key": token, "content-type": "application/json", "user-agent": agent}
+    try:
+        link.request("POST", parts.path + path, json.dumps(body), headers)
+        response = link.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    except (http.client.HTTPException, ConnectionError) as problem:
+        return Reply(0, {}, str(problem).encode())
+    finally:
+        link.close()
+
+
+class Bench:
+    """A gateway, the model behind it, and what was heard."""
+
+    def __init__(self, gateway: Gateway, model: Model) -> None:
+        self.gateway, self.model = gateway, model
+        self.facts: list[Call | Quota] = []
+        self._changed = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Take every fact, until the gateway is closed."""
+        async for fact in self.gateway.heard():
+            self.facts.append(fact)
+            self._changed.set()
+
+    async def open(self, attempt: str = "wo-x.a1", *, account: str = "", **limits: float) -> Route:
+        """A way, with limits by key."""
+        wanted = [Limit(key=key, usd=usd) for key, usd in limits.items()]
+        return await self.gateway.open(attempt, order=attempt.partition(".")[0], run="run-1", account=account,
+                                       limits=wanted)  # fmt: skip
+
+    async def call(
+        self, route: Route, script: str = "talk", dialect: str = "anthropic", *, stream: bool = False, **more: Any
+    ) -> Reply:
+        """A worker's call."""
+        path, body = request(dialect, script, stream=stream, model=more.pop("model", ""))
+        return await asyncio.to_thread(post, route.url, route.token, path, body, **more)
+
+    async def until(self, holds: Callable[[list[Call | Quota]], bool]) -> None:
+        """Wait for facts. Raises TimeoutError."""
+        async with asyncio.timeout(LIMIT_S):
+            while not holds(self.facts):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def calls(self, number: int) -> list[Call]:
+        """So many calls, once they are heard of."""
+        await self.until(lambda facts: sum(isinstance(f, Call) for f in facts) >= number)
+        return [fact for fact in self.facts if isinstance(fact, Call)]
+
+
+# -- the cases ----------------------------------------------------------------------------------------------------
+
+
+async def every_dialect_is_answered_counted_and_priced(bench: Bench) -> None:
+    route = await bench.open()
+    for number, dialect in enumerate(PATHS):
+        for stream in (False, True):
+            reply = await bench.call(route, dialect=dialect, stream=stream)
+            assert reply.status == 200, reply  # noqa: PLR2004
+            call = (await bench.calls(2 * number + 1 + stream))[-1]
+            assert (call.dialect, call.model, call.status) == (dialect, MODELS[dialect], 200)
+            assert (call.tokens_in, call.tokens_out, call.estimated) == (1000, 100, False)
+            assert call.cost_usd
+            assert (call.attempt, call.order, call.run) == ("wo-x.a1", "wo-x", "run-1")
+    bill = await bench.gateway.shut("wo-x.a1")
+    assert (bill.calls, bill.tokens_in, bill.tokens_out, bill.unpriced) == (8, 8000, 800, 0)
+
+
+async def a_stream_is_what_the_model_sent(bench: Bench) -> None:
+    route = await bench.open()
+    for dialect in PATHS:
+        path, body = request(dialect, "talk", stream=True)
+        if dialect == "openai-chat":
+            body["stream_options"] = {"include_usage": True}
+        direct = await asyncio.to_thread(post, bench.model.url, "x", path, body)
+        through = await asyncio.to_thread(post, route.url, route.token, path, body)
+        assert _steady(through.body) == _steady(direct.body)
+        assert through.headers["content-type"] == direct.headers["content-type"]
+
+
+def _steady(body: bytes) -> list[str]:
+    """A stream without ids and times, which the model counts up."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            drop = ("id", "created", "created_at", "responseId", "item_id", "request_id")
+            return {name: plain(inner) for name, inner in value.items() if name not in drop}
+        return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+    found = []
+    for line in body.decode().split("\n"):
+        data = line.strip().removeprefix("data: ")
+        found.append(json.dumps(plain(json.loads(data))) if data.startswith("{") else line)
+    return found
+
+
+async def only_its_own_token_opens_a_way(bench: Bench) -> None:
+    one, two = await bench.open("wo-a.a1"), await bench.open("wo-b.a1")
+    assert one.url != two.url
+    assert one.token != two.token
+    for route in (
+        Route(url=one.url, token=two.token),
+        Route(url=one.url, token=""),
+        Route(url=one.url[:-1], token="x"),
+    ):
+        assert (await bench.call(route)).status == 401  # noqa: PLR2004
+    assert not bench.model.requests()
+
+
+async def a_way_that_is_shut_answers_nobody(bench: Bench) -> None:
+    route = await bench.open()
+    assert (await bench.call(route)).status == 200  # noqa: PLR2004
+    bill = await bench.gateway.shut("wo-x.a1")
+    assert (bill.calls, bill.cost_usd) == (1, COST)
+    assert (await bench.call(route)).status == 401  # noqa: PLR2004
+    assert await bench.gateway.shut("wo-x.a1") == Bill()
+    assert await bench.gateway.shut("never.a1") == Bill()
+
+
+async def three_endless_agents_share_one_budget(bench: Bench) -> None:
+    routes = [await bench.open(f"wo-{name}.a1", **{"run:run-1": 0.02}) for name in "abc"]
+
+    async def agent(route: Route) -> Reply:
+        while (reply := await bench.call(route)).status == 200:  # noqa: PLR2004
+            pass
+        return reply
+
+    ends = await asyncio.gather(*map(agent, routes))
+    assert [end.status for end in ends] == [401] * 3
+    assert all(json.loads(end.body)["error"]["type"] == "budget_exceeded" for end in ends)
+    forwarded = len(bench.model.requests())
+    assert forwarded == 4, "the fifth would have cost more than was left"  # noqa: PLR2004
+    calls = await bench.calls(forwarded + 3)
+    assert sum(call.cost_usd or 0 for call in calls) <= 0.02  # noqa: PLR2004
+    assert sum(call.refused == "budget" for call in calls) == 3  # noqa: PLR2004
+    bills = [await bench.gateway.shut(f"wo-{name}.a1") for name in "abc"]
+    assert {bill.refused for bill in bills} == {"budget"}
+
+
+async def money_spent_before_counts_once(bench: Bench) -> None:
+    limit = [Limit(key="order:x", usd=0.02, spent_usd=0.0155)]
+    route = await bench.gateway.open("wo-x.a1", order="wo-x", run="run-1", limits=limit)
+    assert (await bench.call(route)).status == 200  # noqa: PLR2004
+    again = await bench.gateway.open("wo-x.a2", order="wo-x", run="run-1", limits=limit)
+    assert (await bench.call(again)).status == 401, "0.02 of 0.02 are spent"  # noqa: PLR2004
+
+
+async def what_has_no_price_is_unpriced_and_refused_under_a_limit(bench: Bench) -> None:
+    free = await bench.open("wo-f.a1")
+    assert (await bench.call(free, model="nobodys-model")).status == 200  # noqa: PLR2004
+    bill = await bench.gateway.shut("wo-f.a1")
+    assert (bill.calls, bill.unpriced, bill.cost_usd) == (1, 1, None)
+    bound = await bench.open("wo-b.a1", **{"attempt:b": 5.0})
+    reply = await bench.call(bound, model="nobodys-model")
+    assert reply.status == 401  # noqa: PLR2004
+    assert b"nobodys-model" in reply.body
+    assert len(bench.model.requests()) == 1
+
+
+async def each_client_is_told_so_that_it_stops(bench: Bench) -> None:
+    route = await bench.open("wo-x.a1", **{"run:1": 1e-9})
+    for dialect in PATHS:
+        for stream in (False, True):
+            reply = await bench.call(route, dialect=dialect, stream=stream)
+            assert reply.status == 401  # noqa: PLR2004
+            assert reply.headers["x-should-retry"] == "false"
+            error = json.loads(reply.body)["error"]
+            assert "budget" in error["message"]
+            told = error["details"][0]["reason"].lower() if dialect == "gemini" else error["type"]
+            assert told == "budget_exceeded"
+    # It tries 401 again for minutes, and gives up on 400.
+    assert (await bench.call(route, agent="claude-cli/2.1.329 (external, cli)")).status == 400  # noqa: PLR2004
+    assert not bench.model.requests()
+
+
+async def an_unknown_account_is_refused(bench: Bench) -> None:
+    try:
+        await bench.open(account="nobody")
+    except Refused as problem:
+        assert "nobody" in problem.message  # noqa: PT017
+    else:
+        raise AssertionError("it was opened")
+
+
+async def a_short_limit_is_the_clients_to_wait_for(bench: Bench) -> None:
+    route = await bench.open(**{"run:1": 0.01})
+    replies = [await bench.call(route, "storm") for _ in range(4)]
+    assert [reply.status for reply in replies] == [429, 429, 429, 200]
+    assert replies[0].headers["retry-after"] == "1"
+    assert not [fact for fact in bench.facts if isinstance(fact, Quota)]
+    calls = await bench.calls(4)
+    assert [call.cost_usd for call in calls[:3]] == [0, 0, 0], "an error costs nothing"
+
+
+async def an_account_with_nothing_left_is_asked_no_more_until_its_reset(bench: Bench) -> None:
+    route, other = await bench.open("wo-a.a1", account="main"), await bench.open("wo-b.a1", account="main")
+    assert (await bench.call(route, "empty")).status == 429  # noqa: PLR2004
+    await bench.until(lambda facts: any(isinstance(fact, Quota) for fact in facts))
+    (quota,) = [fact for fact in bench.facts if isinstance(fact, Quota)]
+    assert quota.account == "main"
+    asked = len(bench.model.requests())
+    reply = await bench.call(other)
+    assert reply.status == 401  # noqa: PLR2004
+    assert json.loads(reply.body)["error"]["type"] == "quota_exhausted"
+    assert (await bench.calls(2))[-1].refused == "quota"
+    assert len(bench.model.requests()) == asked, "it was not forwarded"
+    assert (await bench.call(await bench.open("wo-c.a1"), dialect="gemini")).status == 200  # noqa: PLR2004
+    async with asyncio.timeout(LIMIT_S):
+        while (await bench.call(other)).status != 200:  # noqa: PLR2004
+            await asyncio.to_thread(_rest)
+    assert (await bench.calls(1))[-1].at >= quota.reset_at
+    assert len([fact for fact in bench.facts if isinstance(fact, Quota)]) == 1
+
+
+def _rest() -> None:
+    import time
+
+    time.sleep(0.1)  # between two looks; the reset is the gateway's wall clock
+
+
+async def a_stream_that_breaks_off_breaks_off_for_the_worker_too(bench: Bench) -> None:
+    route = await bench.open()
+    assert (await bench.call(route, "cut", stream=True)).status == 0
+    (call,) = await bench.calls(1)
+    assert call.estimated
+    assert call.tokens_in == 1000, "the beginning of the stream said so"  # noqa: PLR2004
+    assert 0 < (call.cost_usd or 0) < COST
+
+
+async def a_worker_that_hangs_up_ends_the_call_and_pays_for_it(bench: Bench) -> None:
+    route = await bench.open(**{"run:1": 1.0})
+    path, body = request("anthropic", "slow", stream=True)
+    parts = urlsplit(route.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    data = json.dumps(body).encode()
+    head = f"POST {parts.path}{path} HTTP/1.1\r\nhost: x\r\nx-api-key: {route.token}\r\ncontent-length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await reader.readuntil(b"message_start")
+    writer.transport.abort()
+    (call,) = await bench.calls(1)
+    assert (call.status, call.estimated, call.tokens_in) == (200, True, 1000)
+    assert call.cost_usd
+
+
+async def a_model_that_is_down_costs_nothing_and_says_so(bench: Bench) -> None:
+    route = await bench.open(**{"run:1": 1.0})
+    assert (await bench.call(route, "down")).status == 500  # noqa: PLR2004
+    (call,) = await bench.calls(1)
+    assert (call.status, call.cost_usd, call.tokens_in) == (500, 0.0, 0)
+
+
+async def shutting_a_way_ends_its_calls(bench: Bench) -> None:
+    route = await bench.open()
+    running = asyncio.create_task(bench.call(route, "slow", stream=True))
+    async with asyncio.timeout(LIMIT_S):
+        while not bench.model.requests():
+            await asyncio.to_thread(_rest)
+    bill = await bench.gateway.shut("wo-x.a1")
+    assert (bill.calls, bill.unpriced) == (1, 0)
+    assert (await running).status == 0
+
+
+async def closing_it_ends_everything(bench: Bench) -> None:
+    route = await bench.open()
+    await bench.gateway.close()
+    await bench.gateway.close()
+    assert (await bench.call(route)).status == 0
+    try:
+        await bench.open("wo-y.a1")
+    except Refused:
+        return
+    raise AssertionError("it was opened")
+
+
+async def garbage_is_refused(bench: Bench) -> None:
+    route = await bench.open()
+    for path, body, status in (
+        ("/v1/messages", [], 400), ("/v1/messages", {}, 400), ("/v1/messages", {"model": 7}, 400),
+        ("/v1/messages", {"model": "m\n"}, 400), ("/v1/embeddings", {"model": "m"}, 404), ("/../x", {}, 404),
+    ):  # fmt: skip
+        reply = await asyncio.to_thread(post, route.url, route.token, path, body)
+        assert reply.status == status, (path, body, reply)
+        assert json.loads(reply.body)["error"]["message"]
+    assert not bench.model.requests()
+
+
+CASES: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    case.__name__: case
+    for case in (
+        every_dialect_is_answered_counted_and_priced,
+        a_stream_is_what_the_model_sent,
+        only_its_own_token_opens_a_way,
+        a_way_that_is_shut_answers_nobody,
+        three_endless_agents_share_one_budget,
+        money_spent_before_counts_once,
+        what_has_no_price_is_unpriced_and_refused_under_a_limit,
+        each_client_is_told_so_that_it_stops,
+        an_unknown_account_is_refused,
+        a_short_limit_is_the_clients_to_wait_for,
+        an_account_with_nothing_left_is_asked_no_more_until_its_reset,
+        a_stream_that_breaks_off_breaks_off_for_the_worker_too,
+        a_worker_that_hangs_up_ends_the_call_and_pays_for_it,
+        a_model_that_is_down_costs_nothing_and_says_so,
+        shutting_a_way_ends_its_calls,
+        closing_it_ends_everything,
+        garbage_is_refused,
+    )
+}
+
+
+async def run_case(case: str, make: Make, folder: Path) -> None:
+    """Run one case in an empty folder; afterwards no key stands in anything that was written there."""
+    with Model(SCRIPTS) as model:
+        async with Guard() as guard:
+            gateway = make(guard, model.url, folder)
+            bench = Bench(gateway, model)
+            listening = asyncio.create_task(bench.listen())
+            try:
+                await CASES[case](bench)
+            finally:
+                await gateway.close()
+                await listening
+    for path in folder.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), f"the key stands in {path}"
