@@ -95,7 +95,7 @@ class Exchange:
         usage, estimated = Usage(), False
         if self._sent:
             if not self.ask.place.free:
-                usage, estimated = self._meter.result(likely_in=likely_tokens(self.ask.chars, None)[0])
+                usage, estimated = self._meter.result(lambda: likely_tokens(self.ask.chars, None)[0])
             if self.shared.free:
                 cost: float | None = 0.0
             else:
@@ -242,6 +242,9 @@ class Exchange:
         response = web.Response(
             status=answer.status, headers=self._clean(answer.headers), body=self.shared.masker.data(body)
         )
+        # Sent before it is priced and written down, so that nobody waits for that.
+        await response.prepare(self.request)
+        await response.write_eof()
         self._first_byte = self.shared.clock.awake() - self._began
         return response
 

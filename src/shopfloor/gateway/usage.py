@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -170,13 +171,13 @@ class Meter:
             self._look(event)
         self.told = self.told or any(event.usage is not None for event in events)
 
-    def result(self, *, likely_in: int) -> tuple[Usage, bool]:
+    def result(self, likely_in: Callable[[], int]) -> tuple[Usage, bool]:
         """What was used, and whether that is partly our estimate: so much in, and out as much as went by."""
         if self.told:
             return self.usage, False
         found = msgspec.structs.replace(self.usage, out=max(self.usage.out, -(-self._chars // CHARS_A_TOKEN)))
         if not found.into:
-            found.fresh = likely_in
+            found.fresh = likely_in()
         return found, True
 
     def _take(self, line: bytes) -> None:
