@@ -1,7 +1,6 @@
 """All targets by name."""
 
-from campaigns.fuzz import logs, programs, prompts, protocol, streams, views
+from campaigns.fuzz import gateway, logs, programs, prompts, protocol, streams, views
 
-TARGETS = {
-    target.name: target for module in (logs, views, prompts, streams, protocol, programs) for target in module.TARGETS
-}
+MODULES = (logs, views, prompts, streams, protocol, programs, gateway)
+TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -227,7 +227,7 @@ async def test_record_and_replay(tmp_path: Path) -> None:
             down = await line.bench.call(route, "down")
         recorded = len(model.requests())
         async with running(tmp_path / "two", accounts(model.url), model, replay=str(tape)) as line:
-            route = await line.bench.open("wo-y.a1", **{"run:1": 0.001})
+            route = await line.bench.open("wo-y.a1", limits={"run:1": 0.001})
             for _ in range(2):
                 for stream in (False, True):
                     again = await line.bench.call(route, stream=stream)
@@ -248,7 +248,7 @@ async def test_record_and_replay(tmp_path: Path) -> None:
 async def test_a_gateway_that_is_killed_comes_back_where_it_was(tmp_path: Path) -> None:
     with Model(SCRIPTS) as model:
         async with running(tmp_path, accounts(model.url), model) as line:
-            route = await line.bench.open(**{"run:1": 0.01})
+            route = await line.bench.open(limits={"run:1": 0.01})
             assert (await line.bench.call(route)).status == 200
             before = line.gateway.pid
             os.kill(before, signal.SIGKILL)
@@ -278,7 +278,7 @@ async def test_the_ledger_has_a_line_for_each_call(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text('{"at": 1.0, "att')  # torn by a crash
     with Model(SCRIPTS) as model:
         async with running(tmp_path, accounts(model.url), model) as line:
-            route = await line.bench.open(**{"run:1": 0.0065})
+            route = await line.bench.open(limits={"run:1": 0.0065})
             for _ in range(3):
                 await line.bench.call(route)
             calls = await line.bench.calls(3)
@@ -301,7 +301,7 @@ async def test_a_call_waits_while_only_others_in_flight_stand_in_its_way(tmp_pat
         return web.json_response({"usage": {"input_tokens": 1000, "output_tokens": 100}})
 
     async with serving(slow) as url, running(tmp_path, accounts(url)) as line:
-        route = await line.bench.open(**{"run:1": 0.0135})
+        route = await line.bench.open(limits={"run:1": 0.0135})
         assert (await ask(route)).status == 200
         second = asyncio.create_task(ask(route))
         await arrived.wait()

@@ -60,7 +60,7 @@ def test_an_image_counts_as_what_it_costs() -> None:
     assert ask(ANTHROPIC, {"model": "m", "messages": [{"data": picture}]}).chars < 10_000
 
 
-STREAMS = {
+STREAMS: dict[str, list[Any]] = {
     ANTHROPIC: [
         {"type": "message_start", "message": {"model": "m-1", "usage": {
             "input_tokens": 10, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 20, "output_tokens": 1,

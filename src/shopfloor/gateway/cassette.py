@@ -145,12 +145,13 @@ class Recorder:
     async def send(
         self, ask: Ask, account: Account, *, tail: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Answer]:
-        """As the model server answers; written down once the answer is whole."""
+        """As the model server answers; written down once the answer is whole. Raises ValueError as `digest` does."""
+        found = digest(ask)
         async with self._live.send(ask, account, tail=tail, query=query, headers=headers, body=body) as answer:
-            yield _Recorded(answer, lambda got: self._take(ask, answer, got))
+            yield _Recorded(answer, lambda got: self._take(ask, found, answer, got))
 
-    def _take(self, ask: Ask, answer: Answer, got: bytes) -> None:
-        key, about = digest(ask)
+    def _take(self, ask: Ask, found: tuple[str, str], answer: Answer, got: bytes) -> None:
+        key, about = found
         body = self._masker.data(got)
         take = Take(
             digest=key,

@@ -126,13 +126,19 @@ def read(place: Place, body: bytes) -> Ask:
 
 
 def changed(ask: Ask, *, model: str = "", usage: bool = False) -> tuple[str, bytes]:
-    """Tail and body for a call that asks for another model, or for its usage too. The same bytes if for neither."""
+    """Tail and body for a call that asks for another model, or for its usage too. The same bytes if for neither.
+
+    Raises ValueError for a body that cannot be written again.
+    """
     place = ask.place
     if model and place.dialect == GEMINI:
         return place.tail.replace(f"models/{place.model}:", f"models/{model}:", 1), ask.body
     if not model and not usage:
         return place.tail, ask.body
-    body: dict[str, Any] = msgspec.json.decode(ask.body)
+    try:
+        body = msgspec.json.decode(ask.body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise ValueError(f"the body is no JSON that can be written again: {problem}") from None
     if model:
         body["model"] = model
     if usage:

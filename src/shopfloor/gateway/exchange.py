@@ -181,10 +181,10 @@ class Exchange:
         model = self._model if self._model != ask.model else ""
         headers, query = passing(self.request.headers), _query(self.request)
         for usage in (not ask.wants_usage, False):
-            tail, body = dialects.changed(ask, model=model, usage=usage)
-            self._sent = True
             began = self.shared.clock.wall()
             try:
+                tail, body = dialects.changed(ask, model=model, usage=usage)
+                self._sent = True
                 sending = self.shared.source.send(ask, account, tail=tail, query=query, headers=headers, body=body)
                 async with sending as answer:
                     if answer.status < dialects.BAD:
@@ -204,6 +204,9 @@ class Exchange:
                 self._sent = False
                 kind = "no_key" if isinstance(problem, Refused) else "not_recorded"
                 raise self._stop(kind, problem.message) from problem
+            except ValueError as problem:
+                self._sent = False
+                raise Stop(dialects.BAD, "invalid_request_error", str(problem)) from problem
             except Broken as problem:
                 if self._status:
                     raise

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -113,9 +113,11 @@ class Bench:
             self.facts.append(fact)
             self._changed.set()
 
-    async def open(self, attempt: str = "wo-x.a1", *, account: str = "", **limits: float) -> Route:
+    async def open(
+        self, attempt: str = "wo-x.a1", *, account: str = "", limits: Mapping[str, float] | None = None
+    ) -> Route:
         """A way, with limits by key."""
-        wanted = [Limit(key=key, usd=usd) for key, usd in limits.items()]
+        wanted = [Limit(key=key, usd=usd) for key, usd in (limits or {}).items()]
         return await self.gateway.open(attempt, order=attempt.partition(".")[0], run="run-1", account=account,
                                        limits=wanted)  # fmt: skip
 
@@ -209,7 +211,7 @@ async def a_way_that_is_shut_answers_nobody(bench: Bench) -> None:
 
 
 async def three_endless_agents_share_one_budget(bench: Bench) -> None:
-    routes = [await bench.open(f"wo-{name}.a1", **{"run:run-1": 0.02}) for name in "abc"]
+    routes = [await bench.open(f"wo-{name}.a1", limits={"run:run-1": 0.02}) for name in "abc"]
 
     async def agent(route: Route) -> Reply:
         while (reply := await bench.call(route)).status == 200:
@@ -241,7 +243,7 @@ async def what_has_no_price_is_unpriced_and_refused_under_a_limit(bench: Bench) 
     assert (await bench.call(free, model="nobodys-model")).status == 200
     bill = await bench.gateway.shut("wo-f.a1")
     assert (bill.calls, bill.unpriced, bill.cost_usd) == (1, 1, None)
-    bound = await bench.open("wo-b.a1", **{"attempt:b": 5.0})
+    bound = await bench.open("wo-b.a1", limits={"attempt:b": 5.0})
     reply = await bench.call(bound, model="nobodys-model")
     assert reply.status == 401
     assert b"nobodys-model" in reply.body
@@ -249,7 +251,7 @@ async def what_has_no_price_is_unpriced_and_refused_under_a_limit(bench: Bench) 
 
 
 async def each_client_is_told_so_that_it_stops(bench: Bench) -> None:
-    route = await bench.open("wo-x.a1", **{"run:1": 1e-9})
+    route = await bench.open("wo-x.a1", limits={"run:1": 1e-9})
     for dialect in PATHS:
         for stream in (False, True):
             reply = await bench.call(route, dialect=dialect, stream=stream)
@@ -274,7 +276,7 @@ async def an_unknown_account_is_refused(bench: Bench) -> None:
 
 
 async def a_short_limit_is_the_clients_to_wait_for(bench: Bench) -> None:
-    route = await bench.open(**{"run:1": 0.01})
+    route = await bench.open(limits={"run:1": 0.01})
     replies = [await bench.call(route, "storm") for _ in range(4)]
     assert [reply.status for reply in replies] == [429, 429, 429, 200]
     assert replies[0].headers["retry-after"] == "1"
@@ -319,7 +321,7 @@ async def a_stream_that_breaks_off_breaks_off_for_the_worker_too(bench: Bench) -
 
 
 async def a_worker_that_hangs_up_ends_the_call_and_pays_for_it(bench: Bench) -> None:
-    route = await bench.open(**{"run:1": 1.0})
+    route = await bench.open(limits={"run:1": 1.0})
     path, body = request("anthropic", "slow", stream=True)
     parts = urlsplit(route.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -334,7 +336,7 @@ async def a_worker_that_hangs_up_ends_the_call_and_pays_for_it(bench: Bench) -> 
 
 
 async def a_model_that_is_down_costs_nothing_and_says_so(bench: Bench) -> None:
-    route = await bench.open(**{"run:1": 1.0})
+    route = await bench.open(limits={"run:1": 1.0})
     assert (await bench.call(route, "down")).status == 500
     (call,) = await bench.calls(1)
     assert (call.status, call.cost_usd, call.tokens_in) == (500, 0.0, 0)
