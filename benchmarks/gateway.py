@@ -195,18 +195,13 @@ def _p95(values: list[float]) -> float:
 
 
 def _figures(case: Case, pair: Pair) -> Iterator[Figure]:
-    before, after = _p95([t.first for t in pair.direct]), _p95([t.first for t in pair.through])
-    added = max(0.0, after - before)
-    yield Figure(
-        name=f"added to the first byte, p95: {case.name}", value=added, unit="ms", bar=f"<= {LATENCY_MS:g} ms",
-        baseline=before, ratio=after / before, ok=added <= LATENCY_MS,
-    )  # fmt: skip
-    before, after = _p95([t.total for t in pair.direct]), _p95([t.total for t in pair.through])
-    added = max(0.0, after - before)
-    yield Figure(
-        name=f"added to the last byte, p95: {case.name}", value=added, unit="ms", bar=f"<= {LATENCY_MS:g} ms",
-        baseline=before, ratio=after / before, ok=added <= LATENCY_MS,
-    )  # fmt: skip
+    for what, place in (("first", 0), ("last", 1)):
+        before, after = _p95([took[place] for took in pair.direct]), _p95([took[place] for took in pair.through])
+        added = max(0.0, after - before)
+        yield Figure(
+            name=f"added to the {what} byte, p95: {case.name}", value=added, unit="ms", bar=f"<= {LATENCY_MS:g} ms",
+            baseline=before, ratio=after / before, ok=added <= LATENCY_MS,
+        )  # fmt: skip
     ratio = statistics.median(through / direct for direct, through in pair.rates)
     yield Figure(
         name=f"calls of {WORKERS} workers: {case.name}", value=statistics.median(t for _, t in pair.rates), unit="/s",
