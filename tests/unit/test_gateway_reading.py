@@ -38,9 +38,24 @@ def test_a_path_says_what_is_asked(method: str, path: str, dialect: str, tail: s
     assert (found.dialect, found.tail, found.free) == (dialect, tail, free)
 
 
-@pytest.mark.parametrize("path", ["", "v1/embeddings", "v2/messages", "v1beta/models/a/b:generateContent", "../x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "v1/embeddings",
+        "v2/messages",
+        "v1beta/models/a/b:generateContent",
+        "../x",
+        "v1beta/models/..:generateContent",
+    ],
+)
 def test_other_paths_ask_nothing(path: str) -> None:
     assert locate("POST", path, {}) is None
+
+
+@pytest.mark.parametrize("path", ["models/a?b", "models/a\nb", "models/../x", "models/ä", "models//x"])
+def test_a_path_cannot_leave_its_place(path: str) -> None:
+    assert locate("GET", path, {}) is None
 
 
 def ask(dialect: str, body: dict[str, Any], **more: Any) -> Ask:
@@ -222,7 +237,7 @@ def test_a_request_is_found_again_in_another_run() -> None:
         return digest(ask(CHAT, {**body, **more}))[0]
 
     one = said("fix /tmp/run-1/slot-3/src/a.py for wo-x1y2z3 at 2026-11-27T03:08:27Z, 3.14 s, commit 1a2b3c4d5e6f")
-    two = said("fix /home/me/w/src/a.py for wo-k9j8h7 at 2027-01-01 10:00:00, 2.71 s, commit 99ffee00aa11")
+    two = said("fix /srv/me/w/src/a.py for wo-k9j8h7 at 2027-01-01 10:00:00, 2.71 s, commit 99ffee00aa11")
     assert one == two
     assert one != said("fix /tmp/run-1/slot-3/src/b.py for wo-x1y2z3 at 2026-11-27, 3.14 s, commit 1a2b3c4d5e6f")
     assert one != said("fix it", tools=[])

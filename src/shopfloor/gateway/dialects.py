@@ -16,8 +16,10 @@ LONGEST_NAME = 200
 _MOST_TOKENS = 1_000_000_000
 _LARGEST_IMAGE = 2_000 * 4  # characters: as much text as an image costs, at the most
 _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]{4096,}")
-_GEMINI_PATH = re.compile(r"(v1|v1beta|v1alpha)/models/([^/:]+):([A-Za-z]+)")
-_OPEN = re.compile(r"(?:(?:v1|v1beta)/)?models(?:/[^:]*)?")
+# What has arrived unquoted goes into an address again: nothing that would have to be quoted, no dots that climb.
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._@-]*"
+_GEMINI_PATH = re.compile(rf"(v1|v1beta|v1alpha)/models/({_WORD}):([A-Za-z]+)")
+_OPEN = re.compile(rf"(?:(?:v1|v1beta)/)?models(?:/{_WORD})*")
 _TAILS = {
     "messages": (ANTHROPIC, False),
     "messages/count_tokens": (ANTHROPIC, True),
