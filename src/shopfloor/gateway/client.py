@@ -138,7 +138,7 @@ class GatewayProcess:
             raise Refused(f"the gateway cannot be started: {problem.message}", hint=problem.hint) from problem
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(_encode(self._start) + b"\n")
+        process.stdin.write(_encode(msgspec.structs.replace(self._start, ways=self._ways())) + b"\n")
         said = Said()
         try:
             async with asyncio.timeout(START_S):
@@ -154,11 +154,14 @@ class GatewayProcess:
         # Should it die, the next one has to be where the agents look for it.
         self._start = msgspec.structs.replace(self._start, port=int(said.address.rpartition(":")[2]))
         self._reading = asyncio.create_task(self._read(process))
+
+    def _ways(self) -> tuple[Open, ...]:
+        """Those that are open, with what was spent by now."""
+        found = []
         for wish in self._open.values():
-            limits = tuple(
-                msgspec.structs.replace(limit, spent_usd=self._spent.get(limit.key, 0.0)) for limit in wish.limits
-            )
-            self._say(msgspec.structs.replace(wish, id=next(self._ids), limits=limits))
+            limits = [msgspec.structs.replace(x, spent_usd=self._spent.get(x.key, 0.0)) for x in wish.limits]
+            found.append(msgspec.structs.replace(wish, limits=tuple(limits)))
+        return tuple(found)
 
     def _say(self, wish: Open | Shut) -> None:
         process = self._process

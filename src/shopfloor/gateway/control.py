@@ -74,6 +74,8 @@ class Gatehouse:
             tell=take,
             free=bool(start.replay),
         )
+        for wish in start.ways:
+            self.let_in(wish)  # before anybody can ask: an agent that is told no does not ask again
         self.server = Server(shared, ledger, token=self.token)
         await self.server.open(start.port)
 

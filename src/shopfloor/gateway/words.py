@@ -7,17 +7,7 @@ import msgspec
 from shopfloor.config.accounts import GatewaySettings
 from shopfloor.ports import Call, Limit, Quota
 
-LONGEST_LINE = 1 << 20
-
-
-class Start(msgspec.Struct, kw_only=True):
-    """What the gateway is to be. Keys are not in it: they come by the environment, or from files."""
-
-    settings: GatewaySettings
-    ledger: str = ""
-    record: str = ""
-    replay: str = ""
-    port: int = 0
+LONGEST_LINE = 16 << 20
 
 
 class Open(msgspec.Struct, kw_only=True, tag="open", tag_field="do"):
@@ -31,6 +21,18 @@ class Open(msgspec.Struct, kw_only=True, tag="open", tag_field="do"):
     run: str
     account: str
     limits: tuple[Limit, ...] = ()
+
+
+class Start(msgspec.Struct, kw_only=True):
+    """What the gateway is to be. Keys are not in it: they come by the environment, or from files."""
+
+    settings: GatewaySettings
+    ledger: str = ""
+    record: str = ""
+    replay: str = ""
+    port: int = 0
+    ways: tuple[Open, ...] = ()
+    """open from the first moment: those that an earlier gateway had"""
 
 
 class Shut(msgspec.Struct, kw_only=True, tag="shut", tag_field="do"):
