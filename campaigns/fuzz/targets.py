@@ -1,6 +1,6 @@
 """All targets by name."""
 
-from campaigns.fuzz import logs, programs, prompts, protocol, streams, talk, views
+from campaigns.fuzz import gateway, logs, programs, prompts, protocol, streams, talk, views
 
-_MODULES = (logs, programs, prompts, protocol, streams, talk, views)
-TARGETS = {target.name: target for module in _MODULES for target in module.TARGETS}
+MODULES = (logs, views, prompts, streams, protocol, programs, talk, gateway)
+TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -53,8 +53,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 AGENT_VERBS = {
     **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "progress", "ask", "done", "mcp")},
     "muscle": "shopfloor.cli.muscle:muscle",
+    "gateway": "shopfloor.cli.gateway:gateway",
 }
-"""What an agent calls about its own attempt, and the agent that comes along: one line of the help."""
+"""What an agent calls about its own attempt, and the programs that come along: one line of the help."""
 VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()} | AGENT_VERBS
 
 

@@ -29,6 +29,8 @@ _OPTIONS = (
     click.option("--timeout", metavar="30m", help="An attempt may take so long."),
     click.option("--silence", metavar="10m", help="Stop an attempt that says nothing for so long."),
     click.option("--budget", metavar="5", help="USD that the run may spend."),
+    click.option("--record", metavar="FILE", help="Take down every model call, to be played again."),
+    click.option("--replay", metavar="FILE", help="Answer model calls from such a file instead of a model."),
     click.option("--no-check", is_flag=True, help="Work without any check: nothing is verified then."),
     click.option("--allow-red-base", is_flag=True, help="Work although the checks fail before anything was changed."),
 )
@@ -54,6 +56,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     timeout: str | None = None
     silence: str | None = None
     budget: str | None = None
+    record: str | None = None
+    replay: str | None = None
     no_check: bool = False
     allow_red_base: bool = False
 
@@ -63,6 +67,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--review lands what is accepted: leave --land and --no-land out")
         if self.checks and self.no_check:
             raise UsageError("--check and --no-check exclude each other: leave one of them out")
+        if self.record and self.replay:
+            raise UsageError("--record and --replay exclude each other: leave one of them out")
         land = "review" if self.review else {None: None, True: "auto", False: "off"}[self.land]
         found = {
             "max_parallel": self.max_parallel,
@@ -72,6 +78,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             "timeout": self.timeout,
             "silence": self.silence,
             "budget": self.budget,
+            "record": str(Path(self.record).absolute()) if self.record else None,
+            "replay": str(Path(self.replay).absolute()) if self.replay else None,
             "no_check": self.no_check or None,
             "allow_red_base": self.allow_red_base or None,
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 from shopfloor.config import IDENTITY
 from shopfloor.config import environment as whole_environment
+from shopfloor.config.accounts import GatewaySettings
 from shopfloor.config.settings import (
     BY_KEY,
     FILE,
@@ -160,7 +161,9 @@ def _merge(sources: list[_Source], problems: list[str]) -> tuple[dict[str, Any],
             try:
                 read = setting.read(value)
             except ValueError as error:
-                told = "" if key == "agents" else f" = {shown(value)}"  # they may hold keys; the error says which field
+                told = (
+                    "" if key in ("agents", "gateway") else f" = {shown(value)}"
+                )  # they may hold keys; the error says which field
                 problems.append(f"{source.where(key)}: {key}{told}: it must be {error}")
                 continue
             _take(found, origins, key, read, source.name)
@@ -168,10 +171,17 @@ def _merge(sources: list[_Source], problems: list[str]) -> tuple[dict[str, Any],
 
 
 def _take(found: dict[str, Any], origins: dict[str, str], key: str, value: Any, name: str) -> None:
-    """Keep one value; agents are joined by name, ``check`` is ``checks`` with one command."""
+    """Keep one value; agents, accounts and prices are joined by name, ``check`` is ``checks`` with one command."""
     if key == "agents":
         agents: dict[str, Profile] = found.get("agents", {})
         found["agents"] = {**agents, **value}
+        origins[key] = f"{origins[key]}, {name}" if key in origins else name
+        return
+    if key == "gateway":
+        before: GatewaySettings = found.get(key, GatewaySettings())
+        found[key] = GatewaySettings(
+            accounts={**before.accounts, **value.accounts}, prices={**before.prices, **value.prices}
+        )
         origins[key] = f"{origins[key]}, {name}" if key in origins else name
         return
     if key == "check":

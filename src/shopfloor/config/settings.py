@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from shopfloor.config import values as v
+from shopfloor.config.accounts import GatewaySettings, gateway_settings
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.domain.names import printable
 from shopfloor.ports import Profile
@@ -75,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_free: float = 0.1
     allow_red_base: bool = False
     no_check: bool = False
+    gateway: GatewaySettings = GatewaySettings()
+    record: str = ""
+    """file that takes down the model calls of a run; empty: none"""
+    replay: str = ""
+    """file that answers them instead of a model"""
     origins: dict[str, str] = msgspec.field(default_factory=dict)
     """where each value that is no default came from, by key"""
 
@@ -247,6 +253,9 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("memory_free", v.number(0, 0.95), "0.1", "start nothing while less than this share of memory is free"),
     _setting("allow_red_base", v.boolean, "false", "work although the checks fail before anything was changed"),
     _setting("no_check", v.boolean, "false", "work without any check: nothing is verified then"),
+    _setting("record", v.line, '"run.cassette"', "a file that takes down every model call, to be played again"),
+    _setting("replay", v.line, '"run.cassette"', "a file that answers model calls instead of a model"),
+    _setting("gateway", gateway_settings, "", "who pays for model calls, and prices that only you know"),
     _setting("agents", agent_profiles, "", "the agents by name"),
 )
 BY_KEY = {setting.key: setting for setting in SETTINGS}

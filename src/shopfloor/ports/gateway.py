@@ -41,6 +41,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     tokens_cached: int = 0
     cost_usd: float | None = None
     """None: unpriced, which is not the same as 0"""
+    estimated: bool = False
+    """it ended before its answer said what it used: tokens and money are reckoned from what went by"""
     first_byte_s: float = 0.0
     took_s: float = 0.0
 
@@ -49,6 +51,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """An account has nothing left for now."""
 
     account: str
+    """as ``open`` was asked for it; empty: those that named none"""
     reset_at: float
     """wall seconds, as the answer told it, else a guess that grows"""
     why: str

@@ -1,0 +1,96 @@
+"""The ways that are open: each belongs to one attempt, and nobody can guess one."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Iterable, Sequence
+
+from shopfloor.domain.budget import Budget, Hold, Over
+from shopfloor.gateway.ledger import added
+from shopfloor.ports import Bill, Call, Limit
+
+
+class Way:
+    """One attempt's way to its models."""
+
+    def __init__(self, *, secret: str, token: str, attempt: str, order: str, run: str, account: str) -> None:
+        self.secret, self.token = secret, token
+        self.attempt, self.order, self.run, self.account = attempt, order, run, account
+        self.keys: tuple[str, ...] = ()
+        self.bill = Bill()
+        self.calls: set[asyncio.Task[object]] = set()
+        """that are under way"""
+        self.newest: dict[str, float] = {}
+        """what its newest call cost, by model"""
+
+    def shows(self, token: str) -> bool:
+        """Whether this is its token."""
+        return hmac.compare_digest(self.token.encode(), token.encode(errors="replace"))
+
+
+class Routes:
+    """All of them, and the money they share."""
+
+    def __init__(self) -> None:
+        self.budget = Budget()
+        self._by_secret: dict[str, Way] = {}
+        self._by_attempt: dict[str, Way] = {}
+        self._settled = asyncio.Event()
+
+    def open(self, way: Way, limits: Sequence[Limit]) -> None:
+        """Open a way; what the same attempt had before goes on with a new address, and one bill."""
+        if (before := self._by_attempt.get(way.attempt)) is not None:
+            self._by_secret.pop(before.secret, None)
+            way.bill, way.newest = before.bill, before.newest
+        for limit in limits:
+            self.budget.know(limit.key, limit.usd, limit.spent_usd)
+        way.keys = tuple(limit.key for limit in limits)
+        self._by_secret[way.secret] = self._by_attempt[way.attempt] = way
+
+    def find(self, secret: str) -> Way | None:
+        """The way with this secret."""
+        return self._by_secret.get(secret)
+
+    def ways(self) -> Iterable[Way]:
+        """All that are open."""
+        return self._by_attempt.values()
+
+    async def shut(self, attempt: str) -> Bill:
+        """Close an attempt's way, end its calls, and say what it has spent."""
+        way = self._by_attempt.pop(attempt, None)
+        if way is None:
+            return Bill()
+        self._by_secret.pop(way.secret, None)
+        await end(way.calls)
+        return way.bill
+
+    async def close(self) -> None:
+        """Close all of them."""
+        for attempt in list(self._by_attempt):
+            await self.shut(attempt)
+
+    async def reserve(self, way: Way, likely_usd: float | None) -> Hold | Over:
+        """Money for a call; waits while only calls in flight stand in the way."""
+        while (found := self.budget.reserve(way.keys, likely_usd)) is None:
+            await self._settled.wait()
+        return found
+
+    def settle(self, hold: Hold, cost_usd: float | None) -> None:
+        """Take a call's cost, once; whoever waits looks again."""
+        self.budget.settle(hold, cost_usd)
+        self._settled.set()
+        self._settled = asyncio.Event()
+
+    def count(self, way: Way, call: Call) -> None:
+        """Put a call on the bill of its attempt."""
+        way.bill = added(way.bill, call)
+
+
+async def end(tasks: Iterable[asyncio.Task[object]]) -> None:
+    """Cancel them and wait for their ends."""
+    ended = [task for task in tasks if task is not asyncio.current_task()]
+    for task in ended:
+        task.cancel()
+    if ended:
+        await asyncio.wait(ended)
