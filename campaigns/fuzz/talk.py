@@ -19,7 +19,7 @@ from shopfloor.domain.board import creation
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Floor
-from shopfloor.engine.attempt import Control
+from shopfloor.engine.control import Control
 from shopfloor.engine.counter import Counter
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import Desk

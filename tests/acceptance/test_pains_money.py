@@ -1,9 +1,20 @@
 """What breaks in practice, 17 to 20: money and limits."""
 
 import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from .crew import RUN, agents_waiting, starts, watched
-from .shop import Shop, until
+import psutil
+import pytest
+
+from shopfloor.domain.events import read_time
+from shopfloor.testing.model import Model
+
+from .crew import RUN, agents_waiting, data_of, events, starts, watched
+from .shop import Running, Shop, agents_alive, until
 
 
 def test_an_idle_floor_starts_nothing_and_spends_nothing(shop: Shop) -> None:
@@ -90,3 +101,159 @@ def test_a_budget_that_cannot_be_kept_is_refused(shop: Shop) -> None:
     assert said.code == 4, said
     assert "cannot be seen" in json.dumps(said.json)
     assert starts(shop) == []
+
+
+USD_A_CALL = 1000 * 3e-6 + 50 * 15e-6
+"""What one answer of the scripted model costs: 1000 tokens in, 50 out, at the price of the model that is asked for."""
+
+
+def through_the_gateway(shop: Shop, model: Model, **agents: str) -> None:
+    """Agents by name with the accounts that pay for them; all accounts are at the scripted model."""
+    lines = []
+    for name, account in agents.items():
+        lines += [f"[agents.{name}]", 'driver = "scripted"', f'account = "{account}"']
+        lines += [f"[gateway.accounts.{account}]", 'dialect = "anthropic"', f'url = "{model.url}"']
+    shop.write(".shopfloor.toml", "\n".join(lines))
+    shop.commit("settings")
+
+
+def ledger(shop: Shop) -> list[dict[str, Any]]:
+    lines = (shop.root / ".work" / "ledger.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_three_endless_agents_stop_at_their_budget(shop: Shop) -> None:
+    """Pain 20: three agents that never end under one budget of $0.02, and orders that wait behind them."""
+    endless = [shop.prompt(f"endless{n}", f'write = "w{n}.txt"', "model_call = 0") for n in range(3)]
+    queued = [shop.adds(f"queued{n}") for n in range(3)]
+    with Model() as model:
+        through_the_gateway(shop, model, caller="lab")
+        said = shop(*RUN, "--agent", "caller", "--budget", "0.02", "--max-parallel", "3", *endless, *queued, "--json")
+        forwarded = len(model.requests())
+    assert said.code == 1, said
+    orders = {row["name"]: row for row in said.json["orders"]}
+    assert {row["reason"] for row in orders.values()} == {"budget"}
+    assert [orders[f"queued{n}"]["attempts"] for n in range(3)] == [0, 0, 0]
+    assert [orders[f"endless{n}"]["attempts"] for n in range(3)] == [1, 1, 1]
+    calls = ledger(shop)
+    sent = [call for call in calls if not call.get("refused")]
+    refused = [call["at"] for call in calls if call.get("refused") == "budget"]
+    assert len(sent) == forwarded
+    assert refused
+    assert not [call for call in sent if call["at"] > min(refused)], "a call was forwarded after the limit"
+    assert sum(call["cost_usd"] for call in sent) <= 0.02 + 1e-9
+    assert said.json["cost_usd"] == pytest.approx(forwarded * USD_A_CALL)
+    for n in range(3):
+        assert shop.git("show", f"{orders[f'endless{n}']['branch']}:w{n}.txt") == "", "its work was not kept"
+
+
+def test_a_used_up_quota_closes_the_account_and_everything_goes_on_at_the_stated_time(shop: Shop) -> None:
+    """Pain 18: after the first error that says the quota is used up nothing is started any more; at the stated
+    hour all goes on by itself, and what was finished is not done again."""
+    names = [f"o{n:02}" for n in range(20)]
+    easy = [shop.adds(name) for name in names[:6]]
+    asking = [
+        shop.prompt(name, f'write = "{name}.txt"', 'model_call = 1\ntext = "[[script quota]]"') for name in names[6:]
+    ]
+    used_up = {
+        "status": 429, "for_s": 6, "message": "You have reached your usage limit",
+        "headers": {"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": "{reset}"},
+    }  # fmt: skip
+    with Model({"quota": [{"text": "ok", "fail": used_up}]}) as model:
+        through_the_gateway(shop, model, caller="lab")
+        with shop.start(*RUN, "--agent", "caller", "--max-parallel", "4", *easy, *asking) as run:
+            run.until("account 'lab' is closed until")
+            assert "account 'lab' is closed until" in shop("status").out
+            run.end()
+    report = shop("status", "--all", "--json").json
+    assert [order["state"] for order in report["orders"]] == ["landed"] * 20
+    (closed,) = data_of(shop, "account.closed")
+    assert len(events(shop, "account.opened")) == 1
+    assert closed["why"] == "You have reached your usage limit"
+    log = list(map(json.loads, (shop.root / ".work" / "events.jsonl").read_text().splitlines()))
+    kinds = [event["event_type"] for event in log]
+    first, last = kinds.index("account.closed"), kinds.index("account.opened")
+    assert "work_order.assigned" not in kinds[first:last], "something was started on a closed account"
+    begun = next(event for event in log[last:] if event["event_type"] == "work_order.assigned")
+    assert 0 <= read_time(begun["timestamp"]) - read_time(closed["reset_at"]) <= 5.0
+    assert kinds.count("work_order.retried") <= 4, "no more than were at work can have met with it"
+    assert {data["kind"] for data in data_of(shop, "work_order.retried")} == {"quota"}
+    tries = {order["name"]: order["attempts"] for order in report["orders"]}
+    assert [tries[name] for name in names[:6]] == [1] * 6
+    assert sum(tries.values()) == 20 + kinds.count("work_order.retried")
+
+
+def test_work_that_was_cut_off_goes_on_in_its_session_with_what_it_had_done(shop: Shop) -> None:
+    """Pain 19: agent or floor is killed in the middle of a command; the next attempt goes on where it was."""
+    wait = f'run = "while [ ! -e {shop.gate} ]; do sleep 0.02; done"'
+    prompts = []
+    for name in ("agent", "floor"):
+        path = Path(
+            shop.prompt(
+                name, f'write = "{name}-1.txt"', wait, f"run = 'printf %s \"$SCRIPTED_SESSION\" > {name}-session.txt'"
+            )
+        )
+        path.write_text(path.read_text().replace("```script\n", '```script\nsession = "known"\n'))
+        prompts.append(str(path))
+    with shop.start(*RUN, "--agent", "scripted", *prompts) as run:
+        until(lambda: len(list(shop.root.glob(".worktrees/*/*-1.txt"))) == 2, "both have written something")
+        until(lambda: len({data["session"] for data in data_of(shop, "agent.usage")}) == 2, "both told their session")
+        (killed,) = [data for data in data_of(shop, "agent.started") if data["agent"].endswith("/agent")]
+        os.kill(killed["handle"]["pid"], signal.SIGKILL)
+        run.until("agent", "started (attempt 2)")
+        run.process.kill()
+        run.end()
+    shop.gate.touch()
+    again = shop("run", "--plain", "--resume", "--json")
+    assert again.code == 0, again
+    assert agents_alive(shop) == []
+    told = [data for data in data_of(shop, "agent.usage") if data["session"]]
+    sessions = {data["agent"].rpartition("/")[2]: data["session"] for data in told}
+    for name, attempts in (("agent", 3), ("floor", 2)):
+        (row,) = [row for row in again.json["orders"] if row["name"] == name]
+        assert (row["outcome"], row["attempts"]) == ("landed", attempts)
+        assert shop.git("show", f"main:{name}-session.txt") == sessions[name]
+        claims = [data for data in data_of(shop, "work_order.assigned") if data["agent"].endswith(f"/{name}")]
+        assert [data.get("session", "") for data in claims] == ["", *[sessions[name]] * (attempts - 1)]
+        assert all("onto" in data for data in claims[1:])
+
+
+def test_a_session_that_is_not_known_any_more_costs_one_start(shop: Shop) -> None:
+    """Pain 19: what resumes trusts a session that its agent has forgotten, and fails for it."""
+    path = Path(shop.prompt("o", 'crash = "SIGKILL"'))
+    path.write_text(path.read_text().replace("```script\n", '```script\nsession = "forgotten"\n'))
+    said = shop(*RUN, "--agent", "scripted", str(path), env={"SHOPFLOOR_RETRIES": "1"})
+    assert said.code == 1, said
+    assert [data["kind"] for data in data_of(shop, "work_order.retried")] == ["transient", "afresh"]
+    assert "did not take its session" in said.out
+    assert [bool(data.get("session")) for data in data_of(shop, "work_order.assigned")] == [False, True, False]
+
+
+def gateways(run: Running) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(run.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            found += [process] if "shopfloor.gateway" in process.cmdline() else []
+    return found
+
+
+def test_a_gateway_that_dies_is_started_again_and_forgets_no_money(shop: Shop) -> None:
+    """Pain 20: a gateway that is killed is there again, no order fails for it, and what was spent still counts."""
+    wait = f'run = "while [ ! -e {shop.gate} ]; do sleep 0.02; done"'
+    prompt = shop.prompt("o", "model_call = 2", 'write = "o.txt"', wait, "model_call = 1")
+    with Model() as model:
+        through_the_gateway(shop, model, caller="lab")
+        with shop.start(*RUN, "--agent", "caller", "--budget", "1", prompt) as run:
+            until(lambda: len(list(shop.root.glob(".worktrees/*/o.txt"))) == 1, "two calls are made")
+            until(lambda: len(ledger(shop)) == 2, "they are written down")
+            (before,) = gateways(run)
+            before.kill()
+            until(lambda: before.pid not in {p.pid for p in gateways(run)} and bool(gateways(run)), "it is back")
+            shop.gate.touch()
+            run.until("o", "landed as")
+            assert run.end().code == 0
+        made = len(model.requests())
+    # An agent that asks again is answered by the next one; one that does not is lost, which costs it none of its tries.
+    assert [data["kind"] for data in data_of(shop, "work_order.retried")] in ([], ["lost"])
+    (order,) = shop("status", "--all", "--json").json["orders"]
+    assert order["cost_usd"] == pytest.approx(made * USD_A_CALL)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from shopfloor.cli.main import root
 from shopfloor.domain.events import E
 from shopfloor.domain.order import State
-from shopfloor.engine.controller import Controller
+from shopfloor.engine.outset import Outset
 from shopfloor.stores.views import ORDERS
 
 from .engine_lab import Watch, hold_file, records, until_true
@@ -91,10 +91,10 @@ async def test_a_run_follows_what_is_theirs_to_say_and_nothing_else(lab: Lab, tm
 
 
 async def test_a_wish_between_a_decision_and_its_claim_comes_first(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = Controller._base
+    really = Outset._base
     edited: list[int] = []
 
-    async def base(self: Controller, record: Any) -> str:
+    async def base(self: Outset, record: Any) -> str:
         """The last thing before the claim."""
         if record.order.name == "mine" and not edited:
             edited.append(1)
@@ -104,7 +104,7 @@ async def test_a_wish_between_a_decision_and_its_claim_comes_first(lab: Lab, mon
             await until_true(lambda: b'"work_order.updated"' in path.read_bytes(), "the import")
         return await really(self, record)
 
-    monkeypatch.setattr(Controller, "_base", base)
+    monkeypatch.setattr(Outset, "_base", base)
     async with lab.floor() as floor:
         report = await floor.run([lab.prompt("mine", script(write("ours.txt")))])
     assert row(report, "mine").outcome == "landed"

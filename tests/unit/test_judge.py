@@ -80,6 +80,24 @@ RULES = [
         RUNNING, failed(Reason.LOST, f"lost 2 times: killed{KEPT}"), case="not for ever either", outcome="lost",
         message="killed", lost=1,
     ),
+    case(
+        RUNNING, Retry(ID, "quota", 0.0, "all gone", "f"), case="no money is no failure", outcome="quota",
+        message="all gone", failures=99, findings="f",
+    ),
+    case(
+        RUNNING, Retry(ID, "afresh", 0.0, "'cli' did not take its session 's' up again (what?); afresh", "f"),
+        case="an unknown session costs no try", outcome="error", transient=True, message="what?", failures=99,
+        findings="f", profile="cli", resumed="s", commit="b",
+    ),
+    case(RUNNING, failed(Reason.AUTH, f"who?{KEPT}"), case="a refused login", outcome="auth", message="who?"),
+    case(RUNNING, failed(Reason.BUDGET, f"spent{KEPT}"), case="a budget", outcome="budget", message="spent"),
+    case(RUNNING, Stop(ID, Reason.BUDGET), case="more than the order may", outcome="", budget_usd=0.1, cost_usd=0.1),
+    case(RUNNING, None, case="less than it may", outcome="", budget_usd=0.1, cost_usd=0.09),
+    case(
+        RUNNING,
+        failed(Reason.BUDGET, f"the order's budget of 0.1 USD is spent (0.2 USD); the last try: killed{KEPT}"),
+        case="no new try without money", outcome="lost", message="killed", budget_usd=0.1, cost_usd=0.2,
+    ),
     case(CHECKING, Verify(ID), case="a check that was cut off"),
     case(CHECKING, Verify(ID), case="unsure is checked again", verdict="UNSURE", verifications=1),
     case(
@@ -116,11 +134,11 @@ RULES = [
 @pytest.mark.parametrize(("state", "expected", "fields"), RULES)
 def test_rule(state: State, expected: Decision | None, fields: dict[str, Any]) -> None:
     fields = dict(fields)
-    wish = order("a", **{k: fields.pop(k) for k in ("deliverable", "allow_no_changes") if k in fields})
+    wish = order("a", **{k: fields.pop(k) for k in ("deliverable", "allow_no_changes", "budget_usd") if k in fields})
     run = Run(id="run-1", land=fields.pop("land", "auto"))
     record = Record(order=wish, state=state)
     outcome = fields.pop("outcome", "completed")
-    ended = {k: fields.pop(k) for k in ("message", "transient") if k in fields}
+    ended = {k: fields.pop(k) for k in ("message", "transient", "profile", "resumed", "cost_usd") if k in fields}
     attempt = Attempt(
         id="x", generation=1, agent="a", claimed_at=0.0, base="b", branch="br", outcome=outcome or "",
         commit=fields.pop("commit", "c"), **ended,

@@ -86,7 +86,7 @@ text
 
 def test_every_key_is_known_to_the_test_above() -> None:
     assert set(KEYS) == {
-        *("title", "depends_on", "files", "checks", "priority", "agent", "timeout"),
+        *("title", "depends_on", "files", "checks", "priority", "agent", "timeout", "budget"),
         *("allow_no_changes", "deliverable", "type"),
     }
 

@@ -14,14 +14,17 @@ import msgspec
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.graph import overlap
-from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.judge import Decision, Hold, Land, Open, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Order, Reason, Record, State
 from shopfloor.domain.policy import Policy
+from shopfloor.domain.quota import LONGEST_GUESS_S, closing
 from shopfloor.domain.situation import situation
 
 from .events_of import RUN, Log
 
-ENDS = ("good", "same", "error", "spawn", "timeout", "lost", "red", "unsure", "conflict", "again", "stopped")
+ENDS = ("good", "quota", "same", "error", "spawn", "timeout", "lost", "red", "unsure", "conflict", "again", "stopped")
+PAYER = "cli"
+"""The only agent of the world, which pays for itself."""
 HOURS_6 = 6 * 3600.0
 
 
@@ -76,7 +79,9 @@ class World:
 
     def play(self) -> Floor:
         self.take(self.log.write(E.CONTROLLER_STARTED, generation=1, of_run=None))
-        self.say(E.RUN_STARTED, run_id=RUN, land=self.plot.land, budget_usd=self.plot.budget_usd, max_parallel=3)
+        self.say(
+            E.RUN_STARTED, run_id=RUN, agent=PAYER, land=self.plot.land, budget_usd=self.plot.budget_usd, max_parallel=3
+        )
         for order in self.plot.orders:
             self.take(self.log.create(order))
         self.floor.open(RUN, self.log.now)
@@ -116,7 +121,7 @@ class World:
             return True
         due = self.floor.next_timer()
         if due is not None:
-            assert not self.floor.finished
+            assert not self.floor.finished or self.floor.board.accounts
             self.log.pass_time(max(0.0, due - self.log.awake) + 0.001)
             return True
         if self.floor.board.paused and not self.floor.finished:
@@ -145,6 +150,8 @@ class World:
         begun = [d for d in found if isinstance(d, Start)]
         assert len(begun) <= room.starts
         assert not (begun and (over or self.floor.board.paused))
+        payer = self.floor.board.accounts.get(PAYER)
+        assert not (begun and payer is not None and payer.closed), "started on a closed account"
         assert sum(isinstance(d, Verify) for d in found) <= room.checks
         for decision in found:
             for order in _orders(decision):
@@ -192,6 +199,8 @@ class World:
                 self.under_way.pop(order, None)
                 more = {"generation": self.record(order).generation, "findings": findings}
                 self.say(E.RETRIED, order, kind=kind, delay_s=delay_s, **more)
+            case Open(account):
+                self.say(E.ACCOUNT_OPENED, account=account)
             case Hold(agent, why):
                 self.say(E.AGENT_HELD, profile=agent, why=why)
             case Settle(order, outcome, reason, message):
@@ -222,9 +231,16 @@ class World:
             data["commit"] = "b0" if how == "same" else f"c{self.record(order).generation}"
         if self.under_way.get(order) is Stop:
             self.under_way.pop(order)
+        closes = closing(
+            self.floor.board.accounts.get(PAYER), claimed_at=self.record(order).attempts[-1].claimed_at,
+            reset_at=self.log.wall + self.random.choice([20.0, 90.0]) if self.random.random() < 0.7 else None,
+            wall=self.log.wall,
+        ) if how == "quota" else None  # fmt: skip
         if how in ("red", "unsure", "conflict", "again"):
             self.plot.script.setdefault(order, []).insert(0, how)
         self.say(E.AGENT_STOPPED, order, generation=self.record(order).generation, **data)
+        if closes is not None:
+            self.say(E.ACCOUNT_CLOSED, account=PAYER, why="nothing left", **closes)
 
     def next_word(self, order: str, words: tuple[str, ...]) -> str:
         """What the script says next, if it is one of these."""
@@ -346,7 +362,8 @@ class World:
         if self.floor.run is not None:
             assert self.floor.live == {o for o, r in records.items() if r.live}
         due = self.floor.next_timer()
-        assert due is None or due <= self.log.awake + self.policy.backoff_cap_s
+        longest = LONGEST_GUESS_S if self.floor.board.accounts else self.policy.backoff_cap_s
+        assert due is None or due <= self.log.awake + longest
 
     def same_after_replay(self) -> None:
         """A floor that knows only the log sees the same, and decides the same where no clock plays a part."""
@@ -374,6 +391,6 @@ class World:
 
 
 def _orders(decision: Decision) -> tuple[str, ...]:
-    if isinstance(decision, Hold):
+    if isinstance(decision, Hold | Open):
         return ()
     return decision.orders if isinstance(decision, Land) else (decision.order,)

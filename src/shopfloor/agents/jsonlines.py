@@ -83,7 +83,13 @@ class EventReader:
             case "error":
                 self.terminal, self.result = "error", text_of(data, "error")
                 status = blame(text_of(data, "type"), self.result)
-                return [Report(kind=Kind.ERROR, text=self.result, status=status, data=event)]
+                told = {name: data[name] for name in ("reset_at",) if name in data}
+                return [Report(kind=Kind.ERROR, text=self.result, status=status, data={**event, **told})]
+            case "retrying":
+                told = {**event, "delay_s": data.get("delay_s", 0.0)}
+                return [
+                    Report(kind=Kind.RETRYING, text=text_of(data, "error"), status=_word(data, "status"), data=told)
+                ]
             case "cost":
                 self._spend(data.get("total"))
                 self.tokens_in = max(self.tokens_in, count(data.get("tokens_in")))
@@ -154,3 +160,9 @@ def meaning(status: str) -> str:
     """``success``, ``limit`` or ``failed``, for the word an agent has for its end."""
     known = status.lower()
     return "success" if known in SUCCESS else "limit" if known in LIMIT else "failed"
+
+
+def _word(data: dict[str, Any], key: str) -> str:
+    """Text, or a whole number as text."""
+    value = data.get(key)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -12,9 +12,11 @@ from shopfloor.domain.errors import ShopfloorError, UsageError
 from shopfloor.domain.runs import Run
 from shopfloor.ports import Profile
 
-KEY_OF = {"timeout_s": "timeout", "silence_s": "silence", "budget_usd": "budget"}
+KEY_OF = {
+    "timeout_s": "timeout", "silence_s": "silence", "budget_usd": "budget", "attempt_budget_usd": "attempt_budget",
+}  # fmt: skip
 """Fields whose setting has another name."""
-CHANGEABLE = ("land", "agent", "max_parallel", "timeout_s", "silence_s", "budget_usd")
+CHANGEABLE = ("land", "agent", "max_parallel", "timeout_s", "silence_s", "budget_usd", "attempt_budget_usd")
 
 
 def default_agent(settings: Settings) -> str:
@@ -30,24 +32,36 @@ def options(settings: Settings, secrets: Sequence[str]) -> dict[str, Any]:
 
     Secrets stay out: no variables of agents, and no agent at all whose command has a key in it.
     """
-    open_ones = [p for p in settings.agents.values() if not any(s in word for s in secrets for word in p.command)]
+    open_ones = [p for p in settings.agents.values() if not _tells(p, secrets)]
     return {
         **_changeable(settings), "checks": list(settings.checks), "setup": settings.setup,
         "skipped_checks": settings.no_check, "profiles": {p.name: _described(p) for p in open_ones},
+        "accounts": payers(settings),
     }  # fmt: skip
+
+
+def payers(settings: Settings) -> dict[str, str]:
+    """Agent -> who pays for its model calls, for those that name an account: they share what is left of it."""
+    return {p.name: p.account for p in settings.agents.values() if p.account}
+
+
+def _tells(p: Profile, secrets: Sequence[str]) -> bool:
+    return any(secret in word for secret in secrets for word in (*p.command, *p.args, *p.urls))
 
 
 def _described(p: Profile) -> dict[str, Any]:
     return {
         "driver": p.driver, "command": list(p.command), "pass_env": list(p.pass_env),
-        "memory_limit_bytes": p.memory_limit_bytes,
+        "memory_limit_bytes": p.memory_limit_bytes, "preset": p.preset, "args": list(p.args), "model": p.model,
+        "permissions": p.permissions, "urls": list(p.urls), "account": p.account,
     }  # fmt: skip
 
 
 def changes(settings: Settings) -> dict[str, Any]:
-    """What a flag of now changes in a run that is gone on with."""
+    """What a flag of now changes in a run that is gone on with, and who pays for its agents now."""
     given = _flags(settings)
-    return {name: value for name, value in _changeable(settings).items() if KEY_OF.get(name, name) in given}
+    wanted = {name: value for name, value in _changeable(settings).items() if KEY_OF.get(name, name) in given}
+    return wanted | {"accounts": payers(settings)}
 
 
 def refuse_other_checks(settings: Settings, run: Run) -> None:

@@ -300,6 +300,7 @@ class Shopfloor:
                     yield session
                 finally:
                     await tools.runner.close()
+                    await tools.toll.close()
                     await self._leave(journal)
 
     async def _leave(self, journal: Journal) -> None:
@@ -320,7 +321,9 @@ class Shopfloor:
 
     async def _problems(self, orders: Sequence[Order]) -> list[Any]:
         async with Guard() as guard:
-            return await intake.problems(orders, self.settings, agents(self.place, guard))
+            return await intake.problems(
+                orders, self.settings, agents(self.place, guard), self.environment
+            )  # fmt: skip
 
     async def _refuse(self, orders: Sequence[Order]) -> None:
         found = await self._problems(orders)

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from shopfloor.app.carry import default_agent
+from shopfloor.app.money import routed, trouble
 from shopfloor.config.settings import Settings
 from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.domain.graph import check_acyclic, collisions, critical_path, depth_below, waves
 from shopfloor.domain.names import few
 from shopfloor.domain.order import Order
 from shopfloor.domain.plan import ageing_key
-from shopfloor.ports import Agent, Probe, Profile
+from shopfloor.ports import Agent, Capabilities, Probe, Profile
 from shopfloor.prompts import PromptOrder, order_from_text, read_prompts
 
 Wish = PromptOrder | Path | str
@@ -89,17 +90,24 @@ async def probe(
     return found
 
 
-async def problems(orders: Sequence[Order], settings: Settings, agents: Mapping[str, Agent]) -> list[ShopfloorError]:
+async def problems(
+    orders: Sequence[Order], settings: Settings, agents: Mapping[str, Agent], environment: Mapping[str, str]
+) -> list[ShopfloorError]:
     """Everything for which a run of these orders would be refused, worst first."""
     found: list[ShopfloorError] = []
     try:
         for profile, seen in (await probe(orders, settings, agents)).values():
             if not seen.found:
                 found.append(NotFound(seen.problem or f"agent {profile.name!r} cannot be used here", hint=seen.hint))
-            elif settings.budget_usd is not None and not (seen.capabilities.cost or seen.capabilities.gateway):
-                found.append(_unseen_cost(profile, settings.budget_usd))
-    except ShopfloorError as problem:
-        found.append(problem)
+                continue
+            limit, can = _limit(profile, orders, settings), seen.capabilities
+            through = routed(settings, environment, profile, can, limited=limit is not None)
+            if through and (problem := trouble(settings, environment, profile)) is not None:
+                found.append(problem)
+            if limit is not None and not (can.cost or through):
+                found.append(_unseen_cost(profile, limit, can))
+    except ShopfloorError as error:
+        found.append(error)
     bare = [o.name for o in orders if not o.checks and o.deliverable == "change"]
     if bare and not settings.checks and not settings.no_check:
         found.append(
@@ -111,10 +119,19 @@ async def problems(orders: Sequence[Order], settings: Settings, agents: Mapping[
     return found
 
 
-def _unseen_cost(profile: Profile, budget: float) -> Refused:
+def _limit(profile: Profile, orders: Sequence[Order], settings: Settings) -> float | None:
+    """The narrowest limit for what this agent spends, None: there is none."""
+    own = [o.budget_usd for o in orders if settings.profile(o.agent).name == profile.name]
+    limits = [limit for limit in (settings.budget_usd, settings.attempt_budget_usd, *own) if limit is not None]
+    return min(limits, default=None)
+
+
+def _unseen_cost(profile: Profile, budget: float, can: Capabilities) -> Refused:
+    hint = "leave --budget out, or use an agent that reports its cost (--driver jsonlines)"
+    if can.gateway:
+        hint = f'write account = "…" under [agents.{profile.name}], so that it goes through the gateway'
     return Refused(
-        f"a budget of {budget:g} USD cannot be kept: what agent {profile.name!r} spends cannot be seen",
-        hint="leave --budget out, or use an agent that reports its cost (--driver jsonlines)",
+        f"a budget of {budget:g} USD cannot be kept: what agent {profile.name!r} spends cannot be seen", hint=hint
     )
 
 

@@ -15,18 +15,21 @@ import psutil
 
 from shopfloor.agents import DRIVERS, driver
 from shopfloor.agents._transcript import said
-from shopfloor.app import holders, worker
+from shopfloor.app import gateway, holders, worker
+from shopfloor.app.money import Looks
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.admission import Limits, Load
 from shopfloor.domain.order import Attempt
 from shopfloor.domain.policy import Policy
 from shopfloor.engine import attempt as one_attempt
+from shopfloor.engine import control
 from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
+from shopfloor.engine.toll import Toll
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Delivery, Job, Launch, Workspace
+from shopfloor.ports import Agent, Delivery, Gateway, Job, Launch, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
@@ -111,18 +114,21 @@ def build(
     settings, env = place.settings, place.command_environment()
     pool, known = workspaces(place, guard), agents(place, guard)
     callers = holders.Callers(secrets.token_bytes(32), place.secrets)
-    tools = one_attempt.Tools(
+    toll = Toll(partial(start_gateway, place, guard))
+    tools = control.Tools(
         agents=known, workspaces=pool, clock=place.clock, launch=partial(launch, place, known, callers),
         memory=lambda handle: tree_bytes(handle.pid) if handle.pid else 0,
         setup_log=lambda job: str(folder(place, job) / "setup.log"),
+        toll=toll,
     )  # fmt: skip
 
-    async def execute(job: Job, control: Any, emit: one_attempt.Emit) -> None:
-        await one_attempt.execute(job, control, emit, tools)
+    async def execute(job: Job, strings: Any, emit: control.Emit) -> None:
+        await one_attempt.execute(job, strings, emit, tools)
 
     evidence = place.work / "evidence"
     session = Tools(
-        runner=LocalRunner(execute, lambda: one_attempt.Control(partial(_note, place))),
+        runner=LocalRunner(execute, lambda: control.Control(partial(_note, place))),
+        toll=toll,
         verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
         lander=MergeLander(place.git()),
         workspaces=pool,
@@ -137,9 +143,14 @@ def build(
         cpu_high=settings.load_per_core, cpu_low=settings.load_per_core * 0.75,
     )  # fmt: skip
     return session, ControllerSettings(
-        profiles=settings.agents, evidence=str(evidence), max_checks=settings.max_checks, limits=limits,
-        hands_only=hands_only,
+        profiles=settings.agents, means=Looks(settings, place.environment, known), evidence=str(evidence),
+        max_checks=settings.max_checks, limits=limits, hands_only=hands_only,
     )  # fmt: skip
+
+
+async def start_gateway(place: Place, guard: Guard) -> Gateway:
+    """The gateway of this place, which starts with the first way that is opened. Raises Refused."""
+    return gateway.process(place.settings, place.environment, guard, root=place.repository.root, work=place.work)
 
 
 def folder(place: Place, job: Job) -> Path:
@@ -191,4 +202,7 @@ def sample() -> Load:
 
 def policy(settings: Settings) -> Policy:
     """The limits of a run."""
-    return Policy(retries=settings.retries, reworks=settings.rework, on_question=settings.on_question)
+    return Policy(
+        retries=settings.retries, reworks=settings.rework, on_question=settings.on_question,
+        first_report_s=settings.first_report_s,
+    )  # fmt: skip

@@ -48,6 +48,8 @@ class Seen:
         self.needs: list[str] = []
         self.held = ""
         """its agent, when nothing more is started with that"""
+        self.account = ""
+        """its account, when that has nothing left, or is tried with another order first"""
         self.holder = ""
         """what works on a file that it needs"""
         self.taken = ""
@@ -76,6 +78,8 @@ class Glance:
         self.spent: float | None = None
         self.budget: float | None = None
         self.mirror_why = ""
+        self.closed: list[tuple[str, float, str, bool]] = []
+        """accounts with nothing left: name, when they open (0.0: are tried now), why, and whether that was told"""
         self.held: list[str] = []
         """why nothing more is started with an agent, or landed"""
         self.counts: dict[str, int] = {}
@@ -93,7 +97,9 @@ def shown(seen: Seen, *, alive: bool) -> str:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
     if seen.state in AT_WORK and not (seen.session_lives if seen.session else alive):
         return "interrupted"
-    if seen.state == "ready" and (seen.taken or seen.needs or seen.held or seen.holder or seen.wakes_in_s > 0):
+    if seen.state == "ready" and (
+        seen.taken or seen.needs or seen.held or seen.account or seen.holder or seen.wakes_in_s > 0
+    ):
         return "waiting"
     if seen.state == "done":
         return "landed" if seen.merge else "answered" if seen.answer else "unchanged"
@@ -167,6 +173,8 @@ def _waiting(seen: Seen) -> str:
         return f"waits for {few([clean(name) for name in sorted(seen.needs)], 5)}"
     if seen.held:
         return f"nothing more is started with {clean(seen.held)}"
+    if seen.account:
+        return f"waits for account {clean(seen.account)}"
     if seen.wakes_in_s > 0:
         return f"is tried again in {duration(seen.wakes_in_s)}"
     return f"waits for a file that {clean(seen.holder)} works on"
@@ -190,6 +198,8 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
     left -= (glance.counts.get("answered", 0) + glance.counts.get("unchanged", 0)) if limit else 0
     lines += ["", *table(rows)] if rows else []
     lines += [f"  and {left} more: shopfloor status --all"] if left > 0 else []
+    if glance.open:
+        lines += ["", *(closed_word(*one, now=now) for one in glance.closed)] if glance.closed else []
     for reason in glance.held:
         lines += ["", clean(reason)]
     if glance.mirror_why and not glance.alive:
@@ -200,6 +210,26 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
     following = _following(glance)
     lines += ["", f"next: {following}"] if following else []
     return "\n".join(cut(line) for line in lines)
+
+
+def closed_word(name: str, opens_at: float, why: str, told: bool, *, now: float) -> str:  # noqa: FBT001 - plain values
+    """That nothing is started on an account, until when, and what its answer said."""
+    if not opens_at:
+        return f"account {name!r} is tried again with one order: {clean(why)}"
+    about = "" if told else "about "
+    when = clock(opens_at) + (f" (in {about}{duration(opens_at - now)})" if opens_at > now else "")
+    return f"account {clean(name)!r} is closed until {about}{when}: {clean(why)}"
+
+
+def clock(at: float) -> str:
+    """Local time of day, with the date where that is another day; dashes for what is no time."""
+    import time  # the fast start has it already
+
+    try:
+        there, today = time.localtime(at), time.localtime()
+        return time.strftime("%H:%M:%S" if there[:3] == today[:3] else "%Y-%m-%d %H:%M", there)
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
 
 
 def _headline(glance: Glance, now: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from shopfloor.cli.glance import advice
+from shopfloor.cli.glance import advice, closed_word
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import E, Event, read_time
@@ -59,7 +59,15 @@ def _started(record: Record, _d: dict[str, Any]) -> str:
 
 def _idle(_r: Record, d: dict[str, Any]) -> str:
     silent = d.get("idle_since")
+    if d.get("from_start") and isinstance(silent, int | float):
+        return f"was started {duration(silent)} ago and has reported nothing yet"
     return f"has said nothing for {duration(silent)}" if isinstance(silent, int | float) else "is silent"
+
+
+def _retrying(_r: Record, d: dict[str, Any]) -> str:
+    delay = d.get("delay_s")
+    when = f" in {duration(delay)}" if isinstance(delay, int | float) and delay > 0 else ""
+    return f"its model answers {d.get('status') or 'with an error'}; it tries again{when}"
 
 
 def _asked(record: Record, d: dict[str, Any]) -> str:
@@ -163,6 +171,7 @@ def _first(text: object) -> str:
 _ORDER: dict[str, _Words] = {
     E.AGENT_STARTED: _started,
     E.AGENT_IDLE: _idle,
+    E.AGENT_RETRYING: _retrying,
     E.AGENT_ASKED: _asked,
     E.AGENT_ANSWERED: _answered,
     E.AGENT_STEERED: _steered,
@@ -200,6 +209,15 @@ def _run_finished(_d: dict[str, Any], board: Board, run_id: str) -> str:
     return f"the run can do no more; {count(left, 'order')} left" if left else "the run is finished"
 
 
+def _closed(d: dict[str, Any], board: Board, _run: str) -> str:
+    one = board.accounts.get(str(d.get("account", "")))
+    return "" if one is None else closed_word(one.name, one.reset_at, one.why, one.told, now=one.closed_at)
+
+
+def _opened(d: dict[str, Any], _board: Board, _run: str) -> str:
+    return f"account {d.get('account')!r} is open again"
+
+
 def _handled(d: dict[str, Any], _board: Board, _run: str) -> str:
     return f"{d.get('verb')}: {d.get('text')}" if d.get("text") else ""
 
@@ -227,6 +245,8 @@ _RUN: dict[str, Callable[[dict[str, Any], Board, str], str]] = {
     E.RUN_STARTED: _run_started,
     E.RUN_FINISHED: _run_finished,
     E.AGENT_HELD: lambda d, _board, _run: f"nothing more is started with {d.get('profile')}: {_first(d.get('why'))}",
+    E.ACCOUNT_CLOSED: _closed,
+    E.ACCOUNT_OPENED: _opened,
     E.ADMISSION: lambda d, _board, _run: f"slots: {d.get('from')} -> {d.get('limit')}: {d.get('why')}",
     E.LANDING_TESTED: _tested,
     E.LANDING_HELD: lambda d, _board, _run: f"nothing more is landed: {_first(d.get('why'))}",

@@ -79,7 +79,11 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.pid = _controller(db, work)
     found.alive = found.pid > 0
     floor = meta.get("floor") or "{}"
-    found.paused = bool(db.execute("SELECT json_extract(?, '$.paused')", (floor,)).fetchone()[0])
+    both = "SELECT json_extract(?1, '$.paused'), json_extract(?1, '$.accounts')"
+    paused, accounts = db.execute(both, (floor,)).fetchone()
+    if accounts not in (None, "{}"):
+        return None
+    found.paused = bool(paused)
     found.mail = db.execute(_MAIL, (floor,)).fetchone()[0]
     run = db.execute("SELECT id FROM runs ORDER BY seq DESC LIMIT 1").fetchone()
     if run is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import click
 
+from shopfloor.cli.glance import closed_word
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad, table
 from shopfloor.domain.board import Board
 from shopfloor.domain.order import Reason, State
@@ -34,6 +35,8 @@ def render(report: Report, *, questions: Mapping[str, str] | None = None, width:
     """
     questions = questions or {}
     lines = [_title(report), "", *_table(report, questions, width), "", *_figures(report)]
+    closed = [closed_word(one.name, one.reset_at, one.why, one.told, now=one.closed_at) for one in report.closed]
+    lines += ["", *closed] if closed else []
     lines += ["", *(clean(why) for why in report.held.values())] if report.held else []
     if lying := _lying(report, work):
         lines += ["", *lying]

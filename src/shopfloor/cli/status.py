@@ -69,6 +69,11 @@ def head(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Gl
     found.run, found.branch, found.land = run.id, run.branch, run.land
     found.finished_at, found.started_at, found.last_at = run.finished_at, run.session_at, run.last_at
     found.budget, found.mirror_why = run.budget_usd, run.mirror_why
+    found.closed = [
+        (one.name, one.reset_at if one.closed else 0.0, one.why, one.told)
+        for one in board.accounts.values()
+        if one.closed or one.on_trial
+    ]
     held = f"nothing more is landed: {run.landing_held}"
     found.held = [*run.held.values(), *([held] if run.landing_held else [])]
     return found
@@ -116,7 +121,9 @@ def plain(record: Record, floor: Floor) -> Seen:
         order = record.order.id
         records = floor.board.records
         seen.needs = [records[need].order.name for need in floor.plan.waits_for(order) if need in records]
-        seen.held = floor.held_agent(record)
+        seen.held = floor.entry.held(record)
+        account = floor.entry.kept_out(record)
+        seen.account = account.name if account is not None else ""
         holder = floor.plan.held_by(order)
         seen.holder = records[holder].order.name if holder else ""
     return seen
@@ -154,6 +161,7 @@ def _shape(
         "run": msgspec.to_builtins(run) if run else None,
         "controller": controller,
         "paused": seen.paused,
+        "accounts": [msgspec.to_builtins(one) | {"reset_at": one.reset_at} for one in floor.board.accounts.values()],
         "counts": {name: number for name, number in seen.counts.items() if number},
         "spent_usd": seen.spent,
         "orders": orders,

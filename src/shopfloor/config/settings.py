@@ -61,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = 1800.0
     silence_s: float | None = None
     budget_usd: float | None = None
+    attempt_budget_usd: float | None = None
+    use_gateway: Literal["auto", "always", "never"] = "auto"
+    first_report_s: float = 30.0
     land: Literal["auto", "review", "off"] = "auto"
     target: str = ""
     """branch; empty: the one that is checked out"""
@@ -215,6 +218,26 @@ SETTINGS: tuple[Setting, ...] = (
         field="silence_s",
     ),
     _setting("budget", v.limit_of(v.money), "5.00", 'USD for one run; default: "none"', field="budget_usd"),
+    _setting(
+        "attempt_budget",
+        v.limit_of(v.money),
+        "1.00",
+        'USD for one attempt; default: "none"',
+        field="attempt_budget_usd",
+    ),
+    _setting(
+        "use_gateway",
+        v.choice("auto", "always", "never"),
+        '"auto"',
+        "model calls through the gateway; auto: when a budget or an account asks for it, and there is a key for it",
+    ),
+    _setting(
+        "first_report",
+        v.duration,
+        '"30s"',
+        "say so when an agent has reported nothing for so long after its start",
+        field="first_report_s",
+    ),
     _setting(
         "land", v.choice("auto", "review", "off"), '"auto"', "land verified work: by itself, after a review, or not"
     ),

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain import runs, talk, values
-from shopfloor.domain.events import E, Event
+from shopfloor.domain import quota, runs, talk, values
+from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.fold import OURS, change, counts, creation, fold
 from shopfloor.domain.order import FINAL, Record, State
 from shopfloor.domain.runs import Run
@@ -15,7 +15,12 @@ from shopfloor.domain.runs import Run
 __all__ = ["OURS", "Board", "Request", "Run", "at_rest", "counts", "creation", "fold"]
 
 
-_GENERAL = frozenset({E.CONTROLLER_STARTED, E.RUN_STARTED, E.REQUEST, E.HANDLED, E.MAIL_SENT, E.MAIL_READ})
+_GENERAL = frozenset(
+    {
+        *(E.CONTROLLER_STARTED, E.RUN_STARTED, E.REQUEST, E.HANDLED, E.MAIL_SENT, E.MAIL_READ),
+        *(E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED),
+    }
+)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +51,8 @@ class Board:
         self.controller = 0
         self.controller_info: dict[str, Any] = {}
         self.paused = False
+        self.accounts: dict[str, quota.Account] = {}
+        """those that said they have nothing left, until they are seen to work again"""
         self.uncounted = 0
         """lines that claim what only the living controller may say"""
         self.last_event = ""
@@ -60,6 +67,8 @@ class Board:
         if event.event_type in _GENERAL:
             self._general(event)
         changed = self._fold(event)
+        if changed and self.accounts and event.event_type in (E.AGENT_USAGE, E.AGENT_STOPPED):
+            quota.prove(self.accounts, self.records[changed].attempts[-1])
         run = self.runs.get(event.correlation_id or "")
         if run is not None and stamp > 0:
             runs.follow(run, event, changed=bool(changed))
@@ -107,6 +116,10 @@ class Board:
             self.controller_info = dict(data)
         elif event.event_type == E.RUN_STARTED:
             self.uncounted += not runs.started(self.runs, event)
+        elif event.event_type == E.ACCOUNT_CLOSED:
+            quota.close(self.accounts, data, read_time(event.timestamp))
+        elif event.event_type == E.ACCOUNT_OPENED:
+            quota.open_again(self.accounts, data, read_time(event.timestamp))
         elif event.event_type == E.REQUEST:
             self.requests[event.event_id] = Request(
                 event_id=event.event_id,

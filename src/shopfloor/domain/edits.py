@@ -102,7 +102,7 @@ def reopen(record: Record, at: float, findings: str = "", delay_s: float = 0.0) 
     """Back to the beginning, ready to be tried again."""
     r = record
     r.state, r.reason, r.settled_at, r.accepted = State.READY, None, None, False
-    r.message = r.question = r.answer = r.elsewhere = r.assignee = ""
+    r.message = r.question = r.answer = r.elsewhere = r.assignee = r.sent_back = ""
     r.permission = False
     r.verdict, r.commit, r.tree, r.merge, r.passed, r.verifications = "", "", "", "", (), 0
     r.findings = findings

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.board import Board, Run, at_rest
+from shopfloor.domain.entry import Entry
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
@@ -18,7 +19,7 @@ from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Ve
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Capacity, Policy, batch_size, remaining
-from shopfloor.domain.pulse import Pulse
+from shopfloor.domain.spending import Spending
 from shopfloor.domain.timers import Now, Timers
 
 __all__ = ["Capacity", "Floor", "Now"]
@@ -45,11 +46,8 @@ class Floor:
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
         self._depth: dict[str, int] = {}
-        self._cost: dict[str, int] = {}
-        self._spent = 0
-        """nano-USD: whole numbers add up to the same in every order"""
+        self._spending = Spending()
         self._open: set[str] = set()
-        self._pulse = Pulse(self.policy)
         self._holds: list[Decision] = []
         self._book: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
@@ -67,6 +65,8 @@ class Floor:
         """Make a run the active one and plan all of its orders. Raises UsageError when they wait in a circle."""
         self._begin()
         run = self.run = self.board.runs[run_id]
+        self.entry = Entry(self.board, run, self.policy, self._busy)
+        self.entry.follow(now)
         records = [self.board.records[o] for o in run.orders]
         edges = {r.order.id: [d for d in r.order.depends_on if d in self.board.records] for r in records}
         check_acyclic(edges, {r.order.id: r.order.name for r in records})
@@ -94,9 +94,9 @@ class Floor:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
-        if run.land != landing or event.event_type == E.AGENT_HELD:
-            for order in run.orders:
-                self._place(self.board.records[order], run, now)
+        news = event.event_type in _TELLING and self.entry.follow(now)
+        if news or run.land != landing or event.event_type == E.AGENT_HELD:
+            self._place_all(run, now)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class Floor:
             return []
         for order in self.timers.wake(now.awake):
             self.plan.queue(order)
-        decisions = self._bookkeeping(run)
+        decisions: list[Decision] = [*self.entry.open(now), *self._bookkeeping(run)]
         decisions += self._dependants()
         decisions += self._landings(run, capacity)
         decisions += self._checks(run, capacity)
@@ -134,19 +134,19 @@ class Floor:
                 self._place(self.board.records[start.order], run, now)
 
     def next_timer(self) -> float | None:
-        """Awake time at which a retry becomes due, or None."""
-        return self.timers.next()
+        """Awake time at which a retry becomes due, or an account opens; None: no such time is known."""
+        account = self.entry.next_timer() if self.run is not None else None
+        return min((due for due in (self.timers.next(), account) if due is not None), default=None)
 
     @property
     def spent_usd(self) -> float:
-        """What the run's attempts reported so far; unpriced attempts do not count."""
-        return self._spent / 1e9
+        """What the run's attempts cost so far; unpriced attempts do not count."""
+        return self._spending.spent_usd
 
     @property
     def over_budget(self) -> bool:
-        """True when the attempts reported at least as much as the run may spend."""
-        budget = self.run.budget_usd if self.run else None
-        return budget is not None and self.spent_usd >= budget
+        """True when the attempts cost as much as the run may spend, or the gateway refused it more."""
+        return self._spending.over(self.run)
 
     @property
     def finished(self) -> bool:
@@ -155,16 +155,6 @@ class Floor:
         if self.live or self._under_way or self._book or self._doomed or self._holds or self.timers.next() is not None:
             return False
         return all(self._waits(order) for order in self._open)
-
-    def held_agent(self, record: Record) -> str:
-        """The agent of an order when nothing more is started with it, else an empty string."""
-        agent = record.order.agent or (self.run.agent if self.run else "")
-        return agent if self.run is not None and agent in self.run.held else ""
-
-    def doubtful(self, record: Record) -> bool:
-        """Its agent is tried with another order first."""
-        agent = record.order.agent or (self.run.agent if self.run else "")
-        return self._pulse.probes.get(agent, record.order.id) != record.order.id
 
     # -- inside: after a fact ---------------------------------------------------------------------------------------
 
@@ -187,11 +177,17 @@ class Floor:
         if old is not None:
             self._keys[order.id] = ageing_key(order.created_at, order.priority, -old[1], old[2])
 
+    def _busy(self) -> set[str]:
+        """Orders that an agent works on, or is about to."""
+        return (self.live - self.held.keys()) | {o for o, kind in self._under_way.items() if kind is Start}
+
+    def _place_all(self, run: Run, now: Now) -> None:
+        for order in run.orders:
+            self._place(self.board.records[order], run, now)
+
     def _place(self, record: Record, run: Run, now: Now) -> None:
         order = record.order.id
-        cost = round((record.cost_usd or 0.0) * 1e9)
-        self._spent += cost - self._cost.get(order, 0)
-        self._cost[order] = cost
+        self._spending.note(record)
         (self._open.discard if at_rest(record, run) else self._open.add)(order)
         (self.live.add if record.live else self.live.discard)(order)
         holder = held(record)
@@ -233,7 +229,7 @@ class Floor:
         for need in self.plan.waits_for(order):
             if self.board.records[need].state in _ENDED:
                 self._doomed.append((order, need))
-        if self.held_agent(record) or self.doubtful(record):
+        if self.entry.bars(record):
             self.timers.forget(order)
             self.plan.unqueue(order)
         elif self._sleeps(record, now):
@@ -299,18 +295,18 @@ class Floor:
         """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            return bool(record.taken or self.plan.waits_for(order) or self.held_agent(record) or self.doubtful(record))
+            barred = self.entry.held(record) or self.entry.doubtful(record)
+            return bool(record.taken or self.plan.waits_for(order) or barred)
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
-        probes = dict(self._pulse.probes)
         if record.state in FINAL or holder_of(record.attempt) is not None:
-            self._pulse.forget(record.order.id)
-        elif (hold := self._pulse.feel(record.order.agent or run.agent, record)) and hold.agent not in run.held:
-            self._holds.append(hold)
-        if probes != self._pulse.probes:
-            for order in run.orders:
-                self._place(self.board.records[order], run, now)
+            changed = self.entry.forget(record)
+        else:
+            hold, changed = self.entry.feel(record)
+            self._holds += [hold] if hold is not None else []
+        if changed:
+            self._place_all(run, now)
 
     def _unanswered(self, record: Record) -> bool:
         """Its agent ended with a question; the answer starts it anew, so its files are free until then."""
@@ -377,7 +373,7 @@ class Floor:
         for order in sorted(self.live - self.held.keys() - self._under_way.keys()):
             self._under_way[order] = Stop
             found.append(Stop(order, Reason.BUDGET))
-        text = f"the budget of {run.budget_usd:g} USD is spent ({self.spent_usd:.4g} USD)"
+        text = self._spending.word(run)
         while (ready := self.plan.pop()) is not None:
             self._under_way[ready] = Settle
             found.append(Settle(ready, State.FAILED, Reason.BUDGET, text))
@@ -386,9 +382,16 @@ class Floor:
     def _starts(self, limit: int, fits: Callable[[str], bool] | None = None) -> list[Start]:
         found: list[Start] = []
         while len(found) < limit and not self.board.paused and (ready := self.plan.pop(fits)) is not None:
+            if self.entry.kept_out(self.board.records[ready]):
+                self.plan.free(ready)  # it is placed anew when the one that tries its account has told
+                continue
             self._under_way[ready] = Start
             found.append(Start(ready, self.board.records[ready].generation + 1))
         return found
 
 
+_TELLING = frozenset(
+    {E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED, E.ASSIGNED, E.AGENT_USAGE, E.AGENT_STOPPED, E.RETRIED, E.SETTLED}
+)
+"""Facts that may tell something of an account."""
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}

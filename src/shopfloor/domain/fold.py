@@ -142,7 +142,8 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
         r.attempts[-1].outcome, r.attempts[-1].ended_at = Reason.LOST, at
     r.generation, r.state, r.retry_at = generation, State.RUNNING, None
     talk.forget_question(r)
-    r.elsewhere = r.assignee = ""
+    r.elsewhere = r.assignee = r.sent_back = ""
+    resumed = values.text(d, "session")
     attempt = Attempt(
         id=values.text(d, "attempt"),
         generation=generation,
@@ -150,6 +151,11 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
         claimed_at=at,
         base=values.text(d, "base"),
         branch=values.text(d, "branch"),
+        profile=values.text(d, "profile"),
+        account=values.text(d, "account"),
+        session=resumed,
+        resumed=resumed,
+        onto=values.text(d, "onto"),
     )
     if holder_in(d) is not None:
         attempt.handle, attempt.started_at = d["handle"], at
@@ -194,6 +200,9 @@ def _usage(r: Record, d: dict[str, Any], _at: float) -> bool:
     cost = values.amount(d, "cost_usd")
     if cost is not None:
         a.cost_usd = max(cost, a.cost_usd or 0.0)
+    said = values.amount(d, "said_usd")
+    if said is not None:
+        a.said_usd = max(said, a.said_usd or 0.0)
     a.tokens_in = max(a.tokens_in, values.count(d, "tokens_in"))
     a.tokens_out = max(a.tokens_out, values.count(d, "tokens_out"))
     a.steps = max(a.steps, values.count(d, "steps"))
@@ -296,7 +305,7 @@ def _landed(r: Record, d: dict[str, Any], _at: float) -> bool:
 
 
 def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
-    kind = d.get("kind")
+    kind, asked = d.get("kind"), r.state is State.ASKING
     if r.live or (kind != "manual" and (r.state in FINAL or r.state is State.READY)):
         return False
     r.failures += kind == "transient"
@@ -305,6 +314,7 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
     if kind == "manual":
         edits.reset(r)
     edits.reopen(r, at, values.text(d, "findings"), values.amount(d, "delay_s") or 0.0)
+    r.sent_back = "answered" if asked else values.text(d, "kind")
     return True
 
 

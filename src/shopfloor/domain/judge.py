@@ -8,6 +8,8 @@ from shopfloor.domain.board import Run, at_rest
 from shopfloor.domain.events import E
 from shopfloor.domain.order import FINAL, Attempt, Deliverable, Reason, Record, State, reason_of
 from shopfloor.domain.policy import Policy, backoff
+from shopfloor.domain.resume import was_refused
+from shopfloor.domain.spending import attempt_spent, order_spent
 from shopfloor.domain.talk import answered, declined
 
 
@@ -38,7 +40,11 @@ class Land(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Make it ready again after ``delay_s`` seconds. ``kind``: transient, rework, lost, stopped or answered."""
+    """Make it ready again after ``delay_s`` seconds.
+
+    ``kind``: transient, rework or lost, which are counted; stopped, answered (its question was), quota (its account had
+    nothing left) or afresh (its agent did not know the session that it was to go on with), which are not.
+    """
 
     order: str
     kind: str
@@ -63,7 +69,13 @@ class Hold(NamedTuple):
     why: str
 
 
-Decision = Start | Stop | Verify | Land | Retry | Settle | Hold
+class Open(NamedTuple):
+    """An account has something left again."""
+
+    account: str
+
+
+Decision = Start | Stop | Verify | Land | Retry | Settle | Hold | Open
 
 ENDS: dict[str, type[Decision]] = {
     E.ASSIGNED: Start,
@@ -90,20 +102,24 @@ def step(record: Record, run: Run, policy: Policy) -> Decision | None:
         return Settle(order, State.CANCELLED, Reason.STOPPED, _kept(record, "stopped by a person"))
     attempt = record.attempt
     if attempt is None or record.live:
-        return None
+        return _at_work(record, run)
     if record.state is State.RUNNING:
         return _after_attempt(record, attempt, policy)
     if record.state is State.ASKING:
         return _after_question(record, policy)
     if record.state is State.CHECKING:
         return _after_checks(record, policy)
-    if record.state is State.VERIFIED and not at_rest(record, run):
-        if _unchanged(attempt):
-            return Settle(order, State.DONE, None, "nothing had to be changed")
-        return Land((order,))
     if record.state is State.LANDING:
         return _after_refusal(record, policy)
+    if record.state is State.VERIFIED and not at_rest(record, run):
+        nothing = Settle(order, State.DONE, None, "nothing had to be changed")
+        return nothing if _unchanged(attempt) else Land((order,))
     return None
+
+
+def _at_work(record: Record, run: Run) -> Decision | None:
+    spent = record.live and (order_spent(record) or attempt_spent(record, run))
+    return Stop(record.order.id, Reason.BUDGET) if spent else None
 
 
 def _unchanged(attempt: Attempt) -> bool:
@@ -119,8 +135,15 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
             return Settle(order, State.FAILED, Reason.NO_CHANGES, "the agent ended well but changed nothing")
         return Verify(order)
     reason = reason_of(outcome) or Reason.ERROR
+    if reason not in (Reason.BUDGET, Reason.AUTH) and (spent := order_spent(record)):
+        return Settle(order, State.FAILED, Reason.BUDGET, _kept(record, f"{spent}; the last try: {attempt.message}"))
     if reason is Reason.STOPPED:
         return Retry(order, "stopped", 0.0, "the run was stopped", record.findings)
+    if reason is Reason.QUOTA:
+        return Retry(order, "quota", 0.0, attempt.message, record.findings)
+    if was_refused(attempt):
+        text = f"{attempt.profile!r} did not take its session {attempt.resumed!r} up again ({attempt.message}); afresh"
+        return Retry(order, "afresh", 0.0, text, record.findings)
     if reason is Reason.LOST:
         if record.lost < policy.lost_retries:
             return Retry(order, "lost", 0.0, attempt.message, record.findings)
@@ -150,14 +173,14 @@ def _after_checks(record: Record, policy: Policy) -> Decision:
     order = record.order.id
     if not record.verdict or (record.verdict == "UNSURE" and record.verifications < policy.verifications):
         return Verify(order)
-    if record.verdict == "FAIL" and record.reworks < policy.reworks:
+    if record.verdict == "FAIL" and record.reworks < policy.reworks and not order_spent(record):
         return Retry(order, "rework", 0.0, first_line(record.findings), record.findings)
     word = "the checks could not tell: " if record.verdict == "UNSURE" else ""
     return Settle(order, State.FAILED, Reason.CHECKS, _kept(record, word + first_line(record.findings)))
 
 
 def _after_refusal(record: Record, policy: Policy) -> Decision:
-    if record.reworks < policy.reworks:
+    if record.reworks < policy.reworks and not order_spent(record):
         return Retry(record.order.id, "rework", 0.0, first_line(record.findings), record.findings)
     return Settle(record.order.id, State.FAILED, record.reason, _kept(record, first_line(record.findings)))
 

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     DEPENDENCY = "dependency"
     STOPPED = "stopped"
     REJECTED = "rejected"
+    AUTH = "auth"
+    """its agent's login or key was refused: no new try mends that"""
     CLOSED = "closed"
     """another program closed it, without evidence"""
 
@@ -80,6 +82,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     """profile name; empty: the run's default"""
     timeout_s: float | None = None
+    budget_usd: float | None = None
+    """what all of its attempts together may cost; None: no limit but the run's"""
     allow_no_changes: bool = False
     issue_type: str = "task"
     source: str = ""
@@ -107,7 +111,16 @@ class Attempt(msgspec.Struct, kw_only=True):
     branch: str = ""
     base: str = ""
     handle: dict[str, object] = msgspec.field(default_factory=dict)
+    profile: str = ""
+    """the agent that works on it"""
+    account: str = ""
+    """who pays for its model calls"""
     session: str = ""
+    """the agent's own, once it has told it"""
+    resumed: str = ""
+    """the session it was to go on with; empty: it began afresh"""
+    onto: str = ""
+    """the commit whose work it goes on from; empty: its base"""
     outcome: str = ""
     """empty while it runs; then ``completed`` or a :class:`Reason`"""
     message: str = ""
@@ -121,6 +134,8 @@ class Attempt(msgspec.Struct, kw_only=True):
     """what a person should know: kept nested repositories, ignored files that are not kept …"""
     cost_usd: float | None = None
     """None: unpriced, which is not the same as 0"""
+    said_usd: float | None = None
+    """what the agent itself said, where the gateway has seen what it cost"""
     tokens_in: int = 0
     tokens_out: int = 0
     steps: int = 0
@@ -129,6 +144,11 @@ class Attempt(msgspec.Struct, kw_only=True):
     """the newest line that its agent said about how far it is"""
     done: str | None = None
     """what its agent said when it asked for verification; None: it has not. It makes nothing done"""
+
+    @property
+    def worked(self) -> bool:
+        """True when it ended with more than it began with."""
+        return self.commit not in ("", self.onto or self.base)
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -172,6 +192,8 @@ class Record(msgspec.Struct, kw_only=True):
     """how often it was retried after a transient failure"""
     lost: int = 0
     """how often an attempt was lost with its controller or guard"""
+    sent_back: str = ""
+    """how it became ready again: the kind of its newest retry; empty once it is claimed"""
     retry_at: float | None = None
     """wall time at which it was sent back; it is not started again before ``retry_delay_s`` have passed"""
     retry_delay_s: float = 0.0

@@ -39,6 +39,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float = 0.25
     idle_s: float = 300.0
     """silence after which an agent is reported as idle; nobody is ended for it"""
+    first_report_s: float = 30.0
+    """the same after its start, when it has not reported anything yet"""
     verifications: int = 4
     """verifications of one commit when the checks cannot tell, e.g. because their guard was killed"""
     barren: int = 3

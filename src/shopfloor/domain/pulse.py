@@ -32,6 +32,8 @@ class Pulse:
     def feel(self, agent: str, record: Record) -> Hold | None:
         """Take in the end of an order's newest attempt."""
         attempt = record.attempts[-1]
+        if attempt.outcome == Reason.AUTH:
+            return Hold(agent, f"agent {agent!r} was refused by its models: {attempt.message}")
         if attempt.commit not in ("", attempt.base):
             self._barren.pop(agent, None)
             self.probes.pop(agent, None)

@@ -6,6 +6,7 @@ import msgspec
 
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.order import Attempt, Record, State
+from shopfloor.domain.quota import Account
 
 OUTCOMES = ("landed", "verified", "answered", "unchanged", "failed", "cancelled", "waiting")
 
@@ -62,6 +63,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_attempts: int
     sessions: int
     finished: bool
+    closed: tuple[Account, ...] = ()
+    """accounts of this run's agents with nothing left, when it is not finished"""
     flaky: dict[str, int] = msgspec.field(default_factory=dict)
     """checks that failed and passed on the same commit, and on how many commits; nobody was blamed for them"""
 
@@ -117,8 +120,14 @@ def build(board: Board, run: Run) -> Report:
         unpriced_attempts=len(attempts) - len(priced),
         sessions=run.sessions,
         finished=run.finished_at is not None,
+        closed=_closed(board, run, records),
         flaky=dict(run.flaky),
     )
+
+
+def _closed(board: Board, run: Run, records: list[Record]) -> tuple[Account, ...]:
+    waiting = {run.account_of(r.order.agent or run.agent) for r in records if outcome(r, run) == "waiting"}
+    return tuple(one for name, one in board.accounts.items() if one.closed and name in waiting)
 
 
 def _row(record: Record, run: Run) -> Row:

@@ -11,6 +11,8 @@ from shopfloor.domain import values
 from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.order import Reason
 
+LIMIT_OF_RUN = "run:"
+"""How the name of a run's limit begins, in front of its id."""
 MOST_RED = 6
 """Red batches in a row that are remembered: so many green ones later all is as before."""
 
@@ -35,6 +37,11 @@ class Run(msgspec.Struct, kw_only=True):
     timeout_s: float | None = None
     silence_s: float | None = None
     budget_usd: float | None = None
+    attempt_budget_usd: float | None = None
+    exhausted: bool = False
+    """a call was refused because of ``budget_usd``: what is left of it is too little to go on"""
+    accounts: dict[str, str] = msgspec.field(default_factory=dict)
+    """who pays for each agent's model calls; an agent that is not named pays for itself"""
     setup: str = ""
     orders: list[str] = msgspec.field(default_factory=list)
     started_at: float = 0.0
@@ -92,6 +99,10 @@ class Run(msgspec.Struct, kw_only=True):
         """
         return frozenset(self.passed_at.get(commit, self.passed_on_base))
 
+    def account_of(self, agent: str) -> str:
+        """Who pays for an agent's model calls."""
+        return self.accounts.get(agent, agent)
+
     @property
     def red_batches(self) -> int:
         """How many batches of landings in a row were red; each green one takes one back."""
@@ -103,7 +114,9 @@ class Run(msgspec.Struct, kw_only=True):
         return bool(self.agents_at_work or self.checks_at_work)
 
 
-_ON_RESUME = ("max_parallel", "budget_usd", "timeout_s", "silence_s", "land", "agent")
+_ON_RESUME = (
+    *("max_parallel", "budget_usd", "attempt_budget_usd", "timeout_s", "silence_s", "land", "agent", "accounts"),
+)
 """What may be changed when a run is taken up again."""
 _AT_START = (
     *_ON_RESUME,
@@ -134,6 +147,8 @@ def started(runs: dict[str, Run], event: Event) -> bool:
         for name in _ON_RESUME:
             if name in wanted:
                 setattr(run, name, getattr(fresh, name))
+        if "budget_usd" in wanted:
+            run.exhausted = False
     run.controller = event.sf.controller if event.sf else 0
     run.session_at = run.last_at = at
     return True
@@ -269,6 +284,10 @@ def _target_moved(run: Run, d: values.Data, _at: float) -> None:
         run.moved_by_others.append(run.tip)
 
 
+def _stopped(run: Run, d: values.Data, _at: float) -> None:
+    run.exhausted |= d.get("outcome") == Reason.BUDGET and values.text(d, "limit").startswith(LIMIT_OF_RUN)
+
+
 def _held(run: Run, d: values.Data, _at: float) -> None:
     run.held[values.text(d, "profile")] = values.text(d, "why")
 
@@ -292,6 +311,7 @@ _HANDLERS: dict[str, Callable[[Run, values.Data, float], None]] = {
     E.LANDING_PLANNED: _planned,
     E.LANDING_LANDED: _landed,
     E.TARGET_MOVED: _target_moved,
+    E.AGENT_STOPPED: _stopped,
     E.AGENT_HELD: _held,
     E.MIRROR_ADVANCED: _mirror_advanced,
     E.MIRROR_HELD: _mirror_held,

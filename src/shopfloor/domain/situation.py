@@ -16,10 +16,13 @@ def situation(floor: Floor, record: Record) -> tuple[State, str]:
     if needs:
         names = sorted(floor.board.records[n].order.name if n in floor.board.records else n for n in needs)
         return State.WAITING, "waits for " + ", ".join(names)
-    if agent := floor.held_agent(record):
+    if agent := floor.entry.held(record):
         return State.WAITING, f"nothing more is started with agent {agent!r}"
-    if floor.doubtful(record):
+    if floor.entry.doubtful(record):
         return State.WAITING, "waits until its agent is seen to work"
+    if account := floor.entry.kept_out(record):
+        how = "has nothing left for now" if account.closed else "is tried with another order first"
+        return State.WAITING, f"waits for account {account.name!r}, which {how}"
     if floor.timers.is_asleep(record.order.id):
         return State.WAITING, "waits before it is tried again"
     holder = floor.plan.held_by(record.order.id)

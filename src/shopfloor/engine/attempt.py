@@ -1,86 +1,48 @@
 """One attempt from workspace to snapshot: the supervisor of one agent, judging by facts alone.
 
-It ends an agent for four reasons only: it was asked to, the wall-clock limit, the silence limit (where one is set), the
-memory limit. All of them are counted on the awake clock, so a machine that slept ends nobody.
+It ends an agent for five reasons only: it was asked to, the wall-clock limit, the silence limit (where one is set), the
+memory limit, and that the agent itself said that no new try mends what has failed, and goes on all the same. All of
+them are counted on the awake clock, so a machine that slept ends nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
-from shopfloor.domain.errors import Refused, ShopfloorError
+from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
+from shopfloor.engine.control import Control, Emit, Tools
 from shopfloor.engine.facts import said
+from shopfloor.engine.toll import Told, Trip
 from shopfloor.ports import (
     Agent,
     Claim,
-    Clock,
-    Delivery,
     Fact,
     Handle,
     Job,
     Kind,
-    Launch,
     Phase,
+    Quota,
     Report,
     Snapshot,
     Workspace,
-    Workspaces,
 )
 
 T = TypeVar("T")
 
 MEMORY_EVERY_S = 2.0
 USAGE_EVERY_S = 1.0
-
-
-class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt is executed with."""
-
-    agents: Mapping[str, Agent]
-    workspaces: Workspaces
-    clock: Clock
-    launch: Callable[[Job, Workspace], Launch]
-    """adds folder, environment and secrets"""
-    memory: Callable[[Handle], int]
-    """bytes that the agent and its descendants use now"""
-    setup_log: Callable[[Job], str]
-
-
-class Control:
-    """The strings that the outside holds: stop it, talk to it."""
-
-    def __init__(self, note: Callable[[str, str, Delivery], None]) -> None:
-        """``note`` is told of an attempt what was said to its agent, and what became of it."""
-        self.note = note
-        self.reason = ""
-        self.asked = asyncio.Event()
-        self.handle: Handle | None = None
-        self.agent: Agent | None = None
-
-    def stop(self, reason: str) -> None:
-        """Ask for its end; the first reason stands."""
-        if not self.reason:
-            self.reason = reason
-        self.asked.set()
-
-    async def send(self, attempt: str, text: str) -> Delivery:
-        """Say something to the agent. Raises Refused when it has not started, or cannot listen."""
-        if self.agent is None or self.handle is None:
-            raise Refused(f"attempt {attempt!r} has not started its agent yet", hint="try again in a moment")
-        delivery = await self.agent.send(self.handle, text)
-        self.note(attempt, text, delivery)
-        return delivery
-
-
-Emit = Callable[[Fact], Awaitable[None]]
+RETRYING_EVERY_S = 10.0
+FINAL_S = 10.0
+"""An agent that said that no new try helps has so long to end by itself."""
+_FINAL = {"quota": Reason.QUOTA, "auth": Reason.AUTH, "budget": Reason.BUDGET}
 
 
 async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
@@ -105,7 +67,9 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
 
 async def _acquire(job: Job, control: Control, tools: Tools) -> Workspace | None:
     """Its workspace; None when it was stopped first: a setup command may take long, and is ended with it."""
-    claim = Claim(key=job.attempt, commit=job.base, branch=job.branch, log=tools.setup_log(job))
+    claim = Claim(
+        key=job.attempt, commit=job.base, onto=job.onto, branch=job.branch, log=tools.setup_log(job)
+    )  # fmt: skip
     return await _unless_asked(tools.workspaces.acquire(claim), control)
 
 
@@ -131,9 +95,13 @@ class _Attempt:
         self.emit = emit
         self.tools = tools
         self.started = self.last_at = tools.clock.awake()
-        self.usage_at = float("-inf")
-        self.idle = False
+        self.usage_at = self.retrying_at = self.final_at = float("-inf")
+        self.idle = self.heard = False
+        self.trip: Trip | None = None
+        self.final: Report | None = None
+        """an error that no new try mends"""
         self.usage: Report | None = None
+        self.telling: asyncio.Task[None] | None = None
         self.session = ""
         self.exited: Report | None = None
         self.failure = ""
@@ -145,6 +113,8 @@ class _Attempt:
         if usage is not None:
             known |= {"cost_usd": usage.cost_usd, "tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
             known["steps"] = usage.steps
+        if self.trip is not None:
+            known |= self.trip.sums(usage.cost_usd if usage is not None else None)
         return Fact(order=job.order.id, attempt=job.attempt, generation=job.generation, **{**known, **fields})
 
     async def tell(self, phase: Phase, **fields: Any) -> None:
@@ -152,13 +122,26 @@ class _Attempt:
 
     async def work(self, workspace: Workspace) -> Fact:
         """Start the agent and follow it to its end; the ENDED fact without the snapshot."""
-        control, job = self.control, self.job
-        if control.reason:
-            return self.fact(outcome=control.reason, text="stopped before the agent was started")
+        if self.control.reason:
+            return self.fact(outcome=self.control.reason, text="stopped before the agent was started")
+        try:
+            not_started = await self._run(workspace)
+        finally:
+            if self.trip is not None and self.tools.toll is not None:
+                await self.tools.toll.shut(self.trip)
+        return self._judge() if not_started is None else not_started
+
+    async def _run(self, workspace: Workspace) -> Fact | None:
+        """The agent from its start to its end; a fact when it could not be started."""
+        job, control, toll = self.job, self.control, self.tools.toll
         agent = self.tools.agents[job.profile.driver]
         try:
+            launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
+            if job.gateway and toll is not None:
+                self.trip = await toll.open(job, self._hear)
+                launch = msgspec.structs.replace(launch, route=self.trip.route)
             # Some wait until one of their servers is free.
-            handle = await _unless_asked(agent.start(self.tools.launch(job, workspace)), control)
+            handle = await _unless_asked(agent.start(launch), control)
         except _TROUBLE as problem:
             return self.fact(outcome=Reason.SPAWN, text=said(problem), transient=True)
         if handle is None:
@@ -171,7 +154,9 @@ class _Attempt:
         finally:
             with suppress(ShopfloorError):
                 await agent.stop(handle)
-        return self._judge()
+            if self.telling is not None:
+                self.telling.cancel()
+        return None
 
     async def _watch(self, agent: Agent, handle: Handle) -> None:
         """Wait for the agent's end, and bring it about when a limit is reached or somebody asks for it."""
@@ -192,7 +177,9 @@ class _Attempt:
     def _until_limit(self) -> float | None:
         """Seconds until something may have to be done; None: nothing but reports can happen."""
         job, now = self.job, self.tools.clock.awake()
-        ends = [] if self.idle else [self.last_at + job.idle_s - now]
+        ends = [] if self.idle else [self.last_at + self._idle_s - now]
+        if self.final is not None:
+            ends.append(self.final_at + FINAL_S - now)
         if job.timeout_s is not None:
             ends.append(self.started + job.timeout_s - now)
         if job.silence_s is not None:
@@ -209,6 +196,8 @@ class _Attempt:
         elif job.silence_s is not None and now - self.last_at >= job.silence_s:
             control.stop(Reason.TIMEOUT)
             self.failure = f"silent for longer than its limit of {job.silence_s:g} s"
+        elif self.final is not None and now - self.final_at >= FINAL_S:
+            control.stop(_FINAL[self.final.status])
         elif (most := job.profile.memory_limit_bytes) is not None:
             used = self.tools.memory(handle)
             if used > most:
@@ -216,20 +205,52 @@ class _Attempt:
                 self.failure = f"used {used >> 20} MiB of memory; its limit is {most >> 20} MiB"
         return bool(control.reason)
 
+    @property
+    def _idle_s(self) -> float:
+        """Silence that is worth a word: less of it before the first report."""
+        return self.job.idle_s if self.heard else min(self.job.first_s, self.job.idle_s)
+
     async def _tell_idle(self) -> None:
         silent = self.tools.clock.awake() - self.last_at
-        if not self.idle and silent >= self.job.idle_s:
+        if not self.idle and silent >= self._idle_s:
             self.idle = True
-            await self.tell(Phase.IDLE, idle_s=silent)
+            await self.tell(Phase.IDLE, idle_s=silent, silent_from_start=not self.heard)
 
     async def _follow(self, agent: Agent, handle: Handle) -> None:
         async for report in agent.follow(handle):
             self.last_at = self.tools.clock.awake()
+            self.heard = True
             if self.idle:
                 self.idle = False
                 await self.tell(Phase.WORKING)
-            self.session = report.session or self.session
+            if report.session and report.session != self.session:
+                self.session = report.session
+                await self.tell(Phase.USAGE)  # known at once: whoever goes on after a crash needs it
             await self._note(report)
+
+    async def _hear(self, told: Told) -> None:
+        """What the gateway knows of this attempt, or that it has died."""
+        if isinstance(told, Quota):
+            await self._nothing_left(told.why, told.reset_at if told.told else None)
+        else:
+            await self._tell_usage()
+
+    async def _nothing_left(self, why: str, reset_at: float | None) -> None:
+        toll = self.tools.toll
+        payers = toll.payers(self.trip) if toll is not None and self.trip is not None else ()
+        await self.tell(Phase.QUOTA, text=why, reset_at=reset_at, accounts=(*payers, self.job.account))
+
+    async def _tell_usage(self) -> None:
+        left = self.usage_at + USAGE_EVERY_S - self.tools.clock.awake()
+        if left <= 0:
+            await self._tell_usage_after(0.0)
+        elif self.telling is None or self.telling.done():
+            self.telling = asyncio.create_task(self._tell_usage_after(left))  # the last word must not be kept back
+
+    async def _tell_usage_after(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        self.usage_at = self.tools.clock.awake()
+        await self.tell(Phase.USAGE)
 
     async def _note(self, report: Report) -> None:
         if report.kind is Kind.EXITED:
@@ -240,18 +261,27 @@ class _Attempt:
             await self.tell(Phase.ASKED, text=_permission(report), permission=True)
         elif report.kind in (Kind.ERROR, Kind.TURN_END):
             self._note_failure(report)
+            if report.kind is Kind.ERROR and report.status == "quota" and self.trip is None:
+                await self._nothing_left(report.text, reset_of(report))
+        elif report.kind is Kind.RETRYING and self.last_at - self.retrying_at >= RETRYING_EVERY_S:
+            self.retrying_at = self.last_at
+            delay = report.data.get("delay_s")
+            delay_s = float(delay) if isinstance(delay, int | float) else 0.0
+            await self.tell(Phase.RETRYING, text=report.text, status=report.status, delay_s=delay_s)
         elif report.kind is Kind.USAGE:
             self.usage = report
-            if self.last_at - self.usage_at >= USAGE_EVERY_S:
-                self.usage_at = self.last_at
-                await self.tell(Phase.USAGE)
+            await self._tell_usage()
 
     def _note_failure(self, report: Report) -> None:
         if self.control.reason:
             return  # what it says when it is being stopped is not why it ended
         if report.kind is Kind.ERROR:
             self.failure = report.text
-        elif report.status not in ("", "success"):
+            if report.status in _FINAL:
+                self.final, self.final_at = report, self.last_at
+        elif report.status == "success":
+            self.final = None
+        elif report.status:
             self.failure = self.failure or f"it ended with status {report.status!r} {report.text}".rstrip()
 
     def _judge(self) -> Fact:
@@ -261,20 +291,36 @@ class _Attempt:
         left = exited.leftovers if exited else 0
         them, were = ("1 process", "was") if left == 1 else (f"{left} processes", "were")
         notes = (f"{them} that it had left behind {were} ended with it",) if left else ()
+        known: dict[str, Any] = {"exit_code": code, "notes": notes}
+        if self.trip is not None:
+            known["notes"] += self.trip.notes(self.usage.cost_usd if self.usage is not None else None)
         if control.reason:
             text = self.failure or _STOPPED.get(control.reason, control.reason)
-            return self.fact(outcome=control.reason, text=text, exit_code=code, notes=notes)
+            return self.fact(outcome=control.reason, text=text, **known, **self._more_of(control.reason))
         if exited is None or exited.status == "lost":
             text = "the agent's guard was killed, and the agent with it"
-            return self.fact(outcome=Reason.LOST, text=text, exit_code=code, notes=notes)
+            return self.fact(outcome=Reason.LOST, text=text, **known)
+        if self.trip is not None and (found := self.trip.verdict()) is not None:
+            return self.fact(
+                outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit, **known
+            )  # fmt: skip
+        if self.final is not None:
+            reason = _FINAL[self.final.status]
+            return self.fact(outcome=reason, text=self.final.text, **known, **self._more_of(reason))
         if exited.status == "completed":
-            return self.fact(outcome="completed", text=exited.text, exit_code=code, notes=notes)
+            return self.fact(outcome="completed", text=exited.text, **known)
+        if self.trip is not None and self.trip.broken:
+            return self.fact(outcome=Reason.LOST, text="the gateway died under it, and was started again", **known)
         signalled = code is not None and code < 0
         how = "" if code is None else "ended by a signal" if signalled else f"exit {code}"  # a server has no exit code
         why = self.failure or ("" if signalled else exited.text)
         told = [self.job.profile.name, *dict.fromkeys(word for word in (how, why) if word)]
         text = ": ".join(told if len(told) > 1 else [*told, "it failed"])
-        return self.fact(outcome=Reason.ERROR, text=text, exit_code=code, notes=notes, transient=True)
+        return self.fact(outcome=Reason.ERROR, text=text, transient=True, **known)
+
+    def _more_of(self, reason: str) -> dict[str, Any]:
+        """What belongs to an end for want of money."""
+        return {"reset_at": reset_of(self.final)} if reason == Reason.QUOTA and self.final is not None else {}
 
     async def keep(self, workspace: Workspace, ended: Fact) -> Fact:
         """Snapshot the workspace and give it back; work that cannot be kept costs the attempt its success."""
@@ -304,6 +350,12 @@ def _unkept(workspace: Workspace, why: str) -> dict[str, Any]:
 
 _TROUBLE = (ShopfloorError, OSError)
 """What goes wrong with one attempt and is no reason to end the others: a full disk may be full for it alone."""
+
+
+def reset_of(report: Report) -> float | None:
+    """The wall time that an error tells for when there is something left again, or None."""
+    found = report.data.get("reset_at")
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) and found > 0 else None
 
 
 def _permission(report: Report) -> str:

@@ -14,31 +14,34 @@ from typing import Any
 
 import msgspec
 
-from shopfloor.domain import names
 from shopfloor.domain.admission import Limits, Load, admit
 from shopfloor.domain.board import Run
-from shopfloor.domain.errors import Conflict, NotFound, Refused
+from shopfloor.domain.errors import Conflict, NotFound
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
-from shopfloor.domain.judge import Decision, Hold, Land, Retry, Settle, Start, Stop, Verify
+from shopfloor.domain.judge import Decision, Hold, Land, Open, Retry, Settle, Start, Stop, Verify
 from shopfloor.domain.order import Reason, Record, State
-from shopfloor.domain.prompt import render
 from shopfloor.domain.verdict import Verdict, required_checks
 from shopfloor.engine.counter import Counter
-from shopfloor.engine.facts import bounded, drafts, settlement, status_change
+from shopfloor.engine.facts import bounded, closings, drafts, settlement, status_change
 from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
+from shopfloor.engine.outset import AskMeans, Outset, claim_of
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import Callers, CheckJob, Door, Job, Lander, Profile, Proposal, Runner, Verifier
+from shopfloor.ports import Callers, CheckJob, Door, Lander, Phase, Profile, Runner, Verifier
 
 ADMISSION_EVERY_S = 2.0
+ASKED_TOO_MUCH = frozenset({"429", "503", "529"})
+"""What models answer that are asked too much."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the loop needs to know beside the run."""
 
     profiles: dict[str, Profile]
+    means: AskMeans
+    """what may be used of an agent"""
     evidence: str
     """folder for checks' logs and verdicts"""
     max_checks: int = 1
@@ -75,8 +78,9 @@ class Controller:
         """the newest verification of each order"""
         self._failure: BaseException | None = None
         self._stopping = ""
-        self._sampled = self._lowered = float("-inf")
+        self._sampled = self._lowered = self._storm = float("-inf")
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
+        self.outset = Outset(journal, self.lane, lander, profiles=settings.profiles, means=settings.means)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
         self.counter = Counter(journal, self.desk, callers=callers, spawn=self._spawn)
         self._door = door
@@ -163,8 +167,13 @@ class Controller:
             return
         self._sampled = now
         old = run.limit or run.max_parallel
-        limits, most, lowered_s = self.settings.limits, run.max_parallel, now - self._lowered
-        new, why = admit(min(old, most), most, self._load(), limits, lowered_s=lowered_s)
+        limits, most, lowered_s, storm_s = (
+            self.settings.limits,
+            run.max_parallel,
+            now - self._lowered,
+            now - self._storm,
+        )
+        new, why = admit(min(old, most), most, self._load(), limits, lowered_s=lowered_s, storm_s=storm_s)
         if why:
             self._lowered = now if new < old else self._lowered
             await self.journal.commit(Draft(E.ADMISSION, {"limit": new, "from": old, "why": why}))
@@ -190,8 +199,8 @@ class Controller:
                 self._spawn(self.lane.land(orders))
             case Retry():
                 await self._retry(decision)
-            case Hold(agent, why):
-                await self.journal.commit(Draft(E.AGENT_HELD, {"profile": agent, "why": bounded(why)}))
+            case Open() | Hold():
+                await self.journal.commit(_notice(decision))
             case Settle(reason=Reason.BUDGET) if self.settings.hands_only:
                 return  # whoever goes on with the run may give it a greater budget
             case Settle(order, outcome, reason, message):
@@ -204,29 +213,16 @@ class Controller:
         return self.floor.board.records[order]
 
     async def _start(self, decision: Start) -> None:
-        record, run = self._record(decision.order), self.run
+        record = self._record(decision.order)
         order, generation = record.order, record.generation
         if record.state is not State.READY or record.taken or decision.generation != generation + 1:
             return  # another program changed it since; what follows from that was planned anew
-        profile = self.settings.profiles.get(order.agent or run.agent)
-        if profile is None:
-            text = f"there is no agent named {order.agent or run.agent!r}"
-            await self.journal.commit(*settlement(record, State.FAILED, Reason.SPAWN, text))
+        job = await self.outset.job(record, decision.generation)
+        if job is None:
             return
-        base = await self._base(record)
-        if not base:
-            return
-        attempt = names.attempt_id(order.id, decision.generation)
-        branch = names.branch_name(order.name, order.id, decision.generation)
-        claim = {
-            "work_order_id": order.id, "agent": f"shopfloor/workers/{order.name}", "assignment_path": "",
-            "generation": decision.generation, "attempt": attempt, "base": base, "branch": branch,
-            "profile": profile.name,
-        }  # fmt: skip
-        prompt = render(record)
         try:
             await self.journal.commit(
-                Draft(E.ASSIGNED, claim),
+                Draft(E.ASSIGNED, claim_of(job)),
                 *status_change(record, "open" if record.generation == 0 else "in_progress", "assigned"),
                 expect={order.id: record.generation},
             )
@@ -239,37 +235,7 @@ class Controller:
             # Somebody else claimed it first: it is theirs, and must not keep this run open.
             await self.journal.commit(*settlement(record, State.FAILED, Reason.LOST, problem.message))
             return
-        await self.runner.submit(
-            Job(
-                order=order, attempt=attempt, generation=decision.generation, profile=profile, prompt=prompt, base=base,
-                branch=branch, timeout_s=order.timeout_s if order.timeout_s is not None else run.timeout_s,
-                silence_s=run.silence_s, idle_s=self.floor.policy.idle_s,
-            )
-        )  # fmt: skip
-
-    async def _base(self, record: Record) -> str:
-        """What an attempt starts from: the target as it is now; without landing, the merge of what it waited for."""
-        run = self.run
-        if run.land != "off":
-            try:
-                # Where somebody has set it back or deleted it, it is put where we last saw it.
-                return await self.lander.tip(self.lane.target(), start=run.tip or run.base)
-            except Refused:
-                return run.tip
-        onto = run.base
-        for need in record.order.depends_on:
-            delivered = self.floor.board.records.get(need)
-            if delivered is None or not delivered.commit:
-                continue
-            merged: Proposal = await self.lander.propose(
-                onto, delivered.commit, message=f"base for {record.order.name}", trailers={}
-            )
-            if merged.conflicts:
-                text = f"what it waits for does not merge: {', '.join(merged.conflicts)}"
-                await self.journal.commit(*settlement(record, State.FAILED, Reason.CONFLICT, text))
-                return ""
-            onto = merged.commit
-        return onto
+        await self.runner.submit(job)
 
     async def _retry(self, decision: Retry) -> None:
         record = self._record(decision.order)
@@ -303,7 +269,12 @@ class Controller:
         async for fact in self.runner.outcomes():
             record = self._record(fact.order)
             if record.generation == fact.generation and record.live:
-                await self.journal.commit(*drafts(fact, record), expect={fact.order: fact.generation})
+                now = self.journal.now()
+                if fact.phase is Phase.RETRYING and fact.status in ASKED_TOO_MUCH:
+                    self._storm = now.awake
+                told = [*drafts(fact, record), *closings(fact, record, self.floor.board.accounts, now.wall)]
+                if told:
+                    await self.journal.commit(*told, expect={fact.order: fact.generation})
             self._wake.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -342,6 +313,12 @@ class Controller:
                     await self._do(decision)
             if self.floor.finished and self.run.finished_at is None:
                 await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
+
+
+def _notice(decision: Open | Hold) -> Draft:
+    if isinstance(decision, Open):
+        return Draft(E.ACCOUNT_OPENED, {"account": decision.account})
+    return Draft(E.AGENT_HELD, {"profile": decision.agent, "why": bounded(decision.why)})
 
 
 def verdict_drafts(data: dict[str, Any], verdict: Verdict, folder: str) -> list[Draft]:

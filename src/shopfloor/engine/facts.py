@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shopfloor.domain.errors import ShopfloorError
-from shopfloor.domain.events import VERMAS_STATUS, E
-from shopfloor.domain.order import Deliverable, Record, State
+from shopfloor.domain.events import VERMAS_STATUS, E, stamp_time
+from shopfloor.domain.order import Deliverable, Reason, Record, State
+from shopfloor.domain.quota import Account, closing
 from shopfloor.engine.journal import Draft
 from shopfloor.ports import Fact, Phase
 
@@ -54,18 +55,40 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
     if fact.phase is Phase.USAGE:
         return [Draft(E.AGENT_USAGE, {**data, **_usage(fact)}, actor)]
     if fact.phase is Phase.IDLE:
-        return [Draft(E.AGENT_IDLE, {**data, "idle_since": fact.idle_s, "last_activity": fact.idle_s})]
+        silent = {"idle_since": fact.idle_s, "last_activity": fact.idle_s, "from_start": fact.silent_from_start}
+        return [Draft(E.AGENT_IDLE, {**data, **silent})]
     if fact.phase is Phase.WORKING:
         return [Draft(E.AGENT_WORKING, data, actor)]
     if fact.phase is Phase.ASKED:
         return [Draft(E.AGENT_ASKED, {**data, "question": bounded(fact.text), "permission": fact.permission}, actor)]
+    if fact.phase is Phase.RETRYING:
+        again = {"status": bounded(fact.status), "delay_s": fact.delay_s, "message": bounded(fact.text)}
+        return [Draft(E.AGENT_RETRYING, {**data, **again}, actor)]
+    if fact.phase is Phase.QUOTA:
+        return []
     return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
+
+
+def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: float) -> list[Draft]:
+    """The accounts that are closed by what one fact says of them; those that are closed already are no news."""
+    attempt = record.attempt
+    ended = fact.phase is Phase.ENDED and fact.outcome == Reason.QUOTA
+    if attempt is None or not (ended or fact.phase is Phase.QUOTA):
+        return []
+    found = []
+    for name in dict.fromkeys(fact.accounts or (attempt.account,)):
+        said = closing(accounts.get(name), claimed_at=attempt.claimed_at, reset_at=fact.reset_at, wall=wall)
+        if name and said is not None:
+            more = {"reset_at": stamp_time(wall + said["delay_s"]), "why": bounded(fact.text)}
+            found.append(Draft(E.ACCOUNT_CLOSED, {"account": name, **said, **more}))
+    return found
 
 
 def _usage(fact: Fact) -> dict[str, Any]:
     return {
         "cost_usd": fact.cost_usd, "tokens_in": fact.tokens_in, "tokens_out": fact.tokens_out,
         "steps": fact.steps, "session": fact.session,
+        **({} if fact.said_usd is None else {"said_usd": fact.said_usd}),
     }  # fmt: skip
 
 
@@ -87,6 +110,7 @@ def _end(fact: Fact, record: Record) -> dict[str, Any]:
         "reason": fact.outcome, "exit_code": fact.exit_code, "outcome": fact.outcome, "message": message,
         "transient": fact.transient, "notes": bounded_names(fact.notes), **_usage(fact), **work,
         "started": attempt is not None and attempt.started_at is not None,
+        **({"limit": fact.limit} if fact.limit else {}),
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.recovery import EndProcess, end_lost_attempts, finish_moves, take_orphans
 from shopfloor.engine.requests import turn_away
+from shopfloor.engine.toll import Toll
 from shopfloor.ports import Callers, CheckJob, Door, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
 
@@ -28,6 +29,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """The ports of one session."""
 
     runner: Runner
+    toll: Toll
+    """the gateway; ended with the session"""
     verifier: Verifier
     lander: Lander
     workspaces: Workspaces

@@ -15,6 +15,8 @@ from shopfloor.ports import Quota
 class _State(msgspec.Struct):
     closed_until: float = 0.0
     why: str = ""
+    told: bool = False
+    """the answer said until when; else it is a guess"""
     closings: int = 0
     """in a row, without an answer between them"""
     storm: int = 0
@@ -79,7 +81,7 @@ class Accounts:
     def quota(self, asked: str, chain: Iterable[Account]) -> Quota:
         """What to say of a chain that has nothing left: it goes on with the first that resets."""
         first = min((self._states[account.name] for account in chain), key=lambda state: state.closed_until)
-        return Quota(account=asked, reset_at=first.closed_until, why=first.why)
+        return Quota(account=asked, reset_at=first.closed_until, why=first.why, told=first.told)
 
     def refused(self, account: Account, verdict: Verdict, now: float) -> bool:
         """Take in an answer that refused; True when that has closed the account."""
@@ -92,6 +94,7 @@ class Accounts:
         if state.closed_until <= now:  # else calls that were under way are told what is known
             state.closings += 1
         until = now + guess(state.closings) if verdict.reset_at is None else verdict.reset_at
+        state.told = (verdict.reset_at is not None) if until >= state.closed_until else state.told
         state.closed_until = max(state.closed_until, until)
         state.why = verdict.why
         return True

@@ -95,7 +95,8 @@ class GatewayProcess:
         """As the port says."""
         while (fact := await self._facts.get()) is not None:
             yield fact
-        self._facts.put_nowait(None)  # for whoever else listens
+        if self._closed:
+            self._facts.put_nowait(None)  # for whoever else listens
 
     async def close(self) -> None:
         """As the port says."""
@@ -202,6 +203,8 @@ class GatewayProcess:
             if not waiting.done():
                 waiting.set_result(Said(error="the gateway has ended", hint="look into gateway.log"))
         self._deaths += 1
+        if not self._closed:
+            self._facts.put_nowait(None)
         if not self._closed and self._open and self._deaths <= MOST_DEATHS:
             self._again = asyncio.create_task(self._revive())
 

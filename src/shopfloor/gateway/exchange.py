@@ -48,10 +48,12 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
 class Stop(Exception):
     """An answer of ours instead of a model server's."""
 
-    def __init__(self, status: int, kind: str, message: str, *, refused: str = "", retry_after_s: float = 0) -> None:
+    def __init__(
+        self, status: int, kind: str, message: str, *, refused: str = "", limit: str = "", retry_after_s: float = 0
+    ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message = status, kind, message
-        self.refused, self.retry_after_s = refused, retry_after_s
+        self.refused, self.limit, self.retry_after_s = refused, limit, retry_after_s
 
 
 class Exchange:
@@ -67,7 +69,7 @@ class Exchange:
         self._model = ask.model
         self._first_byte = 0.0
         self._status = 0
-        self._refused = ""
+        self._refused = self._limit = ""
         self._sent = False
         """something of it has reached a model server, which has not refused it"""
 
@@ -117,6 +119,7 @@ class Exchange:
             model=self._model,
             status=self._status,
             refused=self._refused,
+            limit=self._limit,
             tokens_in=usage.into,
             tokens_out=usage.out,
             tokens_cached=usage.cached,
@@ -131,14 +134,14 @@ class Exchange:
 
     def refuse(self, stop: Stop) -> web.Response:
         """The worker's answer for a Stop."""
-        self._status, self._refused = stop.status, stop.refused
+        self._status, self._refused, self._limit = stop.status, stop.refused, stop.limit
         self._first_byte = self.shared.clock.awake() - self._began
         return stopped(self.ask.place.dialect, stop)
 
     # -- before it is forwarded
 
-    def _stop(self, kind: str, message: str, *, refused: str = "") -> Stop:
-        return Stop(dialects.stopping_status(self._agent), kind, message, refused=refused)
+    def _stop(self, kind: str, message: str, *, refused: str = "", limit: str = "") -> Stop:
+        return Stop(dialects.stopping_status(self._agent), kind, message, refused=refused, limit=limit)
 
     def _open(self, chain: list[Account]) -> list[Account]:
         """The accounts that have something left; Stop when none has."""
@@ -156,7 +159,7 @@ class Exchange:
         likely = 0.0 if self.shared.free else self._likely(account)
         found = await self.shared.routes.reserve(self.way, likely)
         if isinstance(found, Over):
-            raise self._stop("budget_exceeded", found.told(self.ask.model), refused="budget")
+            raise self._stop("budget_exceeded", found.told(self.ask.model), refused="budget", limit=found.key)
         self._hold = found
 
     def _likely(self, account: Account) -> float | None:

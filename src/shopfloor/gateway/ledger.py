@@ -68,6 +68,7 @@ def added(bill: Bill, call: Call) -> Bill:
         tokens_in=bill.tokens_in + call.tokens_in,
         tokens_out=bill.tokens_out + call.tokens_out,
         refused=call.refused,
+        limit=call.limit,
     )
 
 

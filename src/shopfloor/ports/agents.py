@@ -40,7 +40,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a driver can do with one kind of agent. Each is observed in a conformance run before it is claimed."""
 
     resume: bool = False
-    """an ended session goes on in a new attempt"""
+    """an ended session goes on in a new attempt; one that it does not know any more ends that attempt as a failure"""
     interrupt: bool = False
     """a turn can be ended without ending the agent"""
     steer: bool = False
@@ -166,7 +166,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     status: str = ""
     """TURN_END: success, limit or failed; EXITED: completed, error, lost or killed; ERROR: its class name, or ``quota``
-    (``data``: ``reset_at`` in wall seconds, where it was told), ``auth`` or ``budget``, which no new try mends"""
+    (``data``: ``reset_at`` in wall seconds, where it was told), ``auth`` or ``budget``, which no new try mends: who
+    goes on after one of these is ended"""
     session: str = ""
     cost_usd: float | None = None
     """cumulative for the attempt; None: it did not say"""

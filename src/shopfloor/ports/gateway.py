@@ -35,6 +35,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP status that the agent was answered with; 0: it hung up before there was one"""
     refused: str = ""
     """``budget`` or ``quota``: it was not forwarded; empty: it was"""
+    limit: str = ""
+    """the ``key`` of the limit that it was refused for"""
     tokens_in: int = 0
     """all that went in, those from the cache included"""
     tokens_out: int = 0
@@ -56,6 +58,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """wall seconds, as the answer told it, else a guess that grows"""
     why: str
     """what the answer said"""
+    told: bool = True
+    """the answer named the time; False: it is a guess"""
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,8 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int = 0
     refused: str = ""
     """why its newest call was not forwarded; empty: it was"""
+    limit: str = ""
+    """the ``key`` of the limit that its newest call was refused for"""
 
 
 class Gateway(Protocol):
@@ -86,7 +92,10 @@ class Gateway(Protocol):
         ...
 
     def heard(self) -> AsyncIterator[Call | Quota]:
-        """Calls and closed accounts as they happen, until it is closed."""
+        """Calls and closed accounts as they happen, until its process dies or it is closed.
+
+        One that died starts again by itself, with the ways that are open, and can be heard again.
+        """
         ...
 
     async def close(self) -> None:

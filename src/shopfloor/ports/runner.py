@@ -10,6 +10,7 @@ import msgspec
 
 from shopfloor.domain.order import Order
 from shopfloor.ports.agents import Delivery, Handle, Profile
+from shopfloor.ports.gateway import Limit
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
 
@@ -28,11 +29,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """stop it after so long without any output; None: silence is only reported"""
     idle_s: float = 300.0
     """silence after which it is reported as idle"""
+    first_s: float = 300.0
+    """the same before its first report"""
+    onto: str = ""
+    """the commit, made on ``base``, whose work it goes on from; empty: it begins with ``base``"""
     session: str = ""
+    """the agent's own session, which goes on; empty: a new one"""
+    account: str = ""
+    """who pays for its model calls"""
+    gateway: bool = False
+    """its model calls go through the gateway"""
+    limits: tuple[Limit, ...] = ()
+    """what it may spend there, alone and together with others"""
+    budget_usd: float | None = None
+    """the narrowest of the limits, for agents that keep one themselves"""
 
 
 class Phase(StrEnum):
-    """The facts of an attempt's life, in order; ENDED comes exactly once and last."""
+    """The facts of an attempt's life; ENDED comes exactly once and last."""
 
     WORKSPACE = "workspace"
     STARTED = "started"
@@ -40,6 +54,10 @@ class Phase(StrEnum):
     IDLE = "idle"
     WORKING = "working"
     ASKED = "asked"
+    RETRYING = "retrying"
+    """a model call failed and the agent tries again by itself: ``text``, ``status``, ``delay_s``"""
+    QUOTA = "quota"
+    """accounts have nothing left: ``text``, ``accounts``, ``reset_at``"""
     ENDED = "ended"
 
 
@@ -57,11 +75,26 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str = ""
     """ENDED: ``completed`` or a Reason"""
     exit_code: int | None = None
+    status: str = ""
+    """RETRYING: what the model answered, e.g. ``429``"""
+    delay_s: float = 0.0
+    """RETRYING: after so long it tries again"""
+    accounts: tuple[str, ...] = ()
+    """QUOTA: those that have nothing left"""
+    reset_at: float | None = None
+    """QUOTA, and ENDED with outcome ``quota``: wall seconds at which there is something left again; None: not told"""
+    limit: str = ""
+    """ENDED with outcome ``budget``: the limit that was reached, by its key"""
     cost_usd: float | None = None
+    """by the gateway where it went through that, else as the agent says"""
+    said_usd: float | None = None
+    """as the agent says, where the gateway counts"""
     tokens_in: int = 0
     tokens_out: int = 0
     steps: int = 0
     idle_s: float = 0.0
+    silent_from_start: bool = False
+    """IDLE: it has not reported anything yet"""
     snapshot: Snapshot | None = None
     notes: tuple[str, ...] = ()
     permission: bool = False

@@ -14,7 +14,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     """attempt id, or check run id: written beside the slot, so that a later start knows whose it was"""
     commit: str
-    """what is checked out"""
+    """what is checked out, and what changes are told against"""
+    onto: str = ""
+    """a descendant of ``commit`` that is checked out in its place: work that goes on"""
     branch: str = ""
     """created there for an attempt; empty: detached, for checks"""
     purpose: Literal["attempt", "check"] = "attempt"

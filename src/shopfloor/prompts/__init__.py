@@ -41,6 +41,7 @@ class PromptOrder(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 2
     agent: str = ""
     timeout_s: float | None = None
+    budget_usd: float | None = None
     allow_no_changes: bool = False
     issue_type: str = "task"
     source: str = ""
@@ -318,6 +319,7 @@ KEYS: dict[str, tuple[str, Callable[[Entry], object]]] = {
     "priority": ("priority", _scalar(_priority)),
     "agent": ("agent", _scalar(v.line)),
     "timeout": ("timeout_s", _scalar(v.duration)),
+    "budget": ("budget_usd", _scalar(v.money)),
     "allow_no_changes": ("allow_no_changes", _scalar(_truth)),
     "deliverable": ("deliverable", _scalar(v.choice(*(kind.value for kind in Deliverable)))),
     "type": ("issue_type", _scalar(v.choice(*TYPES))),

@@ -10,6 +10,7 @@ import msgspec
 
 from shopfloor.domain.board import Board, Request, Run, at_rest
 from shopfloor.domain.order import AT_WORK, FINAL, Record, State
+from shopfloor.domain.quota import Account
 from shopfloor.domain.talk import Message
 from shopfloor.ports import Query
 
@@ -31,6 +32,7 @@ def floor_of(board: Board) -> str:
         "last_event": board.last_event,
         "requests": list(board.requests.values()),
         "mail": list(board.mail.values()),
+        "accounts": board.accounts,
     }
     return msgspec.json.encode(known).decode()
 
@@ -45,6 +47,7 @@ def bare(db: sqlite3.Connection) -> Board:
     board.controller = floor.get("controller", 0)
     board.controller_info = floor.get("controller_info", {})
     board.last_event = floor.get("last_event", "")
+    board.accounts = msgspec.convert(floor.get("accounts", {}), dict[str, Account])
     for request in msgspec.convert(floor.get("requests", []), list[Request]):
         board.requests[request.event_id] = request
     for message in msgspec.convert(floor.get("mail", []), list[Message]):

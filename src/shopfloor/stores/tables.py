@@ -10,7 +10,8 @@ Tables, for programs that read it with nothing but sqlite3 (open it with ``mode=
     ``events``    events that count; ``last`` is the position behind the newest of them
     ``sequence``  greatest sequence of a logical change; ``controller`` greatest generation of a controller;
                   ``schema`` greatest schema that a ``log.opened`` names
-    ``floor``     JSON: ``paused``, ``uncounted``, ``controller_info``, ``requests`` (those that wait for an answer)
+    ``floor``     JSON: ``paused``, ``uncounted``, ``controller_info``, ``requests`` (those that wait for an answer),
+                  ``accounts`` (those that said they have nothing left)
     ``view``      offset that ``work_orders.jsonl`` was last published at; ``view_digest`` of its bytes then,
                   ``view_strangers`` JSON: digests of lines in it that speak of no order of ours
 ``orders(id, name, title, state, reason, message, priority, run, agent, generation, attempts, cost_usd, updated_at,

@@ -21,23 +21,28 @@ A ``[[do]]`` table has exactly one verb, and perhaps options:
     crash_once      label; as ``crash = 3``, but a later attempt gets past it
     ask             question; ends the turn, and a later attempt gets past it
     spawn_orphan    true; a process in its own session that lives on
-    exit            exit code, with proper last words
+    exit            exit code, with proper last words       nothing     true
     save_prompt     path; takes the prompt as it came
     call            a tool of the floor's MCP server; ``arguments`` a table; ``into`` a path for what it answers
-    nothing         true
+    model_call      number of calls to the model, 0: without end; one that fails ends it; ``text``
+    retry_call      status that the model is said to answer; ``delay_s``; it goes on at once
+    no_more         quota, auth or budget: that error is the end; ``reset_in_s``, ``linger``, ``unless`` (a file)
 
 What stops only once is numbered in the order of the script: the n-th such deed stops attempts up to the n-th
 (``SHOPFLOOR_GENERATION``, 1 when absent), so nothing has to be remembered between attempts. A key ``silent = true``
-before the first table keeps every event back.
+before the first table keeps every event back; ``session = "known"`` makes it tell a session and go on with it when
+``SCRIPTED_SESSION`` names one, ``session = "forgotten"`` makes it refuse that. Calls go to ``SCRIPTED_MODEL_URL``.
 
 It reports in JSON Lines on stdout (start, log, thought, step, ask, finish, error, cost) and exits 0 on success, 1 on
 failure, 2 when the script is off, 130 or 143 when it was told to stop. Standard library only, few imports: it starts
 fast.
 """
 
+import itertools
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -49,39 +54,30 @@ from typing import Any, NoReturn
 
 WHO = "scripted agent: follows the script in its prompt; no model"
 OUTPUT_CHARS = 10_000
+BAD = 400
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})[ \t]*script[ \t]*")
+_PLAIN = "nothing delete commit say wait_s crash crash_once ask spawn_orphan save_prompt exit"
 _OPTIONS: dict[str, dict[str, type]] = {
-    "write": {"content": str},
-    "append": {"content": str},
+    **{verb: {"content": str} for verb in ("write", "append")},
     "replace": {"old": str, "new": str},
-    "delete": {},
     "run": {"raw": bool},
-    "commit": {},
-    "say": {},
-    "wait_s": {},
     "cost": {"tokens_in": int, "tokens_out": int},
     "hang": {"stubborn": bool, "grandchild": bool},
-    "crash": {},
-    "crash_once": {},
-    "ask": {},
-    "spawn_orphan": {},
-    "save_prompt": {},
     "call": {"arguments": dict, "into": str},
-    "exit": {},
-    "nothing": {},
+    "model_call": {"text": str},
+    "retry_call": {"delay_s": float},
+    "no_more": {"reset_in_s": float, "linger": bool, "unless": str},
+    **{verb: {} for verb in _PLAIN.split()},
 }
 Verbs = dict[str, type | tuple[type, ...]]
+_WORDS = "write append replace delete run commit say crash_once ask save_prompt call no_more"
 _VALUES: Verbs = {
-    **dict.fromkeys(
-        ("write", "append", "replace", "delete", "run", "commit", "say", "crash_once", "ask", "save_prompt", "call"),
-        str,
-    ),
+    **dict.fromkeys(_WORDS.split(), str),
     **dict.fromkeys(("hang", "spawn_orphan", "nothing"), bool),
     **dict.fromkeys(("wait_s", "cost"), (int, float)),
     "crash": (int, str),
-    "exit": int,
+    **dict.fromkeys(("exit", "model_call", "retry_call"), int),
 }
-_ONCE = ("crash_once", "ask")
 
 
 class ScriptError(Exception):
@@ -124,8 +120,8 @@ def read_script(prompt: str, more: Verbs | None = None) -> tuple[list[dict[str, 
         script = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScriptError(f"the script is not TOML: {error}") from None
-    if unknown := sorted(script.keys() - {"do", "silent"}):
-        raise ScriptError(f"the script has an unknown key {unknown[0]!r}: only 'silent' and [[do]] are known")
+    if unknown := sorted(script.keys() - {"do", "silent", "session"}):
+        raise ScriptError(f"the script has an unknown key {unknown[0]!r}: only 'silent', 'session', [[do]] are known")
     deeds = script.get("do", [])
     if not isinstance(deeds, list) or not deeds:
         raise ScriptError("the script has no [[do]] table")
@@ -192,8 +188,8 @@ class ScriptedAgent:
     def step(self, action: str, output: str = "", **data: Any) -> None:
         """Report a deed that was done."""
         self.steps += 1
-        cut = len(output) > OUTPUT_CHARS
-        body = {"step": self.steps, "action": action, "output": output[:OUTPUT_CHARS], "truncated": cut}
+        shown = {"output": output[:OUTPUT_CHARS], "truncated": len(output) > OUTPUT_CHARS}
+        body = {"step": self.steps, "action": action, **shown}
         self.emit("step", **body, cost_so_far=round(self.spent, 9), **data)
 
     def end(self, status: str, result: str, code: int) -> int:
@@ -202,8 +198,8 @@ class ScriptedAgent:
         return self.bill(code)
 
     def bill(self, code: int) -> int:
-        tokens = {"tokens_in": self.tokens_in, "tokens_out": self.tokens_out}
-        self.emit("cost", total=round(self.spent, 9), calls=self.steps, source="worker", **tokens)
+        sums = {"total": round(self.spent, 9), "tokens_in": self.tokens_in, "tokens_out": self.tokens_out}
+        self.emit("cost", calls=self.steps, source="worker", **sums)
         return code
 
     def follow(self, deeds: list[dict[str, Any]]) -> int:
@@ -232,34 +228,11 @@ class ScriptedAgent:
         self.step(f"save the prompt as {path}")
 
     def do_call(self, tool: str, deed: dict[str, Any]) -> None:
-        """As an agent that speaks MCP does it: a server of its own, started for the call."""
-        hello = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "scripted", "version": "1"},
-        }
-        wanted = {"name": tool, "arguments": deed.get("arguments", {})}
-        calls = [("initialize", hello), ("tools/call", wanted)]
-        lines = [
-            json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}) + "\n"
-            for number, (method, params) in enumerate(calls)
-        ]
-        began = time.monotonic()
-        with subprocess.Popen(
-            [sys.executable, "-P", "-m", "shopfloor", "mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as server:
-            assert server.stdin is not None
-            assert server.stdout is not None
-            server.stdin.write("".join(lines))
-            server.stdin.flush()
-            answers = [json.loads(server.stdout.readline() or "{}") for _ in lines]
-            server.stdin.close()
-        result = answers[-1].get("result") or {"isError": True, "content": [{"text": str(answers[-1].get("error"))}]}
-        text = "".join(str(part.get("text", "")) for part in result["content"])
+        began, (text, code) = time.monotonic(), beside("call_tool")(tool, deed.get("arguments", {}))
         if into := deed.get("into"):
             Path(into).write_text(text + "\n", encoding="utf-8")
         took = round((time.monotonic() - began) * 1000)
-        self.step(f"call {tool}", text, returncode=int(result["isError"]), duration_ms=took)
+        self.step(f"call {tool}", text, returncode=code, duration_ms=took)
 
     def do_append(self, path: str, deed: dict[str, Any]) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -294,8 +267,7 @@ class ScriptedAgent:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=into, stderr=None if raw else subprocess.STDOUT, check=False
         )
-        output = (done.stdout or b"").decode(errors="replace")
-        took = round((time.monotonic() - began) * 1000)
+        took, output = round((time.monotonic() - began) * 1000), (done.stdout or b"").decode(errors="replace")
         self.step(shown, output, returncode=done.returncode, duration_ms=took)
 
     def do_say(self, text: str, _: dict[str, Any]) -> None:
@@ -326,8 +298,8 @@ class ScriptedAgent:
 
     def start_apart(self, what: str) -> None:
         """Start a process in a session of its own; it ignores what this one ignores."""
-        silent = subprocess.DEVNULL
-        child = subprocess.Popen(["sleep", "86400"], start_new_session=True, stdin=silent, stdout=silent, stderr=silent)
+        no = subprocess.DEVNULL
+        child = subprocess.Popen(["sleep", "86400"], start_new_session=True, stdin=no, stdout=no, stderr=no)
         self.emit("log", level="info", content=f"{what} {child.pid} started", pid=child.pid)
 
     def do_crash(self, how: int | str, _: dict[str, Any]) -> NoReturn:
@@ -350,11 +322,37 @@ class ScriptedAgent:
         self.emit("ask", question=question)
         return self.end("success", question, 0)
 
+    def do_model_call(self, number: int, deed: dict[str, Any]) -> int | None:
+        for made in range(1, number + 1) if number else itertools.count(1):
+            status, answer = beside("ask_model")(deed.get("text", "") or f"call {made}")
+            if status >= BAD:
+                self.emit("error", error=f"HTTP {status}: {answer}", type="APIError", traceback="")
+                return self.bill(1)
+            self.step(f"model call {made}", answer)
+        return None
+
+    def do_retry_call(self, status: int, deed: dict[str, Any]) -> None:
+        self.emit("retrying", status=status, delay_s=deed.get("delay_s", 0.0), error=f"HTTP {status}")
+
+    def do_no_more(self, what: str, deed: dict[str, Any]) -> int | None:
+        if deed.get("unless") and Path(deed["unless"]).exists():
+            return None
+        told = {"reset_at": time.time() + deed["reset_in_s"]} if "reset_in_s" in deed else {}
+        self.emit("error", error=f"no {what} left", type=what, traceback="", **told)
+        while deed.get("linger"):
+            signal.pause()
+        return self.bill(1)
+
     def do_exit(self, code: int, _: dict[str, Any]) -> int:
         return self.end("success" if code == 0 else "failed", f"told to exit {code}", code)
 
     def do_nothing(self, _: bool, __: dict[str, Any]) -> None:  # noqa: FBT001
         self.step("nothing")
+
+
+def beside(name: str) -> Any:
+    """A function of the file beside this one, read only where it is needed; nothing is found by import here."""
+    return runpy.run_path(str(Path(__file__).with_name("scripted_calls.py")))[name]
 
 
 def generation() -> int:
@@ -375,9 +373,15 @@ def main() -> int:
         problem = None
         try:
             deeds, agent.silent = read_script(prompt)
+            session = tomllib.loads(blocks(prompt)).get("session", "")
         except ScriptError as error:
-            deeds, problem = [], error
-        agent.emit("start", task=task[:200], model="none", workdir=str(Path.cwd()))
+            deeds, session, problem = [], "", error
+        goes_on = os.environ.get("SCRIPTED_SESSION", "")
+        if session == "forgotten" and goes_on:
+            agent.emit("error", error=f"there is no session {goes_on!r}", type="NoSession", traceback="")
+            return 1
+        told = {"session_id": goes_on or f"session-{os.getpid()}"} if session else {}
+        agent.emit("start", task=task[:200], model="none", workdir=str(Path.cwd()), **told)
         agent.emit("log", level="info", content=WHO)
         if problem is None:
             return agent.follow(deeds)

@@ -46,6 +46,8 @@ def fill(slot: Slot, backend: Backend, caches: Sequence[Cache], seen: State | No
         backend.main.exclude("/" + name for name in local)
     backend.bring(slot)
     _switch(slot)
+    if lease.onto:
+        _go_on(slot, backend)
     kept = {c.path: trusted[c.path] for c in caches if c.path in trusted and trusted[c.path] == cache_key(git.root, c)}
     if seen is None or not _remove_seen(git.root, seen, tuple(kept)):
         tidy(git.root, _tracked(slot), keep=kept)
@@ -99,6 +101,14 @@ def _switch(slot: Slot) -> None:
         taken = any(tree.branch == f"refs/heads/{lease.branch}" for tree in git.worktrees())
         ensure_free(slot, standing, taken=taken)
         git.call("checkout", "-q", "-f", lease.branch)
+
+
+def _go_on(slot: Slot, backend: Backend) -> None:
+    """Put the branch where earlier work on the same base ends."""
+    git, onto = slot.git, slot.lease.onto
+    if git.call("cat-file", "-e", onto, ok=(0, 1, 128)).code:
+        git.fetch(backend.main.common_dir, onto)
+    git.call("reset", "-q", "--hard", onto)
 
 
 def remember(slot: Slot, probe: Path) -> None:

@@ -31,6 +31,8 @@ class Lease(msgspec.Struct, kw_only=True):
     purpose: Purpose = "attempt"
     branch: str = ""
     base: str = ""
+    onto: str = ""
+    """where its branch began, when that was not the base"""
     pid: int = 0
     start_time: int = 0
     kept: bool = False

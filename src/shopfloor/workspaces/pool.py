@@ -153,6 +153,7 @@ class Pool:
             lease = Lease(
                 slot=before.slot, state="filling", git_dir=before.git_dir, sparse=before.sparse, key=claim.key,
                 purpose=claim.purpose, branch=claim.branch, base=claim.commit,
+                onto=claim.onto,
             )  # fmt: skip
             self.shelf.own(lease)
             self.shelf.write(lease)
@@ -211,9 +212,10 @@ class Pool:
     def _take_back(self, lease: Lease) -> None:
         """Undo a claim that came to nothing: nobody has worked there."""
         git = self.backend.main
-        if lease.branch and git.read_ref(f"refs/heads/{lease.branch}") == lease.base and lease.git_dir:
+        standing = git.read_ref(f"refs/heads/{lease.branch}") if lease.branch and lease.git_dir else ""
+        if standing and standing in (lease.base, lease.onto):
             self._slot(lease).git.call("checkout", "-q", "-f", "--detach", lease.base, ok=(0, 1, 128))
-            git.update_refs({f"refs/heads/{lease.branch}": ("", lease.base)})
+            git.update_refs({f"refs/heads/{lease.branch}": ("", standing)})
         if lease.git_dir:
             lease.key, lease.heads = "", ()
             self._free(lease)

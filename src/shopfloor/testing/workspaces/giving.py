@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
+
 from shopfloor.config.settings import Cache
 from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError
 from shopfloor.git import Git
 from shopfloor.testing.repository import appears, write
-from shopfloor.testing.workspaces.bench import Bench, Case, is_clean
+from shopfloor.testing.workspaces.bench import Bench, Case, is_clean, saved
 
 MANY = 20
 
@@ -59,6 +61,33 @@ async def an_unknown_commit_is_an_error(bench: Bench) -> None:
     except ShopfloorError:
         return
     raise AssertionError("a commit that does not exist was checked out")
+
+
+async def work_goes_on_where_an_earlier_attempt_left_it(bench: Bench) -> None:
+    first, root, git = await bench.workspace(**{"new": "half", "README.md": "changed"})
+    (root / "src/main.py").unlink()
+    git.call("add", "-A")
+    git.call("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "half of it")
+    write(root, {"dirty": "x"})
+    before = await bench.keep(first)
+    await bench.pool.release(first)
+    claim = msgspec.structs.replace(bench.claim(), onto=before.commit)
+    workspace = await bench.pool.acquire(claim)
+    root = Path(workspace.path)
+    git = Git(root, base_env=bench.repository.env)
+    assert git.rev_parse("HEAD") == before.commit
+    assert git.text("symbolic-ref", "HEAD") == f"refs/heads/{claim.branch}"
+    assert git.text("status", "--porcelain") == ""
+    assert (root / "new").read_text() == "half"
+    assert not (root / "src/main.py").exists()
+    assert (await bench.keep(workspace)).commit == before.commit, "nothing was added"
+    write(root, {"new": "whole"})
+    after = await bench.keep(workspace)
+    saved(bench, after, workspace)
+    assert after.base == bench.repository.first, "changes are told against the base"
+    assert set(after.files) == set(before.files)
+    await bench.pool.release(workspace)
+    await is_clean(bench)
 
 
 async def what_is_released_is_clean_for_the_next(bench: Bench) -> None:
@@ -201,6 +230,7 @@ CASES: tuple[Case, ...] = (
     two_have_different_places,
     a_branch_that_is_taken_is_a_conflict,
     an_unknown_commit_is_an_error,
+    work_goes_on_where_an_earlier_attempt_left_it,
     what_is_released_is_clean_for_the_next,
     release_keeps_what_nobody_kept,
     release_is_harmless_when_repeated,
