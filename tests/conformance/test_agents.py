@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.agents._terminal import Ladder
 from shopfloor.agents.acp import AcpAgent
 from shopfloor.agents.claude_code import QUIET, ClaudeCodeAgent
 from shopfloor.agents.command import CommandAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
 from shopfloor.agents.scripted import ScriptedAgent
+from shopfloor.agents.tmux import TmuxAgent
 from shopfloor.ports import Profile
 from shopfloor.spawn import Step
-from shopfloor.testing.agent import CASES, SCRIPTED, SCRIPTED_CLAUDE, Subject, run_case
+from shopfloor.testing.agent import CASES, SCRIPTED, SCRIPTED_CLAUDE, TERMINAL, Subject, run_case
 
 LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
 
@@ -44,6 +46,12 @@ SUBJECTS = {
         make=lambda guard: ScriptedAgent(guard, ladder=LADDER),
         profile=Profile(name="scripted", driver="scripted"),
         success_needs_words=True,
+    ),
+    "tmux": Subject(
+        make=lambda guard: TmuxAgent(guard, tmux_ladder=Ladder(polite_s=0.3, term_s=0.3)),
+        profile=Profile(name="tmux", driver="tmux", command=(*TERMINAL, "{prompt_file}")),
+        sets=frozenset({"TERM"}),
+        outlives=True,
     ),
 }
 

@@ -17,6 +17,7 @@ DRIVERS: dict[str, str] = {
     "jsonlines": "shopfloor.agents.jsonlines:JsonLinesAgent",
     "muscle": "shopfloor.agents.muscle:MuscleAgent",
     "scripted": "shopfloor.agents.scripted:ScriptedAgent",
+    "tmux": "shopfloor.agents.tmux:TmuxAgent",
 }
 """Driver names, and where each is."""
 

@@ -24,7 +24,7 @@ from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Job, Launch, Workspace
+from shopfloor.ports import Agent, Handle, Job, Launch, Outliving, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
@@ -116,13 +116,18 @@ def build(
     async def execute(job: Job, control: Any, emit: one_attempt.Emit) -> None:
         await one_attempt.execute(job, control, emit, tools)
 
+    async def living(handle: Handle) -> bool:
+        agent = tools.agents.get(handle.driver)
+        return isinstance(agent, Outliving) and await agent.living(handle)
+
     evidence = place.work / "evidence"
     session = Tools(
         runner=LocalRunner(execute, one_attempt.Control),
         verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
         lander=MergeLander(place.git()),
         workspaces=pool,
-        end_process=end_attempt,
+        end_process=partial(end_attempt, tools.agents),
+        living=living,
         load=sample,
         door=SocketDoor(place.work),
         holder_alive=holders.alive,
@@ -160,8 +165,11 @@ def launch(place: Place, job: Job, workspace: Workspace) -> Launch:
     )  # fmt: skip
 
 
-async def end_attempt(attempt: Attempt) -> bool:
+async def end_attempt(agents: Mapping[str, Agent], attempt: Attempt) -> bool:
     """End an agent that outlived its controller; True when there was one."""
+    agent = agents.get(str(attempt.handle.get("driver")))
+    if isinstance(agent, Outliving):
+        await agent.stop(msgspec.convert(attempt.handle, Handle))
     pid, start_time = attempt.handle.get("pid"), attempt.handle.get("start_time")
     if not isinstance(pid, int) or not isinstance(start_time, int) or not alive(pid, start_time):
         return False

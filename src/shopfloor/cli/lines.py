@@ -61,6 +61,10 @@ def _idle(_r: Record, d: dict[str, Any]) -> str:
     return f"has said nothing for {duration(silent)}" if isinstance(silent, int | float) else "is silent"
 
 
+def _adopted(_r: Record, _d: dict[str, Any]) -> str:
+    return "its agent went on while no controller lived, and is followed again"
+
+
 def _asked(record: Record, d: dict[str, Any]) -> str:
     return f'asks: {d.get("question", "")}  (shopfloor answer {record.order.name} "…")'
 
@@ -139,6 +143,7 @@ def _first(text: object) -> str:
 
 _ORDER: dict[str, _Words] = {
     E.AGENT_STARTED: _started,
+    E.AGENT_ADOPTED: _adopted,
     E.AGENT_IDLE: _idle,
     E.AGENT_ASKED: _asked,
     E.AGENT_STOPPED: _stopped,

@@ -43,6 +43,7 @@ class E(StrEnum):
     AGENT_IDLE = "agent.idle"
     AGENT_WORKING = "agent.working"
     AGENT_ASKED = "agent.asked"
+    AGENT_ADOPTED = "agent.adopted"
     AGENT_STOPPED = "agent.stopped"
     AGENT_HELD = "agent.held"
     VERIFY_STARTED = "verify.started"

@@ -73,7 +73,7 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     """Run one attempt. Emits its facts in order; exactly one ENDED, as the last, whatever happens."""
     attempt = _Attempt(job, control, emit, tools)
     try:
-        workspace = await _acquire(job, control, tools)
+        workspace = job.workspace or await _acquire(job, control, tools)
     except _TROUBLE as problem:
         text = f"no workspace: {said(problem)}"
         await emit(attempt.fact(outcome=control.reason or Reason.SPAWN, text=text, transient=not control.reason))
@@ -81,7 +81,8 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     if workspace is None:
         await emit(attempt.fact(outcome=control.reason, text="stopped before its workspace was ready"))
         return
-    await attempt.tell(Phase.WORKSPACE, workspace=workspace)
+    if job.workspace is None:
+        await attempt.tell(Phase.WORKSPACE, workspace=workspace)
     ended = attempt.fact()
     try:
         ended = await attempt.work(workspace)
@@ -113,7 +114,7 @@ class _Attempt:
         self.tools = tools
         self.started = self.last_at = tools.clock.awake()
         self.usage_at = float("-inf")
-        self.idle = False
+        self.idle = self.asked = False
         self.usage: Report | None = None
         self.session = ""
         self.exited: Report | None = None
@@ -134,16 +135,17 @@ class _Attempt:
     async def work(self, workspace: Workspace) -> Fact:
         """Start the agent and follow it to its end; the ENDED fact without the snapshot."""
         control, job = self.control, self.job
-        if control.reason:
+        agent, handle = self.tools.agents[job.profile.driver], job.handle
+        if handle is None and control.reason:
             return self.fact(outcome=control.reason, text="stopped before the agent was started")
-        agent = self.tools.agents[job.profile.driver]
         try:
-            handle = await agent.start(self.tools.launch(job, workspace))
+            handle = handle or await agent.start(self.tools.launch(job, workspace))
         except _TROUBLE as problem:
             return self.fact(outcome=Reason.SPAWN, text=said(problem), transient=True)
         control.agent, control.handle = agent, handle
         try:
-            await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
+            if job.handle is None:
+                await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
             self.started = self.last_at = self.tools.clock.awake()
             await self._watch(agent, handle)
         finally:
@@ -212,8 +214,12 @@ class _Attempt:
     async def _note(self, report: Report) -> None:
         if report.kind is Kind.EXITED:
             self.exited = report
-        elif report.kind is Kind.ASKED:
+        elif report.kind is Kind.ASKED or (report.kind is Kind.PERMISSION and report.status == "asked"):
+            self.asked = True
             await self.tell(Phase.ASKED, text=report.text)
+        elif report.kind is Kind.PERMISSION and self.asked:
+            self.asked = False  # decided, perhaps by somebody who looked at its screen
+            await self.tell(Phase.WORKING)
         elif report.kind in (Kind.ERROR, Kind.TURN_END):
             self._note_failure(report)
         elif report.kind is Kind.USAGE:

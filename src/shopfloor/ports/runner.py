@@ -29,6 +29,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 300.0
     """silence after which it is reported as idle"""
     session: str = ""
+    handle: Handle | None = None
+    """an agent that an earlier controller started and that goes on: it is followed, and not started again"""
+    workspace: Workspace | None = None
+    """where that one works"""
 
 
 class Phase(StrEnum):
