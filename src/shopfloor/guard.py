@@ -38,7 +38,7 @@ from functools import cache
 LINUX = sys.platform == "linux"
 TREE = 0x80  # added to a signal's number in an order: all descendants, not only the command's process group
 
-_SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
+SET_PDEATHSIG, SET_NAME, SET_CHILD_SUBREAPER = 1, 15, 36
 _DESCRIPTORS = 4  # that come with each command
 
 
@@ -182,14 +182,14 @@ def signal_tree(sig: int) -> None:
 
 
 @cache  # loading it again would touch memory in every keeper
-def _prctl_function() -> Callable[..., int]:
+def _prctl_call() -> Callable[..., int]:
     import ctypes  # here, so that importing this module for its facts stays cheap
 
     return ctypes.CDLL(None).prctl
 
 
-def _prctl(option: int, value: int | bytes) -> None:
-    if LINUX and _prctl_function()(option, value, 0, 0, 0) != 0:
+def prctl(option: int, value: int | bytes) -> None:
+    if LINUX and _prctl_call()(option, value, 0, 0, 0) != 0:
         raise OSError(f"prctl({option}) failed")
 
 
@@ -213,7 +213,7 @@ def _execute(keeper: int, channel: int, stdio: list[int], status: int) -> None:
     stage = "fork"
     try:
         os.setsid()
-        _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(127)  # the keeper died before it was asked to take us along
         os.write(status, b"%-20d" % (int(stat(os.getpid())[19]) if LINUX else 0))
@@ -281,7 +281,7 @@ def _obey(channel: int, tally: Tally) -> bool:
 def _keep(channel: int, stdio: list[int], life: int) -> None:
     """Run one command to its end and leave nothing of it."""
     os.setsid()
-    _prctl(_SET_CHILD_SUBREAPER, 1)
+    prctl(SET_CHILD_SUBREAPER, 1)
     wake = _wake_pipe()
     command, line = _launch(channel, stdio)
     _say(channel, line)
@@ -389,8 +389,8 @@ def main(fd: int) -> None:
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(sig, signal.SIG_IGN)  # an agent's `pkill python` must not end all others; our pipes end us
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # only its wake-up counts; keepers inherit it
-    _prctl(_SET_CHILD_SUBREAPER, 1)
-    _prctl(_SET_NAME, b"shopfloor-guard")  # not "python", for the same `pkill`
+    prctl(SET_CHILD_SUBREAPER, 1)
+    prctl(SET_NAME, b"shopfloor-guard")  # not "python", for the same `pkill`
     gc.disable()
     gc.freeze()  # a collection would touch, and so copy, every page shared with the keepers
     _Guard(engine).run()

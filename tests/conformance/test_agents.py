@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.agents._terminal import Ladder
 from shopfloor.agents.acp import AcpAgent
 from shopfloor.agents.claude_code import QUIET, ClaudeCodeAgent
 from shopfloor.agents.command import CommandAgent
@@ -14,9 +15,10 @@ from shopfloor.agents.http import HttpAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
 from shopfloor.agents.mini import MiniAgent
 from shopfloor.agents.scripted import ScriptedAgent
+from shopfloor.agents.tmux import TmuxAgent
 from shopfloor.ports import Profile
 from shopfloor.spawn import Step
-from shopfloor.testing.agent import SCRIPTED, SCRIPTED_CLAUDE, Subject, cases, run_case
+from shopfloor.testing.agent import SCRIPTED, SCRIPTED_CLAUDE, TERMINAL, Subject, cases, run_case
 from shopfloor.testing.behaviours import SECRET, SECRET_NAME
 from shopfloor.testing.scripted_server import serving
 
@@ -73,6 +75,12 @@ SUBJECTS = {
         make=lambda guard: ScriptedAgent(guard, ladder=LADDER),
         profile=Profile(name="scripted", driver="scripted"),
         success_needs_words=True,
+    ),
+    "tmux": Subject(
+        make=lambda guard: TmuxAgent(guard, tmux_ladder=Ladder(polite_s=0.3, term_s=0.3)),
+        profile=Profile(name="tmux", driver="tmux", command=(*TERMINAL, "{prompt_file}")),
+        sets=frozenset({"TERM"}),
+        outlives=True,
     ),
 }
 

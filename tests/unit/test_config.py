@@ -129,7 +129,7 @@ def test_everything_in_a_file(tmp_path: Path) -> None:
         ("[agents.c]\ncomand = 'c'", "agents.c.comand is none; did you mean 'command'?"),
         ('[agents.c]\ncommand = "a \'b"', "cannot be split"),
         ("[agents.c]\ncommand = []", "agents.c.command"),
-        ("[agents.c]\ndriver = 'agp'\ncommand = 'c'", "'command', 'http', 'jsonlines', 'mini', 'muscle', 'scripted'"),
+        ("[agents.c]\ndriver = 'pidgin'\ncommand = 'c'", ", ".join(map(repr, DRIVERS))),
         ("[agents.c]\ndriver = 'command'", "agents.c has no command"),
         ("[agents.c]\ncommand = 'c'\nmemory_limit = 'much'", "a size such as"),
         ("[agents.c]\ncommand = 'c'\npass_env = ['A=B']", "the name of a variable"),

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from shopfloor import git
+from shopfloor.app.attaching import unowned
 from shopfloor.app.wiring import Place, agents
 from shopfloor.config.proposal import SUBMODULES
 from shopfloor.domain.board import Board
@@ -150,6 +151,9 @@ async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
     if run is not None and not alive:
         text = f"run {run.id} is not finished: {len(board.open_orders(run))} orders are open"
         yield Finding(level="warn", what=text, hint="shopfloor run --resume")
+    for name in await unowned(place, board):
+        text = f"tmux session {name} belongs to no order under way"
+        yield Finding(level="warn", what=text, hint="shopfloor gc --yes ends it")
     for row in await store.query(Query(what="meta")):
         for problem in row.get("problems", ()):
             yield Finding(level="bad", what=f"log: {problem}", hint="the line is left out; everything else counts")

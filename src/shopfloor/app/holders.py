@@ -1,4 +1,4 @@
-"""Who a session is on this machine, and whether a session still lives."""
+"""Who a session is on this machine, and what still lives although no controller does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 from shopfloor import spawn
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.holder import Holder
+from shopfloor.domain.order import Attempt
 from shopfloor.masking import Masker
 
 
@@ -35,6 +36,15 @@ def alive(who: Holder) -> bool:
         return spawn.alive(who.pid, who.start_time)
     # After a reboot nothing of before lives; with another process table on this boot nobody here can tell.
     return who.boot.partition("/")[0] == here.partition("/")[0]
+
+
+def goes_on(attempt: Attempt) -> bool:
+    """Whether an agent of ours goes on without a controller: one in a terminal does, as long as its keeper lives."""
+    detail = attempt.handle.get("detail")
+    if attempt.outcome or not isinstance(detail, dict):
+        return False
+    keeper, start_time = str(detail.get("keeper", "")), str(detail.get("keeper_start", ""))
+    return keeper.isdigit() and start_time.isdigit() and spawn.alive(int(keeper), int(start_time))
 
 
 class Callers:

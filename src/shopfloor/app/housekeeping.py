@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from shopfloor.app.attaching import end_unowned, unowned
 from shopfloor.app.wiring import Place, workspaces
 from shopfloor.domain.board import Board, at_rest
 from shopfloor.domain.errors import Conflict
@@ -25,7 +26,7 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
-    """Branches and refs whose commits the target holds, and free workspaces. Raises Conflict beside a controller."""
+    """Merged branches and refs, free workspaces, sessions that nobody owns. Raises Conflict beside a controller."""
     alive = controller_alive(place.work)
     if alive:
         raise Conflict(
@@ -33,6 +34,10 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
         )
     work = place.git()
     refs = list(_merged_refs(work, board))
+    sessions = await unowned(place, board)
+    if apply:
+        for name in sessions:
+            await end_unowned(place, name)
     async with Guard() as guard:
         pool = workspaces(place, guard)
         slots = [] if board.unfinished() is not None else [_free(path) for path in pool.free_slots()]
@@ -41,7 +46,9 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
             gone = set(await pool.drop_free()) if slots else set()
             # Late work may have kept one of them: what is said to be removed is what is gone.
             slots = [slot for slot in slots if Path(slot.where) in gone]
-    return [*(found for _, _, found in refs), *slots]
+    why = "it belongs to no order under way"
+    ended = [Dropped(what="session", where=name, why=why) for name in sessions]
+    return [*(found for _, _, found in refs), *slots, *ended]
 
 
 def _merged_refs(work: Git, board: Board) -> Iterator[tuple[str, str, Dropped]]:

@@ -29,7 +29,7 @@ from shopfloor.engine.session import Tools
 from shopfloor.engine.toll import Toll
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Delivery, Gateway, Job, Launch, Workspace
+from shopfloor.ports import Agent, Delivery, Gateway, Handle, Job, Launch, Outliving, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
@@ -125,6 +125,10 @@ def build(
     async def execute(job: Job, strings: Any, emit: control.Emit) -> None:
         await one_attempt.execute(job, strings, emit, tools)
 
+    async def living(handle: Handle) -> bool:
+        agent = tools.agents.get(handle.driver)
+        return isinstance(agent, Outliving) and await agent.living(handle)
+
     evidence = place.work / "evidence"
     session = Tools(
         runner=LocalRunner(execute, lambda: control.Control(partial(_note, place))),
@@ -132,7 +136,8 @@ def build(
         verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
         lander=MergeLander(place.git()),
         workspaces=pool,
-        end_process=end_attempt,
+        end_process=partial(end_attempt, tools.agents),
+        living=living,
         load=sample,
         door=SocketDoor(place.work),
         callers=callers,
@@ -185,8 +190,11 @@ def _note(place: Place, attempt: str, text: str, delivery: Delivery) -> None:
     said(transcript, place.secrets, place.clock.wall(), text, delivery)
 
 
-async def end_attempt(attempt: Attempt) -> bool:
+async def end_attempt(agents: Mapping[str, Agent], attempt: Attempt) -> bool:
     """End an agent that outlived its controller; True when there was one."""
+    agent = agents.get(str(attempt.handle.get("driver")))
+    if isinstance(agent, Outliving):
+        await agent.stop(msgspec.convert(attempt.handle, Handle))
     pid, start_time = attempt.handle.get("pid"), attempt.handle.get("start_time")
     if not isinstance(pid, int) or not isinstance(start_time, int) or not alive(pid, start_time):
         return False

@@ -41,6 +41,8 @@ class Seen:
         self.session = ""
         """name and pid of the session that holds it: a process that is no agent of ours"""
         self.session_lives = True
+        self.goes_on = False
+        """its agent works in a terminal of its own, which needs no controller"""
         self.outcome = ""
         """of its newest attempt; empty while that runs"""
         self.wakes_in_s = 0.0
@@ -95,7 +97,7 @@ def shown(seen: Seen, *, alive: bool) -> str:
     """The state as people read it: no agent works on an order whose controller is gone, a session may."""
     if seen.state == "asking" and seen.outcome:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
-    if seen.state in AT_WORK and not (seen.session_lives if seen.session else alive):
+    if seen.state in AT_WORK and not (seen.session_lives if seen.session else alive or seen.goes_on):
         return "interrupted"
     if seen.state == "ready" and (
         seen.taken or seen.needs or seen.held or seen.account or seen.holder or seen.wakes_in_s > 0
@@ -134,6 +136,8 @@ def _running(seen: Seen, now: float) -> str:
     if seen.outcome:
         return f"{words[0]} has ended, waits to be checked"
     words.append("starting" if seen.since is None else duration(now - seen.since))
+    if seen.goes_on:
+        words.append("in its terminal")
     if seen.session:
         words.append(f"held by {clean(seen.session)}")
     if seen.idle_since is not None:

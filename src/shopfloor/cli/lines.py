@@ -70,6 +70,10 @@ def _retrying(_r: Record, d: dict[str, Any]) -> str:
     return f"its model answers {d.get('status') or 'with an error'}; it tries again{when}"
 
 
+def _adopted(_r: Record, _d: dict[str, Any]) -> str:
+    return "its agent went on while no controller lived, and is followed again"
+
+
 def _asked(record: Record, d: dict[str, Any]) -> str:
     words = "yes, or: no" if d.get("permission") is True else '"…"'
     return f"asks: {d.get('question', '')}  (shopfloor answer {record.order.name} {words})"
@@ -170,6 +174,7 @@ def _first(text: object) -> str:
 
 _ORDER: dict[str, _Words] = {
     E.AGENT_STARTED: _started,
+    E.AGENT_ADOPTED: _adopted,
     E.AGENT_IDLE: _idle,
     E.AGENT_RETRYING: _retrying,
     E.AGENT_ASKED: _asked,

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("shopfloor.cli.watch:watch", "the same, live"),
         "show": ("shopfloor.cli.show:show", "everything about one order"),
         "log": ("shopfloor.cli.log:log", "what its agent did"),
+        "attach": ("shopfloor.cli.attach:attach", "see the terminal it works in"),
         "diff": ("shopfloor.cli.diff:diff", "what it changed"),
     },
     "Decide": {

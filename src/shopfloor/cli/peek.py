@@ -95,7 +95,7 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.branch, found.land, found.finished_at, found.started_at, found.last_at, found.budget, found.mirror_why = row
     if held != "{}" or landing_held or found.mirror_why or _elsewhere(db, found.run) or _others(db, found.run):
         return None
-    if not found.alive and _sessions(db, found.run):
+    if not found.alive and (_sessions(db, found.run) or _terminals(work)):
         return None
     _take_orders(db, found, _Waiting(db, found))
     return found
@@ -163,6 +163,15 @@ def _sessions(db: sqlite3.Connection, run: str) -> bool:
     """True when sessions hold orders of the run: without a controller somebody has to look whether they live."""
     query = "SELECT 1 FROM orders WHERE run = ? AND state = 'running' AND NOT ended AND agent GLOB 'session/*' LIMIT 1"
     return db.execute(query, (run,)).fetchone() is not None
+
+
+def _terminals(work: str) -> bool:
+    """True when agents may go on without a controller: somebody has to look which do."""
+    try:
+        os.stat(f"{work}/tmux.sock")  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _at_work(db: sqlite3.Connection, found: Glance) -> Plan:

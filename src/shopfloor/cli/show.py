@@ -127,10 +127,10 @@ class _Story:
         return ["", "wanted by another program, and not followed:", *told, f"  to follow it: {todo}"]
 
     def _attempt(self, attempt: Attempt) -> list[str]:
-        how = attempt.outcome or ("under way" if self.glance.alive else "interrupted")
+        how = attempt.outcome or ("under way" if self.glance.alive or self.seen.goes_on else "interrupted")
         words = [how]
         if attempt.started_at is not None:
-            heard = time.time() if self.glance.alive else self.glance.last_at
+            heard = time.time() if self.glance.alive or self.seen.goes_on else self.glance.last_at
             words.append(duration((attempt.ended_at or heard) - attempt.started_at))
         words.append(_spent(attempt))
         lines = ["", f"attempt {attempt.generation}: {', '.join(filter(None, words))}"]
@@ -181,6 +181,9 @@ class _Story:
             "ready": [] if self.glance.alive else ["shopfloor run --resume"],
             "waiting": [] if self.glance.alive else ["shopfloor run --resume"],
         }.get(self.state, [])
+        if self.seen.goes_on:
+            led = [] if self.glance.alive else ["shopfloor run --resume"]
+            steps = [*steps[:1], f"shopfloor attach {name}", *steps[1:], *led]
         if self.state == "verified":
             waits = self.run is not None and self.run.land != "auto"
             steps = [f"shopfloor diff {name}", *([f"shopfloor accept {name}"] if waits else [])]

@@ -112,6 +112,7 @@ def plain(record: Record, floor: Floor) -> Seen:
     session = held(record)
     if session is not None:
         seen.session, seen.session_lives = session_word(session.name, session.pid), holders.alive(session)
+    seen.goes_on = attempt is not None and holders.goes_on(attempt)
     seen.taken = record.assignee or record.elsewhere
     ended = record.state in (State.DONE, State.CANCELLED)
     seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]

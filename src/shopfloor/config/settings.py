@@ -119,10 +119,10 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
-DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted")
+DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted", "tmux")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
-NEED_COMMAND = frozenset({"acp", "command", "jsonlines"})
+NEED_COMMAND = frozenset({"acp", "command", "jsonlines", "tmux"})
 """Drivers that know no program of their own; a preset brings one."""
 
 PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {

@@ -44,6 +44,7 @@ class E(StrEnum):
     AGENT_WORKING = "agent.working"
     AGENT_PROGRESS = "agent.progress"
     AGENT_ASKED = "agent.asked"
+    AGENT_ADOPTED = "agent.adopted"
     AGENT_ANSWERED = "agent.answered"
     AGENT_STEERED = "agent.steered"
     AGENT_DONE = "agent.done"

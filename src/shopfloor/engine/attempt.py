@@ -49,7 +49,7 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     """Run one attempt. Emits its facts in order; exactly one ENDED, as the last, whatever happens."""
     attempt = _Attempt(job, control, emit, tools)
     try:
-        workspace = await _acquire(job, control, tools)
+        workspace = job.workspace or await _acquire(job, control, tools)
     except _TROUBLE as problem:
         text = f"no workspace: {said(problem)}"
         await emit(attempt.fact(outcome=control.reason or Reason.SPAWN, text=text, transient=not control.reason))
@@ -57,7 +57,8 @@ async def execute(job: Job, control: Control, emit: Emit, tools: Tools) -> None:
     if workspace is None:
         await emit(attempt.fact(outcome=control.reason, text="stopped before its workspace was ready"))
         return
-    await attempt.tell(Phase.WORKSPACE, workspace=workspace)
+    if job.workspace is None:
+        await attempt.tell(Phase.WORKSPACE, workspace=workspace)
     ended = attempt.fact()
     try:
         ended = await attempt.work(workspace)
@@ -96,7 +97,7 @@ class _Attempt:
         self.tools = tools
         self.started = self.last_at = tools.clock.awake()
         self.usage_at = self.retrying_at = self.final_at = float("-inf")
-        self.idle = self.heard = False
+        self.idle = self.heard = self.asked = False
         self.trip: Trip | None = None
         self.final: Report | None = None
         """an error that no new try mends"""
@@ -122,7 +123,7 @@ class _Attempt:
 
     async def work(self, workspace: Workspace) -> Fact:
         """Start the agent and follow it to its end; the ENDED fact without the snapshot."""
-        if self.control.reason:
+        if self.control.reason and self.job.handle is None:
             return self.fact(outcome=self.control.reason, text="stopped before the agent was started")
         try:
             not_started = await self._run(workspace)
@@ -131,24 +132,29 @@ class _Attempt:
                 await self.tools.toll.shut(self.trip)
         return self._judge() if not_started is None else not_started
 
+    async def _start(self, agent: Agent, workspace: Workspace) -> Handle | None:
+        """Start the agent; None when the attempt was stopped first. Some wait until one of their servers is free."""
+        job, toll = self.job, self.tools.toll
+        launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
+        if job.gateway and toll is not None:
+            self.trip = await toll.open(job, self._hear)
+            launch = msgspec.structs.replace(launch, route=self.trip.route)
+        return await _unless_asked(agent.start(launch), self.control)
+
     async def _run(self, workspace: Workspace) -> Fact | None:
         """The agent from its start to its end; a fact when it could not be started."""
-        job, control, toll = self.job, self.control, self.tools.toll
+        job, control = self.job, self.control
         agent = self.tools.agents[job.profile.driver]
         try:
-            launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
-            if job.gateway and toll is not None:
-                self.trip = await toll.open(job, self._hear)
-                launch = msgspec.structs.replace(launch, route=self.trip.route)
-            # Some wait until one of their servers is free.
-            handle = await _unless_asked(agent.start(launch), control)
+            handle = job.handle or await self._start(agent, workspace)
         except _TROUBLE as problem:
             return self.fact(outcome=Reason.SPAWN, text=said(problem), transient=True)
         if handle is None:
             return self.fact(outcome=control.reason, text="stopped before the agent was started")
         control.agent, control.handle = agent, handle
         try:
-            await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
+            if job.handle is None:
+                await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
             self.started = self.last_at = self.tools.clock.awake()
             await self._watch(agent, handle)
         finally:
@@ -256,9 +262,14 @@ class _Attempt:
         if report.kind is Kind.EXITED:
             self.exited = report
         elif report.kind is Kind.ASKED:
+            self.asked = True
             await self.tell(Phase.ASKED, text=report.text)
         elif report.kind is Kind.PERMISSION and report.status == "asked":
+            self.asked = True
             await self.tell(Phase.ASKED, text=_permission(report), permission=True)
+        elif report.kind is Kind.PERMISSION and self.asked:
+            self.asked = False  # decided, perhaps by somebody who looked at its screen
+            await self.tell(Phase.WORKING)
         elif report.kind in (Kind.ERROR, Kind.TURN_END):
             self._note_failure(report)
             if report.kind is Kind.ERROR and report.status == "quota" and self.trip is None:

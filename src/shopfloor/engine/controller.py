@@ -29,7 +29,7 @@ from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.outset import AskMeans, Outset, claim_of
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import Callers, CheckJob, Door, Lander, Phase, Profile, Runner, Verifier
+from shopfloor.ports import Callers, CheckJob, Door, Job, Lander, Phase, Profile, Runner, Verifier
 
 ADMISSION_EVERY_S = 2.0
 ASKED_TOO_MUCH = frozenset({"429", "503", "529"})
@@ -76,6 +76,8 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._checks: dict[str, asyncio.Task[None]] = {}
         """the newest verification of each order"""
+        self._away: dict[str, Job] = {}
+        """orders whose agents go on without us, while we are here for something else"""
         self._failure: BaseException | None = None
         self._stopping = ""
         self._sampled = self._lowered = self._storm = float("-inf")
@@ -97,6 +99,15 @@ class Controller:
         """End the session: start nothing more, stop the agents, keep their work. ``run --resume`` goes on later."""
         self._stopping = self._stopping or why or "stopped"
         self._wake.set()
+
+    async def take_up(self, job: Job) -> None:
+        """Follow an agent that outlived its controller. With hands only it is let alone until somebody stops it."""
+        if self.settings.hands_only:
+            self._away[job.order.id] = job
+            return
+        data = {"work_order_id": job.order.id, "generation": job.generation}
+        await self.journal.commit(Draft(E.AGENT_ADOPTED, data), expect={job.order.id: job.generation})
+        await self.runner.submit(job)
 
     async def perform(self) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
@@ -134,7 +145,8 @@ class Controller:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _idle(self) -> bool:
-        at_work = self.floor.live - self.floor.held.keys() if self.settings.hands_only else self.floor.live
+        elsewhere = {*self.floor.held, *self._away}
+        at_work = self.floor.live - elsewhere if self.settings.hands_only else self.floor.live
         busy = bool(at_work or self.floor.checking or self.floor.landing)
         if self.settings.hands_only:
             return not busy and not self.floor.board.requests
@@ -190,9 +202,7 @@ class Controller:
                 data = release_data(order, generation, holder, "stopped by a person")
                 await self.journal.commit(Draft(E.RELEASED, data))
             case Stop(order, reason):
-                attempt = self._record(order).attempt
-                if attempt is not None:
-                    await self.runner.cancel(attempt.id, reason)
+                await self._stop(order, reason)
             case Verify(order):
                 self._checks[order] = self._spawn(self._verify(order))
             case Land(orders):
@@ -208,6 +218,13 @@ class Controller:
                 await self.journal.commit(*settlement(record, outcome, reason or "", message))
                 if order in self._checks:
                     self._checks.pop(order).cancel()  # nobody waits for what it would find
+
+    async def _stop(self, order: str, reason: Reason) -> None:
+        attempt = self._record(order).attempt
+        if order in self._away:
+            await self.runner.submit(self._away.pop(order))
+        if attempt is not None:
+            await self.runner.cancel(attempt.id, reason)
 
     def _record(self, order: str) -> Record:
         return self.floor.board.records[order]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
+
+import msgspec
 
 from shopfloor.domain.board import Run
 from shopfloor.domain.events import E
@@ -13,16 +15,22 @@ from shopfloor.engine.facts import agent_id, bounded_names
 from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
-from shopfloor.ports import Callers, Orphan, Workspaces
+from shopfloor.ports import Callers, Handle, Job, Orphan, Profile, Workspaces
 
 EndProcess = Callable[[Attempt], Awaitable[bool]]
 """Ends a local process that outlived its controller; True when there was one."""
 
 
-async def take_orphans(journal: Journal, workspaces: Workspaces) -> list[Orphan]:
+Living = Callable[[Handle], Awaitable[bool]]
+"""Whether an agent goes on without the controller that started it, and can be followed."""
+
+
+async def take_orphans(journal: Journal, workspaces: Workspaces, living: Collection[str]) -> list[Orphan]:
     """Snapshot every workspace that nobody lives in any more, and record where its work is kept."""
-    orphans = await workspaces.recover()
+    orphans = await workspaces.recover(living)
     for orphan in orphans:
+        if orphan.workspace is not None:
+            continue
         kept = orphan.snapshot
         data = {
             "workspace": orphan.path, "key": orphan.key, "problem": orphan.problem,
@@ -30,6 +38,46 @@ async def take_orphans(journal: Journal, workspaces: Workspaces) -> list[Orphan]
         }  # fmt: skip
         await journal.commit(Draft(E.SNAPSHOT, data))
     return orphans
+
+
+async def outliving(journal: Journal, living: Living) -> dict[str, Handle]:
+    """The agents of earlier controllers that go on by themselves, by attempt."""
+    found = {}
+    for record in journal.floor.board.records.values():
+        attempt = record.attempt
+        if attempt is None or not record.live or not attempt.handle or holder_of(attempt) is not None:
+            continue
+        try:
+            handle = msgspec.convert(attempt.handle, Handle)
+        except msgspec.ValidationError:
+            continue
+        if await living(handle):
+            found[attempt.id] = handle
+    return found
+
+
+def outlived_jobs(
+    journal: Journal, run: Run, orphans: list[Orphan], living: Mapping[str, Handle], profiles: Mapping[str, Profile]
+) -> list[Job]:
+    """What is left to do of the attempts of this run whose agents go on. Their time limits begin anew."""
+    homes = {orphan.key: orphan.workspace for orphan in orphans if orphan.workspace is not None}
+    records = [journal.floor.board.records[order] for order in run.orders]
+    jobs = []
+    for record, attempt in ((r, r.attempt) for r in records if r.live):
+        if attempt is None or attempt.id not in homes or attempt.id not in living:
+            continue
+        order, handle = record.order, living[attempt.id]
+        name = order.agent or run.agent
+        limit = order.timeout_s if order.timeout_s is not None else run.timeout_s
+        jobs.append(
+            Job(
+                order=order, attempt=attempt.id, generation=attempt.generation, prompt="", base=attempt.base,
+                branch=attempt.branch, profile=profiles.get(name) or Profile(name=name, driver=handle.driver),
+                timeout_s=limit, silence_s=run.silence_s, idle_s=journal.floor.policy.idle_s, session=attempt.session,
+                handle=handle, workspace=homes[attempt.id],
+            )
+        )  # fmt: skip
+    return jobs
 
 
 class Processes(Protocol):
@@ -45,7 +93,8 @@ class Processes(Protocol):
 async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], processes: Processes) -> list[str]:
     """Close every attempt that its controller did not live to close. Returns the names of their orders.
 
-    What a session holds outlives every controller, as long as the session itself lives.
+    What a session holds outlives every controller, as long as the session itself lives; so do agents whose workspace
+    was taken over as it is.
     """
     kept = {orphan.key: orphan for orphan in orphans}
     names = []
@@ -59,6 +108,8 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], p
             if not processes.callers.alive(holder):
                 data = release_data(order, record.generation, holder, f"{holder.name} has ended", lost=True)
                 await journal.commit(Draft(E.RELEASED, data), run=run.id)
+            continue
+        if (orphan := kept.get(attempt.id)) is not None and orphan.workspace is not None:
             continue
         outlived = await processes.end_process(attempt)
         text = "its controller was killed" + ("; the agent was still running and was ended" if outlived else "")

@@ -19,10 +19,18 @@ from shopfloor.domain.report import Report, build
 from shopfloor.domain.verdict import Check, CheckResult, Verdict
 from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.engine.recovery import EndProcess, end_lost_attempts, finish_moves, take_orphans
+from shopfloor.engine.recovery import (
+    EndProcess,
+    Living,
+    end_lost_attempts,
+    finish_moves,
+    outlived_jobs,
+    outliving,
+    take_orphans,
+)
 from shopfloor.engine.requests import turn_away
 from shopfloor.engine.toll import Toll
-from shopfloor.ports import Callers, CheckJob, Door, Lander, Orphan, Runner, Target, Verifier, Workspaces
+from shopfloor.ports import Callers, CheckJob, Door, Handle, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +43,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     lander: Lander
     workspaces: Workspaces
     end_process: EndProcess
+    living: Living
     load: Callable[[], Load]
     door: Door
     """by which other processes speak to it while it performs a run"""
@@ -65,6 +74,8 @@ class Session:
         self.tools = tools
         self.settings = settings
         self.orphans: list[Orphan] = []
+        self.outliving: dict[str, Handle] = {}
+        """agents that went on without a controller, by attempt"""
         self._controller: Controller | None = None
         self._stop_early = ""
         self._base_check: asyncio.Task[Verdict] | None = None
@@ -75,7 +86,8 @@ class Session:
         journal.generation = await journal.store.lead(info)
         await journal.take_stock()
         await turn_away(journal)
-        self.orphans = await take_orphans(journal, self.tools.workspaces)
+        self.outliving = await outliving(journal, self.tools.living)
+        self.orphans = await take_orphans(journal, self.tools.workspaces, self.outliving)
 
     def stop(self, why: str) -> None:
         """End the session early; what runs is stopped and kept."""
@@ -129,6 +141,8 @@ class Session:
         await end_lost_attempts(self.journal, run, self.orphans, self.tools)
         controller = self._new_controller()
         await finish_moves(self.journal, controller.lane, run)
+        for job in outlived_jobs(self.journal, run, self.orphans, self.outliving, self.settings.profiles):
+            await controller.take_up(job)
         return await self._perform(controller)
 
     async def _start_again(self, run: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -208,4 +208,13 @@ class Agent(Protocol):
 
     async def stop(self, handle: Handle) -> None:
         """Interrupt, terminate, kill: returns when it and its descendants are gone. Harmless when it has ended."""
+        ...
+
+
+@runtime_checkable
+class Outliving(Agent, Protocol):
+    """An Agent whose agents go on when their controller dies: ``follow`` takes up a handle that the log has."""
+
+    async def living(self, handle: Handle) -> bool:
+        """Whether it can be followed and comes to an end that counts; also when it has ended since."""
         ...

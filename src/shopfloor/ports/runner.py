@@ -43,6 +43,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """what it may spend there, alone and together with others"""
     budget_usd: float | None = None
     """the narrowest of the limits, for agents that keep one themselves"""
+    handle: Handle | None = None
+    """an agent that an earlier controller started and that goes on: it is followed, and not started again"""
+    workspace: Workspace | None = None
+    """where that one works"""
 
 
 class Phase(StrEnum):

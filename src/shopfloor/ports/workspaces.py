@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -52,12 +52,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):
-    """A slot found in use at start although nobody lives in it: snapshotted, then returned to the pool."""
+    """A slot that a dead controller left in use: snapshotted and returned to the pool, unless somebody lives in it."""
 
     key: str
     path: str
     snapshot: Snapshot | None
     problem: str = ""
+    workspace: Workspace | None = None
+    """somebody lives in it: it was left as it is, and belongs to this process now"""
 
 
 class Workspaces(Protocol):
@@ -79,6 +81,9 @@ class Workspaces(Protocol):
         """Give it back. An attempt's workspace that was not snapshotted since is snapshotted first."""
         ...
 
-    async def recover(self) -> list[Orphan]:
-        """At start: every slot that a dead controller left in use, snapshotted and returned."""
+    async def recover(self, living: Collection[str] = ()) -> list[Orphan]:
+        """At start: every slot that a dead controller left in use, snapshotted and returned.
+
+        What has its key in ``living`` is taken over as it is: its agent still works there.
+        """
         ...

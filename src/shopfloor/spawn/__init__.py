@@ -8,9 +8,20 @@ on Linux.
 The environment of a command is always given, never inherited.
 """
 
+from shopfloor.spawn.become import become
 from shopfloor.spawn.errors import CommandTimeout, Reason, SpawnError
-from shopfloor.spawn.facts import alive, at_work, boot, descendants, identity, start_time_of, tree_bytes
-from shopfloor.spawn.foreign import end_process
+from shopfloor.spawn.facts import (
+    alive,
+    at_work,
+    boot,
+    descendants,
+    identity,
+    start_time_of,
+    tree_bytes,
+    variable_of,
+    with_variable,
+)
+from shopfloor.spawn.foreign import end_marked, end_process, send_signal
 from shopfloor.spawn.guarded import Guard
 from shopfloor.spawn.process import DEFAULT_LADDER, Exit, Process, Step
 from shopfloor.spawn.short import Completed, run
@@ -29,11 +40,16 @@ __all__ = [
     "Step",
     "alive",
     "at_work",
+    "become",
     "boot",
     "descendants",
+    "end_marked",
     "end_process",
     "identity",
     "run",
+    "send_signal",
     "start_time_of",
     "tree_bytes",
+    "variable_of",
+    "with_variable",
 ]

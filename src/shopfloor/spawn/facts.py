@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from shopfloor import guard
@@ -72,6 +73,28 @@ def at_work(name: str, folders: Sequence[Path], before: float) -> bool:
             if not cwd or any(Path(cwd).is_relative_to(folder) for folder in folders):
                 return True
     return False
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """Processes that were started with this variable; of others' and elsewhere than on Linux nothing is known."""
+    wanted = os.fsencode(f"{name}={value}")
+    found = []
+    for folder in Path("/proc").iterdir() if guard.LINUX else ():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def variable_of(pid: int, name: str) -> str:
+    """What a process was started with; empty when it had no such variable, or nothing may be known of it."""
+    start = os.fsencode(f"{name}=")
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((os.fsdecode(pair.removeprefix(start)) for pair in found if pair.startswith(start)), "")
 
 
 def tree_bytes(pid: int) -> int:

@@ -32,6 +32,7 @@ from shopfloor.testing.behaviours import (
     SCRIPTED,
     SCRIPTED_CLAUDE,
     SECRET,
+    TERMINAL,
     Bench,
     Subject,
     scripted_prompt,
@@ -42,6 +43,7 @@ __all__ = [
     "CASES",
     "SCRIPTED",
     "SCRIPTED_CLAUDE",
+    "TERMINAL",
     "Bench",
     "Subject",
     "cases",
@@ -229,6 +231,11 @@ async def what_it_leaves_behind_is_ended(bench: Bench) -> None:
 async def a_killed_guard_is_a_lost_agent(bench: Bench) -> None:
     handle, reports = await bench.until_it_hangs("hangs")
     os.kill(bench.guard.pid, signal.SIGKILL)
+    if bench.subject.outlives:
+        assert spawn.alive(handle.pid, handle.start_time), "it ended with the guard"
+        await bench.agent.stop(handle)
+        check_end(await _rest(reports), "killed")
+        return
     check_end(await _rest(reports), "lost")
     assert not spawn.alive(handle.pid, handle.start_time), "it still runs"
 
@@ -237,6 +244,18 @@ async def an_unknown_handle_is_lost(bench: Bench) -> None:
     handle = Handle(driver="x", attempt="wo-of-another-life.a1", pid=1, start_time=1)
     await bench.agent.stop(handle)
     check_end(await _rest(bench.agent.follow(handle)), "lost")
+
+
+async def another_driver_takes_it_up(bench: Bench) -> None:
+    """As the next controller does. Nothing is reported twice, nothing is left out, and it is not started again."""
+    if not bench.subject.outlives:
+        return
+    handle, reports = await bench.until_it_hangs("hangs")
+    bench.agent = bench.subject.make(bench.guard)  # the first one is not asked to do anything any more
+    await bench.agent.stop(msgspec.json.decode(msgspec.json.encode(handle), type=Handle))
+    check_end(await _rest(bench.agent.follow(handle)), "killed")
+    assert not spawn.alive(handle.pid, handle.start_time), "it still runs"
+    await _rest(reports)
 
 
 async def a_handle_is_data(bench: Bench) -> None:
@@ -332,6 +351,7 @@ CASES: dict[str, Case] = {
         what_it_leaves_behind_is_ended,
         a_killed_guard_is_a_lost_agent,
         an_unknown_handle_is_lost,
+        another_driver_takes_it_up,
         a_handle_is_data,
         send_is_refused_or_heard,
         a_missing_program_is_refused_by_name,

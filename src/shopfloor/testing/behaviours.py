@@ -19,6 +19,8 @@ LAST = "hangs until it is stopped"
 """What a hanging agent says last, in a report's text or somewhere in its data."""
 SCRIPTED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_agent.py")))
 SCRIPTED_CLAUDE = (sys.executable, "-I", str(Path(__file__).with_name("scripted_claude.py")))
+TERMINAL = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_terminal.py")))
+"""The same for a terminal: it is typed its prompt, or reads it from the file that is named"""
 
 BEHAVIOURS = {
     "works": "writes hello.txt ('hello\\n') into its workspace, spends 0.01 USD, and succeeds",
@@ -75,6 +77,8 @@ class Subject:
     """what a message says of it"""
     sets: frozenset[str] = frozenset()
     """variables that the driver gives its agents beside those of the launch"""
+    outlives: bool = False
+    """True: its agents live outside of the guard, and another driver object takes them up by their handle"""
 
 
 @dataclass

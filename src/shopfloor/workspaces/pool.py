@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -99,9 +99,9 @@ class Pool:
         """Give it back; nothing happens when that was done before."""
         await in_thread(self._release, workspace)
 
-    async def recover(self) -> list[Orphan]:
-        """Take back the slots of processes that are gone. Slots of living processes are left alone."""
-        return await in_thread(self._recover)
+    async def recover(self, living: Collection[str] = ()) -> list[Orphan]:
+        """Take back the slots of processes that are gone, take over those where agents live on; leave others alone."""
+        return await in_thread(self._recover, frozenset(living))
 
     def free_slots(self) -> list[Path]:
         """What ``drop_free`` would remove now: the folders of slots that nobody uses and that hold nothing."""
@@ -303,10 +303,12 @@ class Pool:
 
     # -- after a crash ----------------------------------------------------------------------------------------------
 
-    def _recover(self) -> list[Orphan]:
+    def _recover(self, living: frozenset[str]) -> list[Orphan]:
         found = []
         for lease in self.shelf.all():
-            if lease.state in ("filling", "used") and abandoned(lease):
+            if lease.state == "used" and lease.key in living and abandoned(lease):
+                found.append(self._take_over(lease))
+            elif lease.state in ("filling", "used") and abandoned(lease):
                 found.append(self._orphan(lease))
             elif lease.state == "free" and not self.shelf.is_there(lease.slot):
                 self._drop(lease)
@@ -315,6 +317,13 @@ class Pool:
         problem = "no lease says whose it is; left alone"
         lost = self.shelf.without_lease()
         return found + [Orphan(key="", path=str(path), snapshot=None, problem=problem) for path in lost]
+
+    def _take_over(self, lease: Lease) -> Orphan:
+        self.shelf.own(lease)
+        self.shelf.write(lease)
+        path = str(self.shelf.path(lease.slot))
+        workspace = Workspace(key=lease.key, path=path, commit=lease.base, branch=lease.branch, slot=lease.slot)
+        return Orphan(key=lease.key, path=path, snapshot=None, workspace=workspace)
 
     def _orphan(self, lease: Lease) -> Orphan:
         key, path, problem, snapshot = lease.key, self.shelf.path(lease.slot), "", None
