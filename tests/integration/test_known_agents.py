@@ -18,7 +18,13 @@ def program(folder: Path, name: str, body: str) -> dict[str, str]:
 async def test_an_agent_that_is_here_tells_its_version(tmp_path: Path) -> None:
     env = program(tmp_path, "tool", TOLD)
     rows = [
-        Observed(driver="scripted", program="tool", version=version, date="2026-01-31", capabilities=("cost", "tokens"))
+        Observed(
+            driver="scripted",
+            program="tool",
+            version=version,
+            date="2026-01-31",
+            capabilities=("cost", "tokens", "resume"),
+        )
         for version in ("1.2.3", "1.2.2")
     ]
     rows.append(Observed(driver="command", program="absent", version="1", date="2026-01-31"))

@@ -45,14 +45,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "send": ("shopfloor.cli.agent:send", "write to an agent, or a person"),
     },
     "Work yourself": {
-        "ready": ("shopfloor.cli.agent:ready", "list what could be claimed"),
         "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
         "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
         "release": ("shopfloor.cli.claim:release", "give an order back"),
     },
 }
 AGENT_VERBS = {
-    **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "progress", "ask", "done", "mcp")},
+    **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "ready", "progress", "ask", "done", "mcp")},
     "muscle": "shopfloor.cli.muscle:muscle",
     "gateway": "shopfloor.cli.gateway:gateway",
 }
@@ -96,7 +95,7 @@ class Root(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """How to go on."""
         formatter.write_paragraph()
-        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}. VERB -h: more.")
+        formatter.write_text(f"For agents: {', '.join(AGENT_VERBS)}")
 
 
 @click.group(
