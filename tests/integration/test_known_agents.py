@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from shopfloor.agents.observed import Observed
+from shopfloor.agents.observed import Observed, names
+from shopfloor.agents.scripted import ScriptedAgent
 from shopfloor.app.crew import known_agents, version_of
 
 TOLD = "#!/bin/sh\n[ \"$*\" = --version ] && echo 'the tool 1.2.3 (by somebody)'\n"
@@ -23,7 +24,7 @@ async def test_an_agent_that_is_here_tells_its_version(tmp_path: Path) -> None:
             program="tool",
             version=version,
             date="2026-01-31",
-            capabilities=("cost", "tokens", "resume"),
+            capabilities=names(ScriptedAgent.capabilities),
         )
         for version in ("1.2.3", "1.2.2")
     ]
