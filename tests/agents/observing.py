@@ -74,7 +74,7 @@ ALL = (
     Subject("acp", "opencode", "opencode", "opencode"),
     Subject("claude_code", "", "claude", "claude", env=ROOT_MAY),
     Subject("claude_code", "", "claude-old", "claude", env=ROOT_MAY),
-    Subject("mini", "mini", "mini", "mini", model="openai/scripted"),
+    Subject("mini", "mini", "mini", "mini", model="openai/gpt-4o"),
     Subject("muscle", "", "", "shopfloor", model="openai/gpt-5"),
 )
 SUBJECTS = tuple(subject for subject in ALL if subject.driver in DRIVERS)

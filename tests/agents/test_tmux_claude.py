@@ -60,6 +60,7 @@ def test_it_goes_on_when_its_controller_is_killed(lab: Any, installed: Callable[
         until(lambda: bool(waiting(lab)), "it is in the middle of a command")
         run.signal(signal.SIGKILL)
         run.end()
+    until(lambda: len(waiting(lab)) == 1, "its command goes on")
     (command,) = waiting(lab)
     with lab.start("run", "--resume", "--plain") as run:
         until(lambda: bool(seen(lab, "agent.adopted")), "it is taken up")
