@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shopfloor.domain.errors import Refused
-from shopfloor.ports import Bill, Gateway, Limit, Quota, Route
+from shopfloor.ports import Bill, Call, Gateway, Limit, Quota, Route
 from shopfloor.spawn import Guard
 from shopfloor.testing.gateway_bench import COST, KEY, LIMIT_S, MODELS, PATHS, SCRIPTS, Bench, Reply, post, request
 from shopfloor.testing.model import Model
