@@ -118,7 +118,7 @@ async def test_an_agent_waits_for_a_slow_follower_and_loses_nothing(tmp_path: Pa
     what = launch(tmp_path, "sh", "-c", f"yes {'x' * 400} | head -c {size}")
     async with agent() as subject:
         handle = await subject.start(what)
-        live = subject._runs[what.attempt]
+        live = subject._attempts.get(what.attempt)
         assert live is not None
         while not live.mailbox.full:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_a_waiting_agent_that_nobody_follows_can_be_stopped(tmp_path: Path
     what = launch(tmp_path, "yes", "x" * 400)
     async with agent() as subject:
         handle = await subject.start(what)
-        live = subject._runs[what.attempt]
+        live = subject._attempts.get(what.attempt)
         assert live is not None
         while not live.mailbox.full:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
@@ -240,7 +240,7 @@ async def test_a_follower_that_was_cancelled_can_be_replaced(tmp_path: Path) -> 
             return [report async for report in subject.follow(handle)]
 
         task = asyncio.create_task(listen())
-        live = subject._runs[handle.attempt]
+        live = subject._attempts.get(handle.attempt)
         assert live is not None
         while not live.followed:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -214,6 +215,18 @@ async def test_death_by_a_signal(tmp_path: Path) -> None:
         process = await guard.spawn(["sh", "-c", "kill -SEGV $$"], cwd=tmp_path, env=ENV)
         end = await process.wait()
     assert (end.code, end.signal, end.lost) == (None, signal.SIGSEGV, False)
+
+
+async def test_a_signal_that_comes_too_late_does_not_hide_how_it_ended(tmp_path: Path) -> None:
+    async with Guard() as guard:
+        process = await guard.spawn(["sh", "-c", "exit 7"], cwd=tmp_path, env=ENV)
+        hung_up = select.poll()
+        hung_up.register(process._channel.get_extra_info("socket").fileno(), 0)
+        assert hung_up.poll(10_000), "its keeper has not hung up"  # the loop stands still: nobody has read why
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+        end = await process.wait()
+    assert (end.code, end.lost) == (7, False)
 
 
 async def test_the_environment_is_what_was_given(tmp_path: Path) -> None:

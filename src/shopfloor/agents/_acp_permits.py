@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from acp.schema import PermissionOption, RequestPermissionResponse
 
 from shopfloor.agents import _acp_wire as wire
+from shopfloor.agents._answers import yes_or_no
 
-YES = frozenset({"allow", "allowed", "yes", "y", "ok", "approve", "approved"})
-NO = frozenset({"deny", "denied", "no", "n", "reject", "rejected"})
-_WORD = re.compile(r"\s*([A-Za-z]+)(?:[\s.,:;!-]+|$)")
 _KINDS = {True: ("allow_once", "allow_always"), False: ("reject_once", "reject_always")}
 
 
@@ -49,11 +46,8 @@ class Permits:
 
     def answered(self, text: str) -> Answer | None:
         """A person's words as the answer to the oldest open request; None when they are no answer."""
-        found = _WORD.match(text)
-        word = found[1].lower() if found else ""
-        if not self._open or found is None or word not in YES | NO:
-            return None
-        return Answer(self._open.pop(0), word in YES, text[found.end() :].strip())
+        said = yes_or_no(text) if self._open else None
+        return None if said is None else Answer(self._open.pop(0), *said)
 
     def dropped(self) -> list[wire.Id]:
         """The keys of all open requests; they are forgotten."""

@@ -68,7 +68,7 @@ class PresetAgent(ProcessAgent):
         argv = (*self.command(launch.profile), *self._words(preset, launch))
         env = _environment(preset, launch)
         handle = await super().start(msgspec.structs.replace(_with_command(launch, argv), env=env))
-        if (run := self._runs.get(launch.attempt)) is not None:
+        if (run := self._attempts.get(launch.attempt)) is not None:
             run.task.add_done_callback(lambda _: _mask(launch))
         return handle
 

@@ -5,7 +5,6 @@ A driver brings a :class:`Reader` that understands the lines. Everything that is
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
@@ -13,15 +12,16 @@ import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from shopfloor.agents._attempts import Attempts
 from shopfloor.agents._dialect import Dialect
 from shopfloor.agents._run import Files, Reader, Run
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
-from shopfloor.ports import Capabilities, Delivery, Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.ports import Capabilities, Delivery, Handle, Launch, Probe, Profile, Report
 from shopfloor.spawn import Guard, SpawnError, Step
 
 LADDER = (Step(signal.SIGINT, 2.0), Step(signal.SIGTERM, 3.0), Step(signal.SIGKILL, math.inf))
@@ -31,7 +31,6 @@ POLITE_S = 2.0
 """for an agent that can be told to end, before the first signal"""
 
 _LONGEST_WORD = 128 * 1024 - 1  # bytes; Linux takes no longer argument
-_REMEMBERED = 1000
 _PLACEHOLDER = re.compile(r"\{(prompt_file|prompt|workspace|branch|order|title)\}")
 
 
@@ -59,8 +58,7 @@ class ProcessAgent(ABC):
         self._wall = wall
         self._ladder = tuple(ladder)
         self._polite_s = self.polite_s if polite_s is None else polite_s
-        self._runs: dict[str, Run | None] = {}
-        self._ended: OrderedDict[str, Report] = OrderedDict()
+        self._attempts: Attempts[Run] = Attempts("it did not outlive the controller that started it")
 
     @abstractmethod
     def reader(self, launch: Launch) -> Reader:
@@ -96,15 +94,7 @@ class ProcessAgent(ABC):
 
         Raises Refused when it cannot be started, or when the attempt runs already.
         """
-        if launch.attempt in self._runs or launch.attempt in self._ended:
-            raise Refused(f"attempt {launch.attempt!r} was started before", hint="start a new attempt of the order")
-        self._runs[launch.attempt] = None  # so that a second start of it is refused while this one is under way
-        try:
-            run = await self._start(launch)
-        except BaseException:
-            del self._runs[launch.attempt]
-            raise
-        self._runs[launch.attempt] = run
+        run = await self._attempts.start(launch.attempt, partial(self._start, launch))
         return Handle(
             driver=self.driver,
             attempt=launch.attempt,
@@ -113,35 +103,16 @@ class ProcessAgent(ABC):
             detail={"program": self.command(launch.profile)[0]},
         )
 
-    async def follow(self, handle: Handle) -> AsyncIterator[Report]:
+    def follow(self, handle: Handle) -> AsyncIterator[Report]:
         """Everything it reports. One that ended before, or that this driver does not know, has only EXITED.
 
         Raises Refused when somebody follows it already.
         """
-        run = self._runs.get(handle.attempt)
-        if run is None:
-            unknown = Report(kind=Kind.EXITED, status="lost", text="it did not outlive the controller that started it")
-            yield self._ended.get(handle.attempt, unknown)
-            return
-        if run.followed:
-            raise Refused(f"attempt {handle.attempt!r} is followed already", hint="one follower hears everything")
-        run.followed = True
-        try:
-            while True:
-                report = await run.mailbox.get()
-                if report.kind is Kind.EXITED:
-                    break
-                yield report
-            await asyncio.wait({run.task})
-            self._remember(handle.attempt, report)
-            yield report
-            run.task.result()
-        finally:
-            run.followed = False
+        return self._attempts.follow(handle.attempt)
 
     async def send(self, handle: Handle, text: str) -> Delivery:
         """To its stdin, where its driver speaks its dialect. Raises Refused where not, and when it does not listen."""
-        run = self._runs.get(handle.attempt)
+        run = self._attempts.get(handle.attempt)
         if run is not None and run.listens:
             return await run.send(text)
         hint = "stop the attempt; the next one is told with its prompt"
@@ -151,14 +122,14 @@ class ProcessAgent(ABC):
 
     async def stop(self, handle: Handle) -> None:
         """Interrupt, terminate, kill. Harmless when it has ended, and for a handle of another controller."""
-        if run := self._runs.get(handle.attempt):
+        if run := self._attempts.get(handle.attempt):
             await run.stop(self._ladder, polite_s=self._polite_s)
 
     # -- beyond the port --------------------------------------------------------------------------------------------
 
     def memory_bytes(self, handle: Handle) -> int:
         """What it and everything it started use now; 0 when it does not run."""
-        run = self._runs.get(handle.attempt)
+        run = self._attempts.get(handle.attempt)
         return run.process.memory_bytes() if run else 0
 
     # -- starting ---------------------------------------------------------------------------------------------------
@@ -223,12 +194,6 @@ class ProcessAgent(ABC):
         if program is None:
             raise Refused(f"agent {name!r} cannot be started: {_missing(argv[0])}", hint=_install(argv[0], name))
         return [program, *argv[1:]], given
-
-    def _remember(self, attempt: str, report: Report) -> None:
-        self._runs.pop(attempt, None)
-        self._ended[attempt] = report
-        while len(self._ended) > _REMEMBERED:
-            self._ended.popitem(last=False)
 
 
 def find_program(word: str, path: str, folder: Path) -> str | None:

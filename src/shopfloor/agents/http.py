@@ -19,14 +19,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from shopfloor.agents._answer import Reading, request_of
+from shopfloor.agents._attempts import Attempts
 from shopfloor.agents._process import write_private
 from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import PATIENCE_S, Server, Servers, expanded
@@ -39,7 +40,6 @@ from shopfloor.spawn import Guard
 PATH = "/orders"
 """where an order goes when an address has no path of its own"""
 FEWEST_TRIES = 4
-_REMEMBERED = 1000
 
 
 class HttpAgent:
@@ -61,8 +61,7 @@ class HttpAgent:
         self._wall = wall
         self._patience_s = patience_s
         self._servers: dict[tuple[str, ...], Servers] = {}
-        self._runs: dict[str, _Request | None] = {}
-        self._ended: OrderedDict[str, Report] = OrderedDict()
+        self._attempts: Attempts[_Request] = Attempts("it did not outlive the controller that started it")
 
     async def probe(self, profile: Profile) -> Probe:
         """Ask the servers for their health, up to ten of them at once; one that answers is enough."""
@@ -85,14 +84,7 @@ class HttpAgent:
 
         Raises Refused when no server answers, or when the attempt runs already.
         """
-        if launch.attempt in self._runs or launch.attempt in self._ended:
-            raise Refused(f"attempt {launch.attempt!r} was started before", hint="start a new attempt of the order")
-        self._runs[launch.attempt] = None  # so that a second start of it is refused while this one waits
-        try:
-            run = self._runs[launch.attempt] = await self._start(launch)
-        finally:
-            if self._runs[launch.attempt] is None:
-                del self._runs[launch.attempt]
+        run = await self._attempts.start(launch.attempt, partial(self._start, launch))
         return Handle(driver=self.driver, attempt=launch.attempt, detail={"url": run.server.url})
 
     async def _start(self, launch: Launch) -> _Request:
@@ -112,28 +104,9 @@ class HttpAgent:
             raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
         return _Request(launch, servers, server, files=files, masker=masker, teller=Teller(files, self._wall))
 
-    async def follow(self, handle: Handle) -> AsyncIterator[Report]:
-        """Everything it reports. One that ended before, or that this driver does not know, has only EXITED.
-
-        Raises Refused when somebody follows it already.
-        """
-        run = self._runs.get(handle.attempt)
-        if run is None:
-            unknown = Report(kind=Kind.EXITED, status="lost", text="it did not outlive the controller that started it")
-            yield self._ended.get(handle.attempt, unknown)
-            return
-        if run.followed:
-            raise Refused(f"attempt {handle.attempt!r} is followed already", hint="one follower hears everything")
-        run.followed = True
-        try:
-            while (report := await run.teller.mailbox.get()).kind is not Kind.EXITED:
-                yield report
-            await asyncio.wait({run.task})
-            self._remember(handle.attempt, report)
-            yield report
-            run.task.result()
-        finally:
-            run.followed = False
+    def follow(self, handle: Handle) -> AsyncIterator[Report]:
+        """Everything it reports; see :meth:`Attempts.follow`."""
+        return self._attempts.follow(handle.attempt)
 
     async def send(self, handle: Handle, text: str) -> Delivery:
         """Raises Refused: a request is sent once."""
@@ -142,14 +115,8 @@ class HttpAgent:
 
     async def stop(self, handle: Handle) -> None:
         """Close the connection; harmless when it has ended."""
-        if run := self._runs.get(handle.attempt):
+        if run := self._attempts.get(handle.attempt):
             await run.stop()
-
-    def _remember(self, attempt: str, report: Report) -> None:
-        self._runs.pop(attempt, None)
-        self._ended[attempt] = report
-        while len(self._ended) > _REMEMBERED:
-            self._ended.popitem(last=False)
 
 
 class _Request:
@@ -160,6 +127,7 @@ class _Request:
     ) -> None:
         self.server = server
         self.teller = teller
+        self.mailbox = teller.mailbox
         self.followed = False
         self.stopping = False
         self._launch = launch

@@ -12,12 +12,15 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from shopfloor.agents import _claude_screen as claude
+from shopfloor.agents._attempts import Attempts
 from shopfloor.agents._process import ProcessAgent, write_private
 from shopfloor.agents._run import _NOTE, KEPT_BYTES
 from shopfloor.agents._screen import HookedScreen, PlainScreen, Screen
@@ -27,7 +30,7 @@ from shopfloor.agents._tmux import TERM, Tmux, session_name
 from shopfloor.config import secrets_in
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
-from shopfloor.ports import Delivery, Handle, Kind, Launch, Probe, Profile, Report
+from shopfloor.ports import Delivery, Handle, Launch, Probe, Profile, Report
 from shopfloor.spawn import Guard, alive, start_time_of
 from shopfloor.spawn.errors import refusal
 
@@ -52,7 +55,7 @@ class TmuxAgent(ProcessAgent):
         self._environment = dict(environment or {})
         self._secrets = secrets_in(environment or {})
         self._steps = tmux_ladder or Ladder()
-        self._terminals: dict[str, Terminal | None] = {}
+        self._terminals: Attempts[Terminal] = Attempts("nothing is left of it")
 
     def command(self, profile: Profile) -> tuple[str, ...]:
         """The profile's command, else the program of its preset."""
@@ -93,39 +96,18 @@ class TmuxAgent(ProcessAgent):
         """Start its session. Raises Refused when it cannot be started, or when the attempt runs already."""
         name = session_name(launch.attempt)
         tmux = self._tmux(Path(launch.directory).parents[1])
-        if launch.attempt in self._terminals or launch.attempt in self._ended:
-            raise Refused(f"attempt {launch.attempt!r} was started before", hint="start a new attempt of the order")
-        self._terminals[launch.attempt] = terminal = None  # so that a second start is refused meanwhile
-        try:
-            terminal = self._terminals[launch.attempt] = await self._open(launch, tmux, name)
-        finally:
-            if terminal is None:
-                del self._terminals[launch.attempt]
+        terminal = await self._terminals.start(launch.attempt, partial(self._open, launch, tmux, name))
         return terminal.handle
 
     async def follow(self, handle: Handle) -> AsyncIterator[Report]:
         """Everything it reports; of one that an earlier controller started, what nobody has reported yet."""
-        living = handle.attempt not in self._terminals and await self.living(handle)
-        if living and handle.attempt not in self._terminals:  # nor taken up while we looked
-            self._terminals[handle.attempt] = self._adopt(handle)
-        terminal = self._terminals.get(handle.attempt)
-        if terminal is None:
-            unknown = Report(kind=Kind.EXITED, status="lost", text="nothing is left of it")
-            yield self._ended.get(handle.attempt, unknown)
-            return
-        if terminal.followed:
-            raise Refused(f"attempt {handle.attempt!r} is followed already", hint="one follower hears everything")
-        terminal.followed = True
-        try:
-            while (report := await terminal.mailbox.get()).kind is not Kind.EXITED:
+        attempts = self._terminals
+        living = attempts.get(handle.attempt) is None and await self.living(handle)
+        if living and attempts.get(handle.attempt) is None:  # nor taken up while we looked
+            attempts.take_up(handle.attempt, self._adopt(handle))
+        async with aclosing(attempts.follow(handle.attempt)) as reports:
+            async for report in reports:
                 yield report
-            await asyncio.wait({terminal.task})
-            self._remember(handle.attempt, report)
-            self._terminals.pop(handle.attempt, None)
-            yield report
-            terminal.task.result()
-        finally:
-            terminal.followed = False
 
     async def send(self, handle: Handle, text: str) -> Delivery:
         """Type it. Raises Refused when it does not run here."""
@@ -138,10 +120,10 @@ class TmuxAgent(ProcessAgent):
         """Interrupt, tell it to end, terminate, kill; also one of an earlier controller. Harmless when it has ended."""
         terminal = self._terminals.get(handle.attempt)
         if terminal is None and _is_ours(handle) and alive(*_keeper(handle)):
-            terminal = self._terminals[handle.attempt] = self._adopt(handle)
+            terminal = self._terminals.take_up(handle.attempt, self._adopt(handle))
         if terminal is not None:
             await terminal.stop()
-        elif _is_ours(handle) and handle.attempt not in self._ended:
+        elif _is_ours(handle) and not self._terminals.known(handle.attempt):
             await self._tmux(_place(handle)).end(handle.detail["session"])
 
     # -- beyond the port --------------------------------------------------------------------------------------------

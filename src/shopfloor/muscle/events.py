@@ -39,11 +39,6 @@ class Speaker:
         self._steps = 0
         self.spent = Spent()
 
-    @property
-    def steps(self) -> int:
-        """Tool calls so far."""
-        return self._steps
-
     def start(self, task: str, model: str, workdir: str) -> None:
         """The first line."""
         self._say("start", {"task": task, "model": model, "workdir": workdir})

@@ -11,7 +11,6 @@ import secrets
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -85,13 +84,8 @@ async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], N
         speaker.error(f"{problem.message}; {problem.hint}".rstrip("; "), type(problem).__name__)
         return 1
     finally:
-        _last_words(speaker)  # nothing that happens in a model's client may keep them back
-
-
-def _last_words(speaker: Speaker) -> None:
-    bug = sys.exc_info()[1]
-    if bug is not None:
-        speaker.error(str(bug) or type(bug).__name__, type(bug).__name__, traceback.format_exc())
+        # Dropped where it has said how it ended; nothing that happens in a model's client may keep the last words back.
+        speaker.error("it ended without saying how: see its standard error", "Unexpected")
 
 
 async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:

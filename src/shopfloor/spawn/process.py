@@ -84,7 +84,10 @@ class Process:
         if sig not in signal.valid_signals():
             raise ValueError(f"{sig!r} is not a signal: use one of the module `signal`")
         if not self._exit.done() and not self._channel.is_closing():
-            self._channel.write(bytes([sig | guard.TREE if tree else sig]))
+            # Past the transport: one that meets a closed channel forgets what it has not read: how the command ended.
+            with suppress(OSError):
+                place = self._channel.get_extra_info("socket").fileno()
+                os.write(place, bytes([sig | guard.TREE if tree else sig]))
 
     async def stop(self, ladder: Sequence[Step] = DEFAULT_LADDER) -> tuple[Exit, int]:
         """Walk the ladder until the command ends; how it ended, and how many steps that took.
