@@ -64,6 +64,7 @@ class Exchange:
         self.began_wall, self._began = shared.clock.wall(), shared.clock.awake()
         self._agent = request.headers.get("user-agent", "")
         self._hold: Hold | None = None
+        self._settled: tuple[Usage, bool, float | None] | None = None
         self._meter = Meter(ask.place.dialect)
         self._account: Account | None = None
         self._model = ask.model
@@ -93,22 +94,8 @@ class Exchange:
             ready = self._open(rest)
 
     def finish(self) -> None:
-        """Settle, and write it down; exactly once, also when the worker hung up."""
-        usage, estimated = Usage(), False
-        if self._sent:
-            if not self.ask.place.free:
-                usage, estimated = self._meter.result(lambda: likely_tokens(self.ask.chars, None)[0])
-            if self.shared.free:
-                cost: float | None = 0.0
-            else:
-                cost = 0.0 if self.ask.place.free else self._cost(self._account, usage)
-        else:
-            cost = 0.0
-        if self._hold is not None:
-            self.shared.routes.settle(self._hold, cost)
-            self._hold = None
-        if cost and not estimated:
-            self.way.newest[self.ask.model] = cost
+        """Settle what is not settled, and write it down; exactly once, also when the worker hung up."""
+        usage, estimated, cost = self._settle()
         call = Call(
             at=self.began_wall,
             attempt=self.way.attempt,
@@ -131,6 +118,25 @@ class Exchange:
         if self.request.method == "POST":  # a list of models is no call
             self.shared.routes.count(self.way, call)
             self.shared.tell(call)
+
+    def _settle(self) -> tuple[Usage, bool, float | None]:
+        """What it used, whether that is an estimate, and what it cost: out of the purses, once.
+
+        Before the worker has the end of its answer: its next call is reckoned by this one.
+        """
+        if self._settled is None:
+            usage, estimated = Usage(), False
+            if self._sent and not self.ask.place.free:
+                usage, estimated = self._meter.result(lambda: likely_tokens(self.ask.chars, None)[0])
+            nothing = not self._sent or self.ask.place.free or self.shared.free
+            cost = 0.0 if nothing else self._cost(self._account, usage)
+            if self._hold is not None:
+                self.shared.routes.settle(self._hold, cost)
+                self._hold = None
+            if cost and not estimated:
+                self.way.newest[self.ask.model] = cost
+            self._settled = usage, estimated, cost
+        return self._settled
 
     def refuse(self, stop: Stop) -> web.Response:
         """The worker's answer for a Stop."""
@@ -248,7 +254,8 @@ class Exchange:
         response = web.Response(
             status=answer.status, headers=self._clean(answer.headers), body=self.shared.masker.data(body)
         )
-        # Sent before it is priced and written down, so that nobody waits for that.
+        self._settle()
+        # Sent before it is written down, so that nobody waits for that.
         await response.prepare(self.request)
         await response.write_eof()
         self._first_byte = self.shared.clock.awake() - self._began
@@ -273,6 +280,7 @@ class Exchange:
                 await response.write(out)
         if not events and len(kept) <= MOST_BYTES:
             self._meter.whole(bytes(kept))
+        self._settle()
         rest = (masked.feed(without.close()) if cut_usage else b"") + masked.close()
         if rest:
             await response.write(rest)
