@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -222,6 +225,29 @@ async def test_the_quick_answer_is_that_of_the_fold(folder: Path, seed: int, mon
     expected = None if others else text(glance(board, newest, None), now=2e9, width=screen()[0])
     assert peek.answer(str(folder)) == expected
     assert choose(board) is not None
+
+
+async def test_the_quick_answer_costs_the_same_in_a_long_run(tmp_path: Path) -> None:
+    """Counted in steps of the database, which depend on nothing but the rows that it looks at."""
+    steps = {}
+    for orders in (50, 1_000):
+        folder = tmp_path / str(orders)
+        async with open_store(folder) as store:
+            await store.lead({})
+            made = [Order(id=f"wo-{n:04}", name=f"o{n}", title="t", run="run-0") for n in range(orders)]
+            began = {"run_id": "run-0", "land": "auto", "branch": "main", "checks": []}
+            await store.append([told(E.RUN_STARTED, "run-0", **began)])
+            await store.append([told(E.CREATED, "run-0", **creation(order)) for order in made])
+            await store.append([told(E.SETTLED, "run-0", work_order_id=o.id, outcome="done") for o in made[1:]])
+            await store.query(Query(limit=1))
+        counted: list[None] = []
+        with closing(sqlite3.connect(f"file:{folder}/index.sqlite?mode=ro", uri=True)) as db:
+            db.set_progress_handler(partial(counted.append, None), 10)
+            found = peek._glance(db, str(folder))
+        assert found is not None
+        assert found.counts == {"ready": 1, "unchanged": orders - 1}
+        steps[orders] = len(counted)
+    assert steps[1_000] <= 2 * steps[50]
 
 
 def opened(board: Board, run: str) -> Floor:

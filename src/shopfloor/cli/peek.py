@@ -25,7 +25,11 @@ SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.ques
 FROM orders WHERE run = ? AND state = ? ORDER BY rowid LIMIT ?
 """
 _NEEDS = "SELECT p.name FROM needs JOIN orders p ON p.id = needs.need WHERE needs.id = ? AND NOT p.delivered"
-_PLANNED = "SELECT id, name, files, planned FROM orders WHERE run = ? AND planned AND NOT waits"
+# SQLite knows no sizes here, and would look through all orders of the run; without the index the full command answers.
+_PLANNED = """
+SELECT id, name, files, planned FROM orders INDEXED BY orders_planned WHERE run = ? AND planned AND NOT waits
+"""
+_OTHERS = "SELECT 1 FROM orders INDEXED BY orders_others WHERE run = ? AND others AND others = 1 LIMIT 1"
 _RETRY = "SELECT json_extract(blob, '$.retry_at'), json_extract(blob, '$.retry_delay_s') FROM orders WHERE id = ?"
 _BUSY = """
 SELECT id, name, files, state, accepted, ended FROM orders WHERE run = ? AND files <> ''
@@ -156,7 +160,7 @@ def _any(db: sqlite3.Connection, run: str) -> bool:
 
 def _others(db: sqlite3.Connection, run: str) -> bool:
     """True when another program has taken an order of the run, or wants of it what it does not get."""
-    return db.execute("SELECT 1 FROM orders WHERE run = ? AND others = 1 LIMIT 1", (run,)).fetchone() is not None
+    return db.execute(_OTHERS, (run,)).fetchone() is not None
 
 
 def _sessions(db: sqlite3.Connection, run: str) -> bool:
