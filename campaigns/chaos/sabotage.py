@@ -190,7 +190,10 @@ def user_edits(act: Act) -> bool:
 def branch_deleted(act: Act) -> bool:
     """The user detaches and deletes the branch."""
     for _ in range(TRIES):
-        act.scene.git("checkout", "-q", "--detach", check=False)
+        # Git looks where HEAD stands before it locks the index: when the branch moves in between, HEAD stays one step
+        # behind, as it does with any two commands of git at one moment. The second one takes it along.
+        for _ in range(2):
+            act.scene.git("checkout", "-q", "--detach", "main", check=False)
         act.scene.git("branch", "-q", "-D", "main", check=False)
         if not act.scene.git("for-each-ref", "refs/heads/main"):
             return not act.over()
