@@ -31,8 +31,8 @@ UNTESTED = [
     "machines other than Linux, where not every process of an agent can be found",
     "a clock that is really set: the process sees another time, the machine and git do not",
     (
-        "two commands of git at one moment, as far as git itself does not guard them: a `git checkout --detach` that looked"
-        " where HEAD stands just before the branch is moved leaves HEAD one step behind, with that step staged"
+        "two commands of git at one moment, as far as git itself does not guard them: a `git checkout --detach` that"
+        " looked where HEAD stands just before the branch is moved leaves HEAD one step behind, with that step staged"
     ),
 ]
 
