@@ -153,7 +153,13 @@ async def test_a_huge_file(kind: Kind, repository: Repository) -> None:
         assert repository.show(snapshot.commit, "huge.bin") == content
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", b"DIRC\0\0\0\2\0\0\0\1"])
+NAMELESS = b"DIRC\0\0\0\2\0\0\0\1".ljust(96, b"\0")
+"""What a loss of power can make of an index: git reads an entry without a name, and does not look at the check sum."""
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"garbage", b"DIRC\0\0\0\2\0\0\0\1", NAMELESS], ids=["empty", "garbage", "short", "nameless"]
+)
 async def test_an_index_that_nobody_can_read(kind: Kind, repository: Repository, damage: bytes) -> None:
     async with opened(kind, repository) as pool:
         workspace = await pool.acquire(claim(repository))
@@ -164,6 +170,21 @@ async def test_an_index_that_nobody_can_read(kind: Kind, repository: Repository,
         assert set(snapshot.files) == {"new.txt", "README.md"}
         await pool.release(workspace)
         assert (await pool.acquire(claim(repository, 2))).path == workspace.path
+
+
+async def test_an_index_that_is_read_as_nonsense_after_the_slot_was_given_back(
+    kind: Kind, repository: Repository
+) -> None:
+    async with opened(kind, repository) as pool:
+        workspace = await pool.acquire(claim(repository))
+        index = Path(agent(repository, workspace).text("rev-parse", "--absolute-git-dir"), "index")
+        await pool.release(workspace)
+        write(Path(workspace.path), {"late.txt": "x"})
+        index.write_bytes(NAMELESS)
+        again = await pool.acquire(claim(repository, 2))
+        assert agent(repository, again).text("status", "--porcelain") == ""
+        assert again.path != workspace.path, "what nobody can read is left as it is, for somebody to look at"
+        assert Path(workspace.path, "late.txt").exists()
 
 
 async def test_a_sparse_agent_leaves_a_whole_checkout(kind: Kind, repository: Repository) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.git import Git, split, status
+from shopfloor.git import Git, GitError, Unreadable, split, status
 
 GITLINK = "160000"
 _MARKED = re.compile(rb"(?:^|\0)([^H]) ([^\0]+)")  # ten thousand plain entries cost nothing
@@ -41,13 +41,18 @@ class State(msgspec.Struct, kw_only=True):
 
 
 def look(git: Git, index: Path | None = None) -> State:
-    """The state of a checkout against an index."""
+    """The state of a checkout against an index. Raises GitError when nobody can read that."""
     state = State()
     words = git.names(
         "status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", "-uall", "--ignored=matching",
         "--no-renames", "--ignore-submodules=none", index=index,
     )  # fmt: skip
-    for entry in status(words):
+    try:
+        entries = list(status(words))
+    except Unreadable as problem:
+        # Git does not look at an index's check sum: what power loss left of it is read as entries without a name.
+        raise GitError(["status"], 1, problem.message.encode()) from problem
+    for entry in entries:
         path, letters = entry.path, entry.letters
         if entry.kind == "?":
             state.untracked.append(path)
