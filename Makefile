@@ -15,8 +15,9 @@ READY := $(VENV)/.ready
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## run the guided demonstration
-	@$(BIN)/shopfloor demo $(ARGS)
+# Only as it is typed here: some agents set a variable of that name for whatever they run.
+demo: $(READY) ## run the guided demonstration; AGENT=muscle lets the built-in worker do it, from a cassette
+	@$(BIN)/shopfloor demo $(if $(filter command,$(firstword $(origin AGENT))),--agent $(AGENT)) $(ARGS)
 
 test: $(READY) ## run the tests; make test ARGS="-k landing" runs some of them
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore tests/agents $(ARGS)

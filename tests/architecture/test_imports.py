@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faces": {""},
     **{edge: PUBLIC | {"app", "faces", "office"} for edge in EDGES},
     "mcp": {"domain", "config", "wire"},
-    "muscle": {"domain", "spawn"},
+    "muscle": {"domain", "config", "spawn", "mcp"},
     "cli": PUBLIC | {"app", "faces", "office", "demo", "muscle"} | EDGES,
     "demo": PUBLIC | {"app", "faces", "testing", "spawn", "git"},
     "testing": PUBLIC | {"spawn", "git"},

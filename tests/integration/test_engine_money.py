@@ -33,8 +33,9 @@ class House:
         self.closed = False
 
     async def open(
-        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = ()
-    ) -> Route:
+        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = (),
+        secrets: Sequence[str] = (),
+    ) -> Route:  # fmt: skip
         self.opened.append(f"{attempt} {order} {run} {account} {[limit.key for limit in limits]}")
         return Route(url="http://127.0.0.1:1/w", token="t")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -110,6 +111,26 @@ async def test_keys_stay_behind_it(tmp_path: Path) -> None:
     assert b'"digest"' in written
     for secret in (KEY, OTHER, route.token, route.url.rpartition("/")[2]):
         assert secret.encode() not in written
+
+
+async def test_what_only_an_agent_was_given_stands_in_no_recording(tmp_path: Path) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        said = (await request.json())["messages"][0]["content"]
+        return web.json_response({"content": said, "usage": {"input_tokens": 1, "output_tokens": 1}})
+
+    token, tape = "the-floors-token-of-this-attempt", tmp_path / "tape"
+    async with serving(echo) as url, running(tmp_path, accounts(url), record=str(tape)) as line:
+        route = await line.gateway.open("wo-x.a1", order="wo-x", run="run-1", secrets=(token,))
+        path, body = request("anthropic", "talk")
+        words = f"{token} {route.token} at {route.url}"
+        body["messages"][0]["content"] = words
+        reply = await asyncio.to_thread(post, route.url, route.token, path, body)
+        assert json.loads(reply.body)["content"] == words, "what it said itself comes back to it"
+        await line.bench.calls(1)
+    written = tape.read_text()
+    assert written.count("masked") >= 3
+    for secret in (token, route.token, route.url.rpartition("/")[2]):
+        assert secret not in written
 
 
 async def test_a_key_in_a_query_is_neither_used_nor_passed_on(tmp_path: Path) -> None:
@@ -313,6 +334,58 @@ async def test_a_call_waits_while_only_others_in_flight_stand_in_its_way(tmp_pat
         assert ends == [200, 200, 401]
         assert number == 3
         assert sum(call.cost_usd or 0 for call in await line.bench.calls(4)) == pytest.approx(0.0135)
+
+
+STREAMS: dict[str, tuple[Any, ...]] = {
+    "anthropic": (
+        {"type": "message_start", "message": {"usage": {"input_tokens": 1000, "output_tokens": 1}}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100}},
+        {"type": "message_stop"},
+    ),
+    "openai-chat": (DONE, "[DONE]"),
+    "openai-responses": (
+        {"type": "response.completed", "response": {"usage": {"input_tokens": 1000, "output_tokens": 100}}},
+    ),
+}
+
+LAST = {"anthropic": b"message_stop", "openai-chat": b"[DONE]", "openai-responses": b"response.completed"}
+
+
+@pytest.mark.parametrize("dialect", STREAMS)
+async def test_who_has_the_last_event_of_a_stream_asks_again_with_that_call_settled(
+    dialect: str, tmp_path: Path
+) -> None:
+    """A client goes on with its last event, however long the connection to the model server stays open behind it."""
+    asked, go = 0, asyncio.Event()
+
+    async def stays(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for event in STREAMS[dialect]:
+            await response.write(f"data: {event if event == '[DONE]' else json.dumps(event)}\n\n".encode())
+        await go.wait()
+        return response
+
+    async with serving(stays) as url, running(tmp_path, accounts(url)) as line:
+        cost = 0.0045 if dialect == "anthropic" else 0.00225
+        route = await line.bench.open(limits={"run:1": 1.5 * cost})
+        path, body = request(dialect, "talk", stream=True)
+        parts = urlsplit(route.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        data = json.dumps(body).encode()
+        head = f"POST {parts.path}{path} HTTP/1.1\r\nhost: x\r\nx-api-key: {route.token}\r\n"
+        writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+        try:
+            async with asyncio.timeout(10):
+                await reader.readuntil(LAST[dialect])
+                reply = await asyncio.to_thread(post, route.url, route.token, path, {**body, "stream": False})
+        finally:
+            go.set()
+            writer.close()
+        assert (reply.status, asked) == (401, 1), "the next call was reckoned without this one"
+        assert f"{cost:g} of {1.5 * cost:g} USD are spent" in reply.body.decode()
 
 
 async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

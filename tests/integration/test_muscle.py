@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from typing import Any
 
 import pytest
 
+from shopfloor.domain.events import E
 from shopfloor.domain.order import Order
+from shopfloor.mcp.verbs import VERBS
 from shopfloor.muscle.program import Task, endpoint_of, in_words, perform
 from shopfloor.muscle.tools import MOST_BYTES, Tools
 from shopfloor.ports import Kind, Launch, Profile, Route
 from shopfloor.spawn import Guard
 from shopfloor.testing.model import Model
+
+from .lab import Lab, row
 
 SONNET = "anthropic/claude-sonnet-4-6"
 ENVELOPE = {"type", "data", "v", "run_id", "seq", "timestamp"}
@@ -34,6 +39,25 @@ SCRIPTS: dict[str, Any] = {
     "fails": [{"fail": {"status": 400, "message": "no such thing"}}],
     "locked": [{"fail": {"status": 401, "message": "bad key"}}],
     "env": [{"bash": "env"}, {"text": "Looked."}],
+    "asks": [{"call": {"name": "ask", "input": {"question": "Which?", "wait_s": 600}}}],
+    "speaks": [
+        {"call": {"name": "assignment", "input": {}}},
+        {"calls": [{"call": {"name": "ready", "input": {}}}, {"call": {"name": "show", "input": {}}}]},
+        {
+            "calls": [
+                {"call": {"name": "progress", "input": {"text": "half way"}}},
+                {"call": {"name": "progress", "input": {}}},
+            ]
+        },
+        {"call": {"name": "ask", "input": {"question": "Which?"}}},
+        {"call": {"name": "send", "input": {"to": "human", "body": "hello"}}},
+        {"call": {"name": "claim", "input": {"order": "second"}}},
+        {"call": {"name": "show", "input": {"order": "nobody"}}},
+        {"call": {"name": "edit", "input": {"path": "first.txt", "old": "", "new": "x"}}},
+        {"call": {"name": "done", "input": {"text": "all of it"}}},
+        {"text": "Done."},
+    ],
+    "second": [{"call": {"name": "edit", "input": {"path": "second.txt", "old": "", "new": "x"}}}, {"text": "Done."}],
     "sleeps": [{"bash": "echo $$ > pid; setsid sleep 600 & echo started; sleep 600"}],
     "slow": [{"bash": "echo first"}, {"delay": 1.5, "text": "Late."}],
 }
@@ -95,6 +119,13 @@ async def test_it_edits_runs_and_says_so_in_order(model: Model, tmp_path: Path, 
     # 3 USD in and 15 USD out for a million tokens of one, 2.50 and 10 of the other
     assert cost["total"] == pytest.approx(4 * (0.003 + 0.00075) if provider == "anthropic" else 4 * (0.0025 + 0.0005))
     assert (cost["calls"], cost["tokens_in"], cost["tokens_out"]) == (4, 4000, 200)
+
+
+async def test_without_a_floor_there_is_nobody_to_speak_to(model: Model, tmp_path: Path) -> None:
+    seen = len(model.requests())
+    await work(tmp_path, endpoint(model), "env")
+    assert {request.tools for request in model.requests()[seen:]} == {("bash", "edit")}
+    assert "nobody can answer: decide for yourself" in str(model.requests()[seen].body["system"])
 
 
 async def test_a_limit_of_money_or_steps_ends_it_before_the_next_call(model: Model, tmp_path: Path) -> None:
@@ -205,6 +236,66 @@ def test_sigterm_has_last_words_and_leaves_nothing(model: Model, tmp_path: Path)
     assert [line["type"] for line in rest] == ["error", "cost"]
     state = Path(f"/proc/{shell}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_sigterm_does_not_wait_for_an_answer(model: Model, tmp_path: Path) -> None:
+    """A floor that has taken a question and says nothing more holds up no end."""
+    place = tmp_path / ".work"
+    place.mkdir()
+    identity = {"FLOOR": str(place), "ORDER": "wo-1", "ATTEMPT": "wo-1.a1", "GENERATION": "1", "TOKEN": "t" * 64}
+    env = {**endpoint(model), **{f"SHOPFLOOR_{name}": value for name, value in identity.items()}}
+    words = command("--headless", "--task", "[[script asks]]")
+    with socket.socket(socket.AF_UNIX) as floor:
+        floor.bind(str(place / "controller.sock"))
+        floor.listen()
+        floor.settimeout(30)
+        with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+            link, _ = floor.accept()
+            with link:
+                asked = json.loads(link.makefile("rb").readline())
+                program.send_signal(signal.SIGTERM)
+                out, err = program.communicate(timeout=20)
+    assert (asked["what"], asked["question"], asked["speaker"]["order"]) == ("ask", "Which?", "wo-1")
+    assert program.returncode == 128 + signal.SIGTERM
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["start", "error", "cost"]
+    assert err == b""
+
+
+async def test_it_speaks_about_its_work_order_with_the_floor_that_started_it(model: Model, tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    settings = {"accounts": {"lab": {"dialect": "anthropic", "url": model.url}}}
+    worker = {"driver": "muscle", "model": SONNET, "account": "lab"}
+    more = {"agent": "worker", "agents": {"worker": worker}, "gateway": settings, "max_parallel": 1}
+    orders = [lab.prompt(name, f"[[script {name}]]") for name in ("speaks", "second")]
+    seen = len(model.requests())
+    async with lab.floor(**more, on_question="decline") as floor:
+        report = await floor.run(orders)
+        mail = [letter for letter in await floor.mail.inbox() if letter.sender.endswith("/speaks")]
+    assert report.counts["landed"] == 2, report
+    offered = {request.tools for request in model.requests()[seen:]}
+    assert offered == {("bash", "edit", *VERBS)}
+    told = {line["action"]: line["output"] for line in steps(lab, row(report, "speaks").order)}
+    assert told["assignment"] == f"ASSIGNED: {row(report, 'speaks').order}"
+    assert told["ready"].startswith("second")
+    assert "state: running" in told["show"]
+    assert told["progress half way"] == "noted"
+    assert "'progress' needs 'text'" in told["progress"]
+    assert "decide" in told["ask Which?"]
+    assert "is yours" in told["claim second"]
+    assert "there is no order 'nobody'" in told["show nobody"]
+    assert "End your turn now" in told["done all of it"]
+    assert [event.data["text"] for event in lab.seen(E.AGENT_PROGRESS)] == ["half way"]
+    assert [event.data["text"] for event in lab.seen(E.AGENT_DONE)] == ["all of it"]
+    assert [letter.body for letter in mail] == ["hello"]
+    held = [event for event in lab.seen(E.ASSIGNED) if event.order_id == row(report, "second").order]
+    assert len(held) == 2, "claimed by the first agent, given back when that ended, and then worked on"
+
+
+def steps(lab: Lab, order: str) -> list[dict[str, Any]]:
+    """What it said of its steps, as the floor has kept it."""
+    lines = (lab.repo / ".work/attempts" / f"{order}.a1" / "transcript.jsonl").read_text().splitlines()
+    events = [json.loads(line).get("data") or {} for line in lines]
+    return [event["data"] for event in events if event.get("type") == "step"]
 
 
 def test_it_reads_well_for_a_person() -> None:

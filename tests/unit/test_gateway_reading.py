@@ -243,6 +243,27 @@ def test_a_request_is_found_again_in_another_run() -> None:
     assert one != said("fix it", tools=[])
     assert said("a", tools=[{"name": "bash"}]) != said("a", tools=[])
     assert plain("attempt wo-abcd.a12 of run-7ab2c") == "attempt <attempt> of <id>"
+    assert plain("on shopfloor/fix-it-k9j8h-2 or shopfloor/fix-it-12345") == "on <branch> or <branch>"
+    assert plain("see shopfloor/domain, ratio 3:1, of May 7") == "see shopfloor/domain, ratio 3:1, of May 7"
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Fri Nov 27 07:43:38 UTC 2026", "Sat Dec  5 17:03:01 CET 2026"),
+        ("Date:   Fri Nov 27 07:43:32 2026 +0000", "Date:   Tue Jan 5 17:03:01 2027 +0000"),
+        ("Fri, 27 Nov 2026 07:43:32 GMT", "Mon, 2 Mar 2027 17:03:32 GMT"),
+        ("-rw-r--r-- 1 me me 12 Nov 27 07:43 a.txt", "-rw-r--r-- 1 me me 12 Dec  5 17:03 a.txt"),
+        ("[07:43:32.123] ready", "[17:03:01.9] ready"),
+        ("PWD=/home/me/one/.worktrees/slot-01", "PWD=/home/you/two/.worktrees/slot-12"),
+        (
+            f"http://127.0.0.1:4711/w/{'a-Z_9' * 6}x- {'sf-' + 'b_-4' * 8}",
+            f"http://127.0.0.1:50123/w/{'q' * 32} sf-{'-' * 32}",
+        ),
+    ],
+)
+def test_what_commands_print_of_their_time_and_place_is_no_part_of_a_request(one: str, two: str) -> None:
+    assert plain(one) == plain(two) != ""
 
 
 def test_a_cassette_that_is_none_is_refused_by_line(tmp_path: Path) -> None:

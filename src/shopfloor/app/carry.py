@@ -16,7 +16,11 @@ KEY_OF = {
     "timeout_s": "timeout", "silence_s": "silence", "budget_usd": "budget", "attempt_budget_usd": "attempt_budget",
 }  # fmt: skip
 """Fields whose setting has another name."""
-CHANGEABLE = ("land", "agent", "max_parallel", "timeout_s", "silence_s", "budget_usd", "attempt_budget_usd")
+CHANGEABLE = (
+    "land", "agent", "max_parallel", "timeout_s", "silence_s", "budget_usd", "attempt_budget_usd", "record", "replay",
+)  # fmt: skip
+_OTHER = {"record": "replay", "replay": "record"}
+"""Each excludes the other: one that is given now takes the other's place."""
 
 
 def default_agent(settings: Settings) -> str:
@@ -61,6 +65,7 @@ def changes(settings: Settings) -> dict[str, Any]:
     """What a flag of now changes in a run that is gone on with, and who pays for its agents now."""
     given = _flags(settings)
     wanted = {name: value for name, value in _changeable(settings).items() if KEY_OF.get(name, name) in given}
+    wanted |= {other: "" for name, other in _OTHER.items() if name in given}
     return wanted | {"accounts": payers(settings)}
 
 
@@ -75,6 +80,7 @@ def carried(settings: Settings, run: Run) -> Settings:
     """The settings for going on with a run: its own, but for what a flag of now says."""
     given = _flags(settings)
     kept = {name: getattr(run, name) for name in CHANGEABLE if KEY_OF.get(name, name) not in given}
+    kept |= {other: "" for name, other in _OTHER.items() if name in given}
     if not kept.get("agent", "x"):
         del kept["agent"]
     profiles = {name: msgspec.convert({"name": name, **fields}, Profile) for name, fields in run.profiles.items()}

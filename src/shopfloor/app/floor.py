@@ -18,6 +18,7 @@ from shopfloor import git
 from shopfloor._version import __version__
 from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
+from shopfloor.app.gateway import refuse_to_mix
 from shopfloor.app.mail import Mail
 from shopfloor.app.sessions import WorkSession
 from shopfloor.app.trouble import disk_trouble
@@ -242,6 +243,7 @@ class Shopfloor:
         wanted = self.wishes(wishes)
         if not wanted:
             raise UsageError("there is nothing to do: no orders were given", hint="shopfloor run prompts/*.md")
+        refuse_to_mix(self.settings, self.root)
         run_id = f"run-{random_name(5)}"
         ids = [f"wo-{random_name(5)}" for _ in wanted]
         orders = intake.make_orders(wanted, run=run_id, now=self.clock.wall(), ids=ids)

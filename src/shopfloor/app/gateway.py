@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ import msgspec
 
 from shopfloor.config.accounts import gateway_environment
 from shopfloor.config.settings import Settings
-from shopfloor.domain.errors import UsageError
+from shopfloor.domain.errors import Refused, UsageError
 from shopfloor.gateway.client import GatewayProcess, require
 from shopfloor.gateway.words import Start
 from shopfloor.ports import Bill, Call, Clock, Limit, Quota, Route
@@ -35,6 +36,14 @@ def start(settings: Settings, root: Path, work: Path, *, port: int = 0) -> Start
         replay=str(root / settings.replay) if settings.replay else "",
         port=port,
     )
+
+
+def refuse_to_mix(settings: Settings, root: Path) -> None:
+    """Raises Refused when a new run would be recorded behind another one, whose answers would be played first."""
+    path = root / settings.record
+    if settings.record and path.exists() and path.stat().st_size:
+        hint = f"name another file, or type: rm {shlex.quote(settings.record)}"
+        raise Refused(f"{settings.record!r} holds a recording already", hint=hint)
 
 
 def process(

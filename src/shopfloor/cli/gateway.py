@@ -90,7 +90,8 @@ def _told(edge: Edge, fact: Call | Quota) -> None:
         edge.put(f"{clean(fact.model)}: refused ({fact.refused})")
     else:
         tokens = f"{fact.tokens_in} tokens in, {fact.tokens_out} out"
-        edge.put(f"{clean(fact.model)}: {fact.status}, {tokens}, {_price(fact.cost_usd)}, {fact.took_s:.1f} s")
+        price = "from the cassette" if fact.replayed else _price(fact.cost_usd)
+        edge.put(f"{clean(fact.model)}: {fact.status}, {tokens}, {price}, {fact.took_s:.1f} s")
     sys.stdout.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 
 import click
 
@@ -97,7 +98,10 @@ def _figures(report: Report) -> list[str]:
         lines.append(f"at most {report.peak_parallel} of {report.max_parallel} agents at once")
     priced = "" if report.cost_usd is None else money(report.cost_usd)
     unpriced = count(report.unpriced_attempts, "attempt") + " unpriced" if report.unpriced_attempts else ""
-    lines += [f"cost: {', '.join(filter(None, (priced, unpriced)))}"] if priced or unpriced else []
+    tape = PurePath(report.replay).name
+    played = f"model calls were answered from {clean(tape)!r}, which costs nothing" if tape else ""
+    cost = ", ".join(filter(None, (priced, unpriced, played)))
+    lines += [f"cost: {cost}"] if cost else []
     flaky = (f"{clean(check)} ({count(times, 'time')})" for check, times in report.flaky.items())
     return lines + _some("flaky:", [f"{line}: red and green on the same commit, nobody blamed" for line in flaky])
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-_SLUGIFY = '''import re
+SLUGIFY = '''import re
 
 
 def slugify(text):
     """Lower case, words joined by dashes."""
     return "-".join(re.findall(r"[a-z0-9]+", text.lower()))
 '''
-_WORD_COUNT = '''def word_count(text):
+WORD_COUNT = '''def word_count(text):
     """How many words a text has."""
     return len(text.split())
 '''
-_TRUNCATE = '''def truncate(text, width):
+TRUNCATE = '''def truncate(text, width):
     """At most `width` characters, with an ellipsis where something is missing."""
     return text if len(text) <= width else text[: width - 1] + "…"
 '''
-_HEADLINE = '''from textkit.slugify import slugify
+HEADLINE = '''from textkit.slugify import slugify
 
 
 def headline(text):
     """Every word with a capital letter, without punctuation."""
     return " ".join(word.capitalize() for word in slugify(text).split("-"))
 '''
-_SUMMARY = '''from textkit.truncate import truncate
+SUMMARY = '''from textkit.truncate import truncate
 from textkit.word_count import word_count
 
 
@@ -32,11 +32,11 @@ def summary(text, width):
     """The beginning of a text and how long it is in words."""
     return f"{truncate(text, width)} ({word_count(text)} words)"
 '''
-_INITIALS = '''def initials(name):
+INITIALS = '''def initials(name):
     """The first letters of a name, in capitals."""
     return "".join(word[0].upper() for word in name.split())
 '''
-_FAST_MEDIAN = '''def median(numbers):
+FAST_MEDIAN = '''def median(numbers):
     """The middle of the numbers, quickly."""
     return sorted(numbers)[len(numbers) // 2]
 '''
@@ -72,20 +72,20 @@ def prompts() -> dict[str, str]:
     change = "checks: test -s CHANGELOG.md"
     both = f"depends_on: [word-count, truncate]\n{_check('summary')}"
     return {
-        "slugify": _order("Write slugify", _wish("slugify"), _write("slugify", _SLUGIFY), _check("slugify")),
+        "slugify": _order("Write slugify", wish("slugify"), _write("slugify", SLUGIFY), _check("slugify")),
         "word-count": _order(
-            "Write word_count", _wish("word_count"), _write("word_count", _WORD_COUNT, 1.0), _check("word_count")
+            "Write word_count", wish("word_count"), _write("word_count", WORD_COUNT, 1.0), _check("word_count")
         ),
         "truncate": _order(
-            "Write truncate", _wish("truncate"), _write("truncate", _TRUNCATE, 1.2), _check("truncate")
+            "Write truncate", wish("truncate"), _write("truncate", TRUNCATE, 1.2), _check("truncate")
         ),
         "headline": _order(
             "Write headline on top of slugify", "Use `slugify`; it has landed when you begin.",
-            _write("headline", _HEADLINE), f"depends_on: slugify\n{_check('headline')}",
+            _write("headline", HEADLINE), f"depends_on: slugify\n{_check('headline')}",
         ),
-        "summary": _order("Write summary", "Use `truncate` and `word_count`.", _write("summary", _SUMMARY), both),
+        "summary": _order("Write summary", "Use `truncate` and `word_count`.", _write("summary", SUMMARY), both),
         "initials": _order(
-            "Write initials, in commits of its own", "Commit as you go.", _write("initials", _INITIALS, 0.6, commit),
+            "Write initials, in commits of its own", "Commit as you go.", _write("initials", INITIALS, 0.6, commit),
             _check("initials"),
         ),
         "changelog-added": _order(
@@ -99,7 +99,7 @@ def prompts() -> dict[str, str]:
             "checks: test -s textkit/__init__.py",
         ),
         "faster-median": _order(
-            "Make median faster (and wrong)", "Nobody needs the mean of two middles.", _write("median", _FAST_MEDIAN),
+            "Make median faster (and wrong)", "Nobody needs the mean of two middles.", _write("median", FAST_MEDIAN),
             _check("median"),
         ),
         "hangs": _order(
@@ -117,7 +117,8 @@ def prompts() -> dict[str, str]:
     }  # fmt: skip
 
 
-def _wish(name: str) -> str:
+def wish(name: str) -> str:
+    """What is wanted of a function of the sample project."""
     return f"Make `textkit.{name}` do what its test says."
 
 

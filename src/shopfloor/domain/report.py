@@ -61,6 +61,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel: int
     cost_usd: float | None
     unpriced_attempts: int
+    replay: str
+    """the file that answered the model calls, for which nothing was spent; empty: models did"""
     sessions: int
     finished: bool
     closed: tuple[Account, ...] = ()
@@ -118,6 +120,7 @@ def build(board: Board, run: Run) -> Report:
         max_parallel=run.max_parallel,
         cost_usd=sum(priced) if priced else None,
         unpriced_attempts=len(attempts) - len(priced),
+        replay=run.replay,
         sessions=run.sessions,
         finished=run.finished_at is not None,
         closed=_closed(board, run, records),

@@ -38,6 +38,10 @@ class Run(msgspec.Struct, kw_only=True):
     silence_s: float | None = None
     budget_usd: float | None = None
     attempt_budget_usd: float | None = None
+    record: str = ""
+    """the file that takes down its model calls; empty: none"""
+    replay: str = ""
+    """the file that answers them; empty: models do"""
     exhausted: bool = False
     """a call was refused because of ``budget_usd``: what is left of it is too little to go on"""
     accounts: dict[str, str] = msgspec.field(default_factory=dict)
@@ -116,6 +120,7 @@ class Run(msgspec.Struct, kw_only=True):
 
 _ON_RESUME = (
     *("max_parallel", "budget_usd", "attempt_budget_usd", "timeout_s", "silence_s", "land", "agent", "accounts"),
+    *("record", "replay"),
 )
 """What may be changed when a run is taken up again."""
 _AT_START = (

@@ -137,7 +137,7 @@ class _Attempt:
         job, toll = self.job, self.tools.toll
         launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
         if job.gateway and toll is not None:
-            self.trip = await toll.open(job, self._hear)
+            self.trip = await toll.open(job, self._hear, secrets=launch.secrets)
             launch = msgspec.structs.replace(launch, route=self.trip.route)
         return await _unless_asked(agent.start(launch), self.control)
 
@@ -315,6 +315,8 @@ class _Attempt:
             return self.fact(
                 outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit, **known
             )  # fmt: skip
+        if self.trip is not None and self.trip.unrecorded and exited.status != "completed":
+            return self.fact(outcome=Reason.ERROR, text=self.trip.unrecorded, **known)
         if self.final is not None:
             reason = _FINAL[self.final.status]
             return self.fact(outcome=reason, text=self.final.text, **known, **self._more_of(reason))

@@ -6,7 +6,7 @@ What an attempt costs is what its answers said, not what its agent says. Both ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -47,12 +47,15 @@ class Trip:
         self.newest: Call | None = None
         self.quota: Quota | None = None
         self.bill: Bill | None = None
+        self.replayed = False
+        """its answers come from a cassette"""
         self.broken = False
         """the gateway died under it"""
 
     def take(self, call: Call) -> None:
         """Count a call."""
         self.newest = call
+        self.replayed = self.replayed or call.replayed
         if call.refused:
             return
         self.calls += 1
@@ -67,6 +70,12 @@ class Trip:
     def failed(self) -> bool:
         """True when its newest call came to nothing."""
         return self.newest is not None and (self.newest.status >= FAILED or bool(self.newest.refused))
+
+    @property
+    def unrecorded(self) -> str:
+        """Why its newest call had no answer, when that is because the cassette has none; empty: it had, or other."""
+        newest = self.newest
+        return newest.why if newest is not None and newest.refused == "cassette" else ""
 
     def settle(self, bill: Bill | None) -> None:
         """The gateway's own sums are final; None: it could not be asked, and what was heard counts."""
@@ -106,7 +115,7 @@ class Trip:
         if self.unpriced:
             found.append(f"the price of {self.unpriced} of {self.calls} model calls is not known; they are not counted")
         seen = self.cost_usd if self.calls else 0.0
-        if said_usd is not None and seen is not None:
+        if said_usd is not None and seen is not None and not self.replayed:
             apart = abs(said_usd - seen)
             if apart > TOLERANCE_USD or apart > TOLERANCE * max(said_usd, seen):
                 found.append(f"its agent says that it spent {said_usd:.6g} USD; the gateway has seen {seen:.6g} USD")
@@ -128,7 +137,7 @@ class Toll:
         self._payers: dict[tuple[str, str], set[str]] = {}
         """the account that was asked to pay, and the one that did -> as the floor calls them"""
 
-    async def open(self, job: Job, tell: Callable[[Told], Awaitable[None]]) -> Trip:
+    async def open(self, job: Job, tell: Callable[[Told], Awaitable[None]], *, secrets: Sequence[str] = ()) -> Trip:
         """A way for one attempt; ``tell`` hears of its calls. Raises Refused."""
         async with self._starting:
             gateway = self._gateway
@@ -139,8 +148,9 @@ class Toll:
         trip = self._trips[job.attempt] = Trip(job, Route(url="", token=""), tell)
         try:
             trip.route = await gateway.open(
-                job.attempt, order=job.order.id, run=job.order.run, account=job.profile.account, limits=job.limits
-            )
+                job.attempt, order=job.order.id, run=job.order.run, account=job.profile.account, limits=job.limits,
+                secrets=secrets,
+            )  # fmt: skip
         finally:
             if not trip.route.url:
                 del self._trips[job.attempt]

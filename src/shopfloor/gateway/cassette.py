@@ -2,7 +2,7 @@
 
 One JSON object a line; the first says what the file is. A request is found again by a digest of what was said in it,
 without what differs from run to run: paths, ids, times, numbers with many digits. Of a request nothing is kept but the
-digest and the beginning of its last words; known keys are masked in everything.
+digest and the beginning of its last words; known keys, and what only the agents were given, are masked in everything.
 """
 
 from __future__ import annotations
@@ -29,13 +29,29 @@ LONGEST_LINE = 64 << 20
 _ABOUT_CHARS = 120
 _KEPT = frozenset({"content-type", "retry-after"})
 
+AGAIN = "what is asked now is not what was asked then: record it anew, with --record FILE"
+
+_DAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: [AP]M)?"
 _VOLATILE = (
+    (re.compile(r"\bsf-[A-Za-z0-9_-]{32}(?![A-Za-z0-9_-])"), "<token>"),
+    (re.compile(r"/w/[A-Za-z0-9_-]{32}(?![A-Za-z0-9_-])"), "/w/<way>"),
     (re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"), "<uuid>"),
     (re.compile(r"\b[a-z]+-[a-z0-9]+(?:-[a-z0-9]+)*\.a[0-9]+\b"), "<attempt>"),
-    (re.compile(r"\b(?:wo|run)-[a-z0-9]{4,}\b"), "<id>"),
+    (re.compile(r"\bshopfloor/[a-z0-9][a-z0-9._-]*-[a-z0-9]{5,}(?:-[0-9]+)?\b"), "<branch>"),
+    (re.compile(r"\b(?:wo|run|msg|evt)-[a-z0-9]{4,}\b"), "<id>"),
     (re.compile(r"(?:/[^\s/'\"`<>:;,()\[\]{}|*?]+)+/"), "/…/"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9:]+(?:[.,][0-9]+)?(?:Z|[+-][0-9:]+)?)?"), "<time>"),
     (re.compile(r"\b[0-9a-f]*(?:[0-9][a-f]|[a-f][0-9])[0-9a-f]*\b"), "<hex>"),
+    # As `date`, `git log` and `ls -l` write them.
+    (re.compile(rf"\b(?:{_DAYS}),? +(?=[0-9]{{1,2}} +(?:{_MONTHS})\b|(?:{_MONTHS}) +[0-9])"), ""),
+    (
+        re.compile(rf"\b(?:{_MONTHS}) +[0-9]{{1,2}} +(?:{_CLOCK}(?: +[A-Z]{{2,5}})?(?: +[0-9]{{4}})?|[0-9]{{4}})"),
+        "<time>",
+    ),
+    (re.compile(rf"\b[0-9]{{1,2}} +(?:{_MONTHS}) +[0-9]{{4}}(?:,? +{_CLOCK}(?: +[A-Z]{{2,5}})?)?"), "<time>"),
+    (re.compile(rf"\b{_CLOCK}(?![0-9:])"), "<time>"),
+    (re.compile(r"\bslot-[0-9]{2,}\b"), "<slot>"),
     (re.compile(r"[0-9]+\.[0-9]+|[0-9]{4,}"), "<number>"),
     (re.compile(r"\s+"), " "),
 )
@@ -117,8 +133,8 @@ def digest(ask: Ask) -> tuple[str, str]:
 class Recorder:
     """Takes down what passes through it to the model servers and back."""
 
-    def __init__(self, live: Upstream, path: Path, masker: Masker) -> None:
-        """Raises Refused when the file cannot be made, or holds something else."""
+    def __init__(self, live: Upstream, path: Path, masker: Callable[[], Masker]) -> None:
+        """``masker`` knows the secrets of its moment. Raises Refused for a file that cannot be made, or is another."""
         self._live, self._masker = live, masker
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,12 +168,13 @@ class Recorder:
 
     def _take(self, ask: Ask, found: tuple[str, str], answer: Answer, got: bytes) -> None:
         key, about = found
-        body = self._masker.data(got)
+        masker = self._masker()
+        body = masker.data(got)
         take = Take(
             digest=key,
             dialect=ask.place.dialect,
             model=ask.model,
-            about=self._masker.text(about),
+            about=masker.text(about),
             status=answer.status,
             headers={name: value for name, value in answer.headers.items() if name in _KEPT},
         )
@@ -223,7 +240,7 @@ class Player:
             raise NotFound(
                 f"{self._name!r} has no answer to this request: {ask.place.dialect}, model {ask.model!r}, "
                 f"digest {key}, which says at last: {about!r}",
-                hint="record the run again",
+                hint=AGAIN,
             )
         yield _Played(takes.pop(0) if len(takes) > 1 else takes[0])
 

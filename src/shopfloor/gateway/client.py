@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from secrets import token_urlsafe
 
 import msgspec
 
@@ -63,7 +63,14 @@ class GatewayProcess:
         return self._process.pid if self._process else 0
 
     async def open(
-        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = ()
+        self,
+        attempt: str,
+        *,
+        order: str,
+        run: str,
+        account: str = "",
+        limits: Sequence[Limit] = (),
+        secrets: Sequence[str] = (),
     ) -> Route:
         """As the port says."""
         await self._run()
@@ -71,13 +78,14 @@ class GatewayProcess:
             self._spent.setdefault(limit.key, limit.spent_usd)
         wish = Open(
             id=next(self._ids),
-            secret=secrets.token_urlsafe(24),
-            token=f"sf-{secrets.token_urlsafe(24)}",
+            secret=token_urlsafe(24),
+            token=f"sf-{token_urlsafe(24)}",
             attempt=attempt,
             order=order,
             run=run,
             account=account,
             limits=tuple(limits),
+            secrets=tuple(secrets),
         )
         await self._ask(wish)
         self._open[attempt] = wish

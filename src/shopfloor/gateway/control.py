@@ -57,7 +57,7 @@ class Gatehouse:
         if start.replay:
             self._source = Player(Path(start.replay))
         else:
-            self._source = Recorder(live, Path(start.record), masker) if start.record else live
+            self._source = Recorder(live, Path(start.record), self._recorded_without) if start.record else live
 
         def take(fact: Call | Quota) -> None:
             if isinstance(fact, Call):
@@ -88,6 +88,10 @@ class Gatehouse:
         if self.ledger is not None:
             self.ledger.close()
 
+    def _recorded_without(self) -> Masker:
+        """The masker of what is kept: it knows what agents know, too."""
+        return Masker((*self.accounts.secrets, *self.routes.secrets()))
+
     def let_in(self, wish: Open) -> None:
         """Open a way. Raises Refused."""
         self.accounts.check(wish.account)
@@ -98,6 +102,7 @@ class Gatehouse:
             order=wish.order,
             run=wish.run,
             account=wish.account,
+            secrets=wish.secrets,
         )
         self.routes.open(way, wish.limits)
 

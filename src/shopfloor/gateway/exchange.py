@@ -70,7 +70,7 @@ class Exchange:
         self._model = ask.model
         self._first_byte = 0.0
         self._status = 0
-        self._refused = self._limit = ""
+        self._refused = self._limit = self._why = ""
         self._sent = False
         """something of it has reached a model server, which has not refused it"""
 
@@ -106,6 +106,8 @@ class Exchange:
             model=self._model,
             status=self._status,
             refused=self._refused,
+            why=self._why,
+            replayed=self._sent and self.shared.free,
             limit=self._limit,
             tokens_in=usage.into,
             tokens_out=usage.out,
@@ -141,6 +143,7 @@ class Exchange:
     def refuse(self, stop: Stop) -> web.Response:
         """The worker's answer for a Stop."""
         self._status, self._refused, self._limit = stop.status, stop.refused, stop.limit
+        self._why = stop.message if stop.refused else ""
         self._first_byte = self.shared.clock.awake() - self._began
         return stopped(self.ask.place.dialect, stop)
 
@@ -209,10 +212,13 @@ class Exchange:
             except Unreachable as problem:
                 self._sent = False
                 raise Stop(dialects.GONE, "upstream_unreachable", self.shared.masker.text(str(problem))) from problem
-            except (Refused, NotFound) as problem:
+            except Refused as problem:
                 self._sent = False
-                kind = "no_key" if isinstance(problem, Refused) else "not_recorded"
-                raise self._stop(kind, problem.message) from problem
+                raise self._stop("no_key", problem.message) from problem
+            except NotFound as problem:
+                self._sent = False
+                told = f"{problem.message}; {problem.hint}"
+                raise self._stop("not_recorded", told, refused="cassette") from problem
             except ValueError as problem:
                 self._sent = False
                 raise Stop(dialects.BAD, "invalid_request_error", str(problem)) from problem
@@ -273,6 +279,8 @@ class Exchange:
                 self._first_byte = self.shared.clock.awake() - self._began
             if events:
                 self._meter.feed(piece)
+                if self._meter.over:
+                    self._settle()  # whoever has its last event does not wait for what follows, if anything does
             elif len(kept) <= MOST_BYTES:
                 kept += piece
             out = masked.feed(without.feed(piece) if cut_usage else piece)

@@ -14,8 +14,10 @@ from shopfloor.ports import Bill, Call, Limit
 class Way:
     """One attempt's way to its models."""
 
-    def __init__(self, *, secret: str, token: str, attempt: str, order: str, run: str, account: str) -> None:
-        self.secret, self.token = secret, token
+    def __init__(
+        self, *, secret: str, token: str, attempt: str, order: str, run: str, account: str, secrets: Sequence[str] = ()
+    ) -> None:
+        self.secret, self.token, self.secrets = secret, token, (secret, token, *secrets)
         self.attempt, self.order, self.run, self.account = attempt, order, run, account
         self.keys: tuple[str, ...] = ()
         self.bill = Bill()
@@ -55,6 +57,10 @@ class Routes:
     def ways(self) -> Iterable[Way]:
         """All that are open."""
         return self._by_attempt.values()
+
+    def secrets(self) -> Iterable[str]:
+        """Everything that only an agent of theirs knows."""
+        return (secret for way in self._by_attempt.values() for secret in way.secrets)
 
     async def shut(self, attempt: str) -> Bill:
         """Close an attempt's way, end its calls, and say what it has spent."""

@@ -13,6 +13,9 @@ from shopfloor.gateway.dialects import ANTHROPIC, CHAT, GEMINI, LONGEST_NAME
 LONGEST_EVENT = 8 << 20
 """bytes of one line of a stream that is looked at; a longer one passes by unread"""
 _MOST_TOKENS = 1_000_000_000
+_DONE = b"[DONE]"
+_LAST = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
+"""Types of the event with which a stream says that it is over; in a chat stream it is `_DONE`."""
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -140,6 +143,8 @@ class Meter:
         self.usage = Usage()
         self.told = False
         """the answer has said in full what it used"""
+        self.over = False
+        """its last event was fed: a client that has it need not wait for the end of the connection"""
         self.model = ""
         """as the answer names it"""
         self._chars = 0
@@ -185,6 +190,7 @@ class Meter:
             return
         data = line[5:].strip()
         if data[:1] != b"{":
+            self.over = self.over or data == _DONE
             return
         try:
             self._look(_event.decode(data))
@@ -197,6 +203,7 @@ class Meter:
         if name and len(name) <= LONGEST_NAME and name.isprintable():
             self.model = name
         self._chars += _chars(event)
+        self.over = self.over or event.type in _LAST
         if self.dialect == GEMINI:
             if event.usage_metadata is not None:
                 self._gemini(event.usage_metadata)

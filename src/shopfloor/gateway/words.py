@@ -21,6 +21,8 @@ class Open(msgspec.Struct, kw_only=True, tag="open", tag_field="do"):
     run: str
     account: str
     limits: tuple[Limit, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """that its agent may tell its model, and that are recorded nowhere"""
 
 
 class Start(msgspec.Struct, kw_only=True):

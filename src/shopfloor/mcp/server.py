@@ -14,15 +14,11 @@ from typing import IO, Any
 from shopfloor._version import __version__
 from shopfloor.config import environment
 from shopfloor.domain.errors import ShopfloorError
-from shopfloor.mcp.verbs import VERBS, speak
+from shopfloor.mcp.verbs import INSTRUCTIONS, VERBS, schema, speak
 
 PROTOCOLS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """Versions of MCP that differ in nothing that is used here, the newest first."""
 LINE_LIMIT = 1 << 20
-INSTRUCTIONS = (
-    "You work on one order of a run. `assignment` says which; `progress` tells people how far you are; `ask` puts a "
-    "question to them; `done` asks for your work to be verified, which the checks decide and not you."
-)
 PARSE, INVALID, NO_METHOD, PARAMETERS = -32700, -32600, -32601, -32602
 
 
@@ -112,18 +108,7 @@ def _hello(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tool(name: str) -> dict[str, Any]:
-    verb = VERBS[name]
-    properties = {
-        key: {"type": "number" if one.kind is float else "string", "description": one.about}
-        for key, one in verb.arguments.items()
-    }
-    needed = [key for key, one in verb.arguments.items() if one.needed]
-    schema = {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
-    return {"name": name, "description": verb.about, "inputSchema": schema}
-
-
-TOOLS = [_tool(name) for name in VERBS]
+TOOLS = [{"name": name, "description": verb.about, "inputSchema": schema(verb)} for name, verb in VERBS.items()]
 
 
 def main() -> int:

@@ -15,6 +15,12 @@ MOST_WAIT_S = 600.0
 SLICE_S = 10.0
 """A long wait is made of requests of this length, so that nobody holds a connection for a dead one."""
 
+INSTRUCTIONS = (
+    "You work on one order of a run. `assignment` says which; `progress` tells people how far you are; `ask` puts a "
+    "question to them; `done` asks for your work to be verified, which the checks decide and not you."
+)
+"""What an agent that has these verbs is told about them."""
+
 
 class Argument(NamedTuple):
     """One argument of a verb."""
@@ -61,6 +67,16 @@ VERBS: dict[str, Verb] = {
         },
     ),
 }
+
+
+def schema(verb: Verb) -> dict[str, Any]:
+    """A verb's arguments as a JSON schema."""
+    properties = {
+        key: {"type": "number" if one.kind is float else "string", "description": one.about}
+        for key, one in verb.arguments.items()
+    }
+    needed = [key for key, one in verb.arguments.items() if one.needed]
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
 def checked(what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

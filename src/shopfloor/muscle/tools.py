@@ -1,4 +1,4 @@
-"""What a worker can do in its folder: run a command, and edit a file."""
+"""What a worker can do: run a command, edit a file, and speak about work orders with the floor that has started it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import asyncio
 import math
 import shutil
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from shopfloor.config import speaker
+from shopfloor.domain.errors import ShopfloorError
+from shopfloor.mcp.verbs import VERBS, Verb, speak
 from shopfloor.spawn import Guard, SpawnError, Step
 
 MOST_BYTES = 200_000
@@ -78,6 +83,36 @@ class Tools:
         except (OSError, UnicodeError, ValueError) as problem:
             return Done(f"{path} was not changed: {problem}")
         return Done(f"changed {path}")
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """What can be said to the floor; nothing where this worker was not started by one, or is not to speak."""
+        return VERBS if speaker(self._env) is not None else {}
+
+    async def say(self, what: str, arguments: Mapping[str, Any]) -> Done:
+        """One of its verbs, as `shopfloor mcp` says it: who speaks is told by the environment alone."""
+        try:
+            reply = await _aside(lambda: speak(what, arguments, self._env))
+        except ShopfloorError as problem:
+            return Done(problem.message + (f" ({problem.hint})" if problem.hint else ""))
+        except OSError as problem:
+            return Done(f"the floor cannot be reached: {problem}")
+        return Done(str(reply.get("text", "")))
+
+
+async def _aside(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What it returns or raises, in a thread that holds up no end: a signal may come minutes before an answer does."""
+    outcome: Future[dict[str, Any]] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except (ShopfloorError, OSError) as problem:
+            outcome.set_exception(problem)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 class _Kept:

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import genai_prices
@@ -13,16 +14,20 @@ import msgspec
 from pydantic_ai import Agent, ModelHTTPError, UnexpectedModelBehavior, UsageLimits
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart
 from pydantic_ai.models import Model
+from pydantic_ai.tools import Tool
 from pydantic_ai.toolsets import FunctionToolset
 
 from shopfloor.domain.errors import UsageError
+from shopfloor.mcp.verbs import INSTRUCTIONS as TALK
+from shopfloor.mcp.verbs import schema
 from shopfloor.muscle.events import Speaker
 from shopfloor.muscle.tools import Done, Tools
 
-INSTRUCTIONS = """You are a coding agent at work in {folder}, the root of a git checkout. Nobody watches you and nobody
-can answer: decide for yourself. Look before you change anything; change as little as the task needs; run the project's
-checks where there are some. You need not commit: what lies in the folder when you stop is taken. When the task is done,
-say in a few sentences what you did, without calling a tool."""
+INSTRUCTIONS = """You are a coding agent at work in {folder}, the root of a git checkout. {people} Look before you
+change anything; change as little as the task needs; run the project's checks where there are some. You need not commit:
+what lies in the folder when you stop is taken. When the task is done, say in a few sentences what you did, without
+calling a tool."""
+ALONE = "Nobody watches you and nobody can answer: decide for yourself."
 
 _KINDS = {401: "auth", 403: "auth", 429: "quota"}
 
@@ -78,7 +83,7 @@ class Worker:
         """Work on it to the end. Returns the status that was said: success, limit, failed or error."""
         began = time.monotonic()
         model = self._endpoint.model()
-        words = INSTRUCTIONS.format(folder=folder)
+        words = INSTRUCTIONS.format(folder=folder, people=TALK if self._tools.verbs else ALONE)
         agent = Agent(model, instructions=words, toolsets=[self._toolset()], retries=3)
         try:
             async with model:  # its connections are closed
@@ -169,7 +174,14 @@ class Worker:
 
             return await self._did(f"edit {path}", change())
 
+        for name, verb in self._tools.verbs.items():
+            say = partial(self._said, name)
+            toolset.add_tool(Tool.from_schema(say, name, verb.about, schema(verb), sequential=True))
         return toolset
+
+    async def _said(self, verb: str, /, **arguments: Any) -> str:
+        action = " ".join([verb, *(str(value) for value in arguments.values())])
+        return await self._did(action, self._tools.say(verb, arguments))
 
     async def _did(self, action: str, doing: Any) -> str:
         began = time.monotonic()

@@ -34,7 +34,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     """HTTP status that the agent was answered with; 0: it hung up before there was one"""
     refused: str = ""
-    """``budget`` or ``quota``: it was not forwarded; empty: it was"""
+    """``budget`` or ``quota``: it was not forwarded; ``cassette``: it was not recorded; empty: it was answered"""
+    why: str = ""
+    """in words, where it was refused"""
+    replayed: bool = False
+    """it was answered from a cassette: nothing was spent"""
     limit: str = ""
     """the ``key`` of the limit that it was refused for"""
     tokens_in: int = 0
@@ -82,9 +86,19 @@ class Gateway(Protocol):
     """Gives each attempt a way of its own to its models. Keys stay behind it."""
 
     async def open(
-        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = ()
+        self,
+        attempt: str,
+        *,
+        order: str,
+        run: str,
+        account: str = "",
+        limits: Sequence[Limit] = (),
+        secrets: Sequence[str] = (),
     ) -> Route:
-        """A new way. Raises Refused when the gateway does not run, or does not know the account."""
+        """A new way; what stands in ``secrets``, which its agent was given, is in no recording.
+
+        Raises Refused when the gateway does not run, or does not know the account.
+        """
         ...
 
     async def shut(self, attempt: str) -> Bill:
