@@ -255,7 +255,7 @@ def test_a_request_is_found_again_in_another_run() -> None:
         ("Fri, 27 Nov 2026 07:43:32 GMT", "Mon, 2 Mar 2027 17:03:32 GMT"),
         ("-rw-r--r-- 1 me me 12 Nov 27 07:43 a.txt", "-rw-r--r-- 1 me me 12 Dec  5 17:03 a.txt"),
         ("[07:43:32.123] ready", "[17:03:01.9] ready"),
-        ("PWD=/home/me/one/.worktrees/slot-01", "PWD=/home/you/two/.worktrees/slot-12"),
+        ("PWD=/srv/one/.worktrees/slot-01", "PWD=/srv/you/two/.worktrees/slot-12"),
         (
             f"http://127.0.0.1:4711/w/{'a-Z_9' * 6}x- {'sf-' + 'b_-4' * 8}",
             f"http://127.0.0.1:50123/w/{'q' * 32} sf-{'-' * 32}",
