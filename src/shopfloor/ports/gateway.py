@@ -77,14 +77,32 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     limit: str = ""
     """the ``key`` of the limit that its newest call was refused for"""
 
+    def plus(self, call: Call) -> Bill:
+        """The bill with one more call."""
+        cost = self.cost_usd if call.cost_usd is None else (self.cost_usd or 0.0) + call.cost_usd
+        answered = not call.refused and bool(call.tokens_in or call.tokens_out)
+        return Bill(
+            calls=self.calls + (not call.refused),
+            unpriced=self.unpriced + (answered and call.cost_usd is None),
+            cost_usd=cost,
+            tokens_in=self.tokens_in + call.tokens_in,
+            tokens_out=self.tokens_out + call.tokens_out,
+            refused=call.refused,
+            limit=call.limit,
+        )
+
 
 class Gateway(Protocol):
     """Gives each attempt a way of its own to its models. Keys stay behind it."""
 
     async def open(
-        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = ()
-    ) -> Route:
-        """A new way. Raises Refused when the gateway does not run, or does not know the account."""
+        self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = (),
+        again: Route | None = None, spent: Bill | None = None,
+    ) -> Route:  # fmt: skip
+        """A new way; or ``again`` one that an earlier gateway gave, at the same address, over which ``spent`` has gone.
+
+        Raises Refused when the gateway does not run, does not know the account, or cannot be had at that address.
+        """
         ...
 
     async def shut(self, attempt: str) -> Bill:
