@@ -117,12 +117,12 @@ class TmuxAgent(ProcessAgent):
 
     async def stop(self, handle: Handle) -> None:
         """Interrupt, tell it to end, terminate, kill; also one of an earlier controller. Harmless when it has ended."""
-        terminal = self._terminals.get(handle.attempt)
-        if terminal is None and _is_ours(handle) and alive(*_keeper(handle)):
+        terminal, known = self._terminals.get(handle.attempt), self._terminals.known(handle.attempt)
+        if not known and _is_ours(handle) and alive(*_keeper(handle)):
             terminal = self._terminals.take_up(handle.attempt, self._adopt(handle))
         if terminal is not None:
             await terminal.stop()
-        elif _is_ours(handle) and not self._terminals.known(handle.attempt):
+        elif _is_ours(handle) and not known:
             await self._tmux(_place(handle)).end(handle.detail["session"])
 
     # -- beyond the port --------------------------------------------------------------------------------------------
