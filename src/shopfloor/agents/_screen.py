@@ -195,7 +195,7 @@ class HookedScreen:
         found = self._answered("denied")
         for tool in self._begun.values():
             self._denied[tool.text.partition(" ")[0]] = None
-            found.append(msgspec.structs.replace(tool, status="denied"))
+            found.append(msgspec.structs.replace(tool, status="denied", steps=self._steps))
         self._begun.clear()
         if self._denied and not self._worked:  # it calls that a success all the same
             denied = ", ".join(self._denied)

@@ -227,8 +227,6 @@ async def stop_is_harmless_afterwards(bench: Bench) -> None:
     await bench.agent.stop(handle)
     await bench.agent.stop(handle)
     check_end(reports, "completed")
-    kept = Path(bench.last.directory, "transcript.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["kind"] for line in kept].count("exited") == 1
 
 
 async def what_it_leaves_behind_is_ended(bench: Bench) -> None:
