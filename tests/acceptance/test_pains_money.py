@@ -257,3 +257,82 @@ def test_a_gateway_that_dies_is_started_again_and_forgets_no_money(shop: Shop) -
     assert [data["kind"] for data in data_of(shop, "work_order.retried")] in ([], ["lost"])
     (order,) = shop("status", "--all", "--json").json["orders"]
     assert order["cost_usd"] == pytest.approx(made * USD_A_CALL)
+
+
+def test_what_was_spent_before_a_kill_and_never_reached_the_log_is_found_in_the_ledger(shop: Shop) -> None:
+    """Pain 20: the log has what an attempt spends once a second; the calls between that and a kill are not lost."""
+    later = shop.gate.with_name("later")
+    first, second = (f'run = "while [ ! -e {gate} ]; do sleep 0.02; done"' for gate in (shop.gate, later))
+    prompt = shop.prompt("o", first, "model_call = 5", second, 'write = "o.txt"')
+    with Model() as model:
+        through_the_gateway(shop, model, caller="lab")
+        with shop.start(*RUN, "--agent", "caller", "--budget", "1", prompt) as run:
+            run.until("o", "started (attempt 1)")
+            run.signal(signal.SIGSTOP)  # from here on the floor hears nothing of its gateway
+            shop.gate.touch()
+            until(lambda: (shop.root / ".work/ledger.jsonl").exists() and len(ledger(shop)) == 5, "five calls are made")
+            run.process.kill()
+            run.end()
+        assert not [data for data in data_of(shop, "agent.usage") if data["cost_usd"]]
+        for _ in range(2):  # whoever comes first takes it in, and nobody after that counts it again
+            assert shop("accept", "o").code == 4
+            (order,) = shop("status", "--all", "--json").json["orders"]
+            assert order["cost_usd"] == pytest.approx(5 * USD_A_CALL)
+        later.touch()
+        again = shop("run", "--plain", "--resume", "--json")
+        made = len(model.requests())
+    assert again.code == 0, again
+    assert again.json["cost_usd"] == pytest.approx(made * USD_A_CALL)
+    assert made == 10
+
+
+def test_the_budgets_of_an_order_and_of_an_attempt_are_kept_by_the_gateway(shop: Shop) -> None:
+    """Pain 20: each limit stops the one that it is for, before the call that would pass it, and nobody else."""
+    dear = shop.prompt("dear", "model_call = 0", head="budget: 0.005")
+    endless = shop.prompt("endless", "model_call = 0")
+    cheap = shop.prompt("cheap", "model_call = 1", 'write = "cheap.txt"')
+    with Model() as model:
+        through_the_gateway(shop, model, caller="lab")
+        said = shop(
+            *RUN, "--agent", "caller", dear, endless, cheap, "--json", env={"SHOPFLOOR_ATTEMPT_BUDGET": "0.009"}
+        )
+        forwarded = len(model.requests())
+    orders = {row["name"]: row for row in said.json["orders"]}
+    assert {name: row["reason"] for name, row in orders.items()} == {
+        "dear": "budget",
+        "endless": "budget",
+        "cheap": "",
+    }
+    assert {name: row["attempts"] for name, row in orders.items()} == {"dear": 1, "endless": 1, "cheap": 1}
+    calls = {"dear": 1, "endless": 2, "cheap": 1}
+    for name, made in calls.items():
+        assert orders[name]["cost_usd"] == pytest.approx(made * USD_A_CALL)
+    assert forwarded == sum(calls.values())
+    refused = {call["order"]: call["limit"] for call in ledger(shop) if call.get("refused")}
+    ids = {name: orders[name]["order"] for name in ("dear", "endless")}
+    assert refused == {ids["dear"]: f"order:{ids['dear']}", ids["endless"]: f"attempt:{ids['endless']}.a1"}
+
+
+def test_another_account_and_model_take_over_and_nobody_waits(shop: Shop) -> None:
+    """Pain 18: where another account is named, a used-up quota is no reason to stop."""
+    error = {"status": 402, "message": "Your credit balance is too low"}
+    prompts = [
+        shop.prompt(f"o{n}", 'model_call = 2\ntext = "[[script asks]]"', f'write = "o{n}.txt"') for n in range(3)
+    ]
+    used_up, full = {"text": "ok", "fail": {**error, "for_s": 600}}, {"text": "ok"}
+    with Model({"asks": [used_up]}) as empty, Model({"asks": [full]}) as spare:
+        through_the_gateway(shop, empty, caller="lab")
+        more = ['spill = ["spare"]', "[gateway.accounts.spare]", 'dialect = "anthropic"', f'url = "{spare.url}"']
+        more += ['models = { "*" = "claude-haiku-4-5" }']
+        settings = (shop.root / ".shopfloor.toml").read_text()
+        shop.write(".shopfloor.toml", "\n".join([settings, *more]))
+        shop.commit("another account")
+        said = shop(*RUN, "--agent", "caller", *prompts, "--json")
+        asked = len(empty.requests())
+    assert said.code == 0, said
+    assert said.json["counts"]["landed"] == 3
+    assert not events(shop, "account.closed")
+    assert 1 <= asked <= 3, "an account that has nothing left is not asked again"
+    calls = ledger(shop)
+    assert {(call["account"], call["model"]) for call in calls} == {("spare", "claude-haiku-4-5")}
+    assert said.json["cost_usd"] == pytest.approx(sum(call["cost_usd"] for call in calls))

@@ -259,6 +259,14 @@ async def test_its_servers_are_offered_and_allowed(tmp_path: Path) -> None:
     assert ("ok", "mcp__board__claim") in those(reports, Kind.TOOL)
 
 
+async def test_a_mute_mcp_server_holds_nothing_up_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_claude_talk, "HELLO_S", 0.5)
+    mute = Server(name="mute", command=("sleep", "86400"), env={"PATH": os.defpath})
+    reports = await run(launch(tmp_path, '[[do]]\nwrite = "a"', servers=(mute,)))
+    assert [status for status, _ in those(reports, Kind.ERROR)] == ["timeout"]
+    assert reports[-1].status == "error"
+
+
 async def test_the_registry_and_its_hint(tmp_path: Path) -> None:
     async with Guard() as guard:
         found = driver("claude_code", guard, {"PATH": str(tmp_path)})

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shopfloor.domain.events import E
-from shopfloor.domain.order import Order, Reason
+from shopfloor.domain.order import Attempt, Order, Reason
+from shopfloor.engine.recovery import booked
 from shopfloor.engine.toll import Told, Toll, Trip
 from shopfloor.ports import Bill, Call, Job, Limit, Profile, Quota, Route
 
@@ -35,6 +36,7 @@ class House:
     async def open(
         self, attempt: str, *, order: str, run: str, account: str = "", limits: Sequence[Limit] = (),
         secrets: Sequence[str] = (),
+        again: Route | None = None, spent: Bill | None = None,
     ) -> Route:  # fmt: skip
         self.opened.append(f"{attempt} {order} {run} {account} {[limit.key for limit in limits]}")
         return Route(url="http://127.0.0.1:1/w", token="t")
@@ -186,6 +188,28 @@ async def test_a_gateway_that_died_is_heard_again() -> None:
     after = await ears.open(toll, job("b"))
     assert not after.broken
     await toll.close()
+
+
+@pytest.mark.parametrize(
+    ("known", "bill", "cost"),
+    [
+        (0.25, Bill(calls=3, cost_usd=0.75, tokens_in=30), 0.75),
+        (0.75, Bill(calls=3, cost_usd=0.25, tokens_in=30), 0.75),
+        (0.25, Bill(calls=3, cost_usd=None, tokens_in=30), 0.25),
+        (0.25, Bill(cost_usd=0.0, refused="budget"), 0.25),
+        (None, Bill(cost_usd=0.0, refused="budget"), None),
+        (None, Bill(), None),
+        (None, Bill(calls=1, cost_usd=0.0), 0.0),
+    ],
+)
+def test_what_the_ledger_knows_more_than_the_log_counts_once(
+    known: float | None, bill: Bill, cost: float | None
+) -> None:
+    attempt = Attempt(id="wo-a.a1", generation=1, agent="a", claimed_at=1.0, cost_usd=known, tokens_in=20)
+    for _ in range(2):
+        found = booked(attempt, bill)
+        assert (found["cost_usd"], found["tokens_in"]) == (cost, max(20, bill.tokens_in))
+        attempt.cost_usd, attempt.tokens_in = found["cost_usd"], found["tokens_in"]
 
 
 # -- whole runs, without the gateway ------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from shopfloor import spawn
 from shopfloor.config.accounts import GatewaySettings, gateway_settings
 from shopfloor.domain.errors import Refused
 from shopfloor.gateway.client import GatewayProcess
+from shopfloor.gateway.ledger import bills
 from shopfloor.gateway.words import Start
-from shopfloor.ports import Call, Quota, Route
+from shopfloor.ports import Call, Limit, Quota, Route
 from shopfloor.spawn import Guard
 from shopfloor.testing.gateway import KEY, SCRIPTS, Bench, post, request
 from shopfloor.testing.model import Model
@@ -397,3 +398,62 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         async with running(tmp_path, accounts(url), port=port) as line:
             with pytest.raises(Refused, match=f"port {port}"):
                 await line.bench.open()
+
+
+async def test_the_next_gateway_opens_a_way_again_where_it_was(tmp_path: Path) -> None:
+    """As after the death of a controller whose agent goes on: the same address, the same token, one bill."""
+    limits = [Limit(key="run:1", usd=0.0135)]
+    with Model(SCRIPTS) as model:
+        async with running(tmp_path, accounts(model.url), model) as line:
+            route = await line.bench.open(limits={"run:1": 0.0135})
+            assert (await line.bench.call(route)).status == 200
+            spent = await line.gateway.shut("wo-x.a1")
+        async with running(tmp_path, accounts(model.url), model) as line:
+            before = [msgspec.structs.replace(limits[0], spent_usd=spent.cost_usd or 0.0)]
+            again = await line.gateway.open(
+                "wo-x.a1", order="wo-x", run="run-1", limits=before, again=route, spent=spent
+            )
+            assert again == route
+            assert [(await line.bench.call(route)).status for _ in range(3)] == [200, 200, 401]
+            bill = await line.gateway.shut("wo-x.a1")
+    assert bill.calls == 3
+    assert bill.cost_usd == pytest.approx(0.0135)
+    assert bills(tmp_path / "ledger.jsonl", {"wo-x.a1"}) == {"wo-x.a1": bill}, "each call stands in it once"
+
+
+async def test_a_way_that_cannot_be_had_again_is_told_and_the_others_are_opened(tmp_path: Path) -> None:
+    async def nothing(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    secret = "s" * 32
+    async with serving(nothing) as url, running(tmp_path, accounts(url)) as line:
+        for gone, word in (
+            (Route(url=f"{url}/w/{secret}", token="sf-x"), url.rpartition(":")[2]),
+            (Route(url=f"http://192.0.2.1:80/w/{secret}", token="sf-x"), "not known"),
+            (Route(url=f"{url}/w/{secret}", token=""), "not known"),
+        ):
+            with pytest.raises(Refused, match=word):
+                await line.gateway.open("wo-x.a1", order="wo-x", run="run-1", again=gone)
+        other = await line.bench.open("wo-y.a1")
+        with pytest.raises(Refused, match="listens at"):
+            await line.gateway.open(
+                "wo-x.a1", order="wo-x", run="run-1", again=Route(url=f"{url}/w/{secret}", token="sf-x")
+            )
+        assert (await ask(other)).status == 200
+
+
+def test_a_ledger_is_read_whatever_stands_between_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    assert bills(path, {"wo-x.a1"}) == {}
+    calls = [
+        Call(at=1.0, attempt="wo-x.a1", status=200, tokens_in=10, tokens_out=1, cost_usd=0.25),
+        Call(at=2.0, attempt="wo-y.a1", status=200, tokens_in=10, cost_usd=9.0),
+        Call(at=3.0, attempt="wo-x.a1", status=200, tokens_in=20, cost_usd=None),
+        Call(at=4.0, attempt="wo-x.a1", status=401, refused="budget", limit="run:1", cost_usd=0.0),
+    ]
+    junk = [b"", b"{", b"\xff\xfe", b"[1]", b'{"at": "x"}', b"[" * 100_000]
+    lines = [line for call, between in zip(calls, junk, strict=False) for line in (between, msgspec.json.encode(call))]
+    path.write_bytes(b"\n".join([*lines, *junk, b'{"at": 5.0, "attempt": "wo-x.a1", "cost_']))
+    found = bills(path, {"wo-x.a1"})["wo-x.a1"]
+    assert (found.calls, found.unpriced, found.cost_usd, found.tokens_in) == (2, 1, 0.25, 30)
+    assert (found.refused, found.limit) == ("budget", "run:1")

@@ -238,6 +238,24 @@ def test_where_nobody_answers_the_agent_is_told_so_at_once(lab: Lab) -> None:
     assert "it goes on asking" in row(report, "stubborn").message
 
 
+@pytest.mark.parametrize("on_question", ["ask", "decline"])
+def test_the_session_that_asked_goes_on_whoever_answers(lab: Lab, on_question: str) -> None:
+    """A person or the policy: the same session, with the work that it had done."""
+    told = {"run": 'printf %s "$SCRIPTED_SESSION" > session.txt', "raw": True}
+    body = script(write("before.txt"), {"ask": "Which?"}, told)
+    prompt = lab.prompt("asks", body.replace("```script\n", '```script\nsession = "known"\n'))
+    report = lab.run(prompt, on_question=on_question)
+    if on_question == "ask":
+        lab.ask("answer", report.orders[0].order, "the second")
+        report = lab.resume()
+    assert (row(report, "asks").outcome, row(report, "asks").attempts) == ("landed", 2)
+    (session,) = {e.data["session"] for e in lab.seen(E.AGENT_USAGE) if e.data["session"]}
+    assert landed(lab, "session.txt") == session
+    first, second = [e.data for e in lab.seen(E.ASSIGNED)]
+    assert (first.get("session", ""), second["session"]) == ("", session)
+    assert second["onto"], "what it had done before it asked"
+
+
 # -- mail -----------------------------------------------------------------------------------------------------------
 
 

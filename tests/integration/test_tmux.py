@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shopfloor.agents._screen import PlainScreen
@@ -22,7 +23,7 @@ from shopfloor.agents.tmux import TmuxAgent
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.order import Order
 from shopfloor.ports import Delivery, Handle, Kind, Launch, Profile, Report
-from shopfloor.spawn import Guard, alive
+from shopfloor.spawn import Guard, alive, start_time_of
 from shopfloor.testing.agent import TERMINAL
 
 from .engine_lab import until_true
@@ -196,6 +197,20 @@ async def test_a_killed_keeper_takes_everything_with_it(tmp_path: Path) -> None:
         lambda: not Path(f"/proc/{left}").exists() or "Z" in Path(f"/proc/{left}/stat").read_text(), "ends"
     )
     assert await server(tmp_path).names() == []
+
+
+async def test_one_that_has_ended_ends_once_though_its_keeper_still_lives(tmp_path: Path) -> None:
+    """Its keeper notes the end before it goes itself; whoever stops it in between must not take it up again."""
+    async with agent() as subject:
+        what = launch(tmp_path, script({"say": "x"}))
+        handle = await subject.start(what)
+        await until(subject.follow(handle), Kind.EXITED)
+        with subprocess.Popen(["sleep", "60"]) as keeper:
+            still = {"keeper": str(keeper.pid), "keeper_start": str(start_time_of(keeper.pid))}
+            await subject.stop(msgspec.structs.replace(handle, detail={**handle.detail, **still}))
+            keeper.kill()
+    kept = Path(what.directory, "transcript.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in kept].count("exited") == 1
 
 
 async def test_nothing_secret_is_left_in_its_folder(tmp_path: Path) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.events import E
 from shopfloor.domain.order import State
+from shopfloor.ports import Route
 from shopfloor.spawn import alive
 from shopfloor.testing.agent import TERMINAL
+from shopfloor.testing.model import Model
 
 from .engine_lab import Watch, at_work_in, log_of, records, resumed, until_true
 from .lab import FLAGS, Lab, row, script, write
@@ -146,6 +153,81 @@ async def test_the_next_controller_may_be_killed_too(lab: TmuxLab) -> None:
     lab.hold.unlink()
     assert row(await resumed(lab, agent="typed"), "add").outcome == "landed"
     assert lab.starts.read_text() == "x\n"
+
+
+def payer(lab: TmuxLab, model: Model) -> Path:
+    """An agent in a terminal that goes through the gateway; a prompt with a call on each side of its waiting."""
+    ours = 'SCRIPTED_MODEL_URL="$ANTHROPIC_BASE_URL" SCRIPTED_MODEL_KEY="$ANTHROPIC_AUTH_TOKEN" exec "$@"'
+    (lab.repo / ".shopfloor.toml").write_text(
+        f'[agents.payer]\ndriver = "tmux"\npreset = "claude"\naccount = "lab"\n'
+        f"command = {json.dumps(['sh', '-c', ours, 'sh', *TERMINAL])}\n"
+        f'[gateway.accounts.lab]\ndialect = "anthropic"\nurl = "{model.url}"\n'
+    )
+    wait = f"echo x >> {lab.starts}; touch {lab.begun}; while [ -e {lab.hold} ]; do sleep 0.02; done"
+    return lab.prompt("add", script({"model_call": 1}, {"run": wait}, {"model_call": 1}, write("new.txt")))
+
+
+async def kill_the_payers_controller(lab: TmuxLab, model: Model) -> Route:
+    """The way of its agent, which goes on."""
+    controller = lab.lead("payer", payer(lab, model))
+    try:
+        await until_true(lab.begun.exists, "the agent begins")
+    finally:
+        controller.kill()
+        controller.communicate()
+    (file,) = (lab.repo / ".work/attempts").glob("*/route.json")
+    assert file.stat().st_mode & 0o777 == 0o600
+    return msgspec.json.decode(file.read_bytes(), type=Route)
+
+
+def is_open(route: Route) -> bool:
+    """Whether somebody answers there, as clients look before their first call."""
+    look = urllib.request.Request(f"{route.url}/", method="HEAD", headers={"x-api-key": route.token})
+    with contextlib.suppress(OSError), urllib.request.urlopen(look, timeout=5):
+        return True
+    return False
+
+
+async def test_its_way_to_its_models_is_opened_again_where_it_was(lab: TmuxLab) -> None:
+    with Model() as model:
+        route = await kill_the_payers_controller(lab, model)
+        async with lab.floor(agent="payer", budget=1.0) as floor:
+            watch = Watch(floor)
+            going = asyncio.create_task(floor.resume())
+            await watch.until(E.AGENT_ADOPTED)
+            await until_true(lambda: is_open(route), "its way is open")
+            lab.hold.unlink()
+            report = await going
+            record = records(await floor.board())["add"]
+        asked = len(model.requests())
+    assert row(report, "add").outcome == "landed", record.message
+    assert (len(record.attempts), asked) == (1, 2)
+    assert record.cost_usd == pytest.approx(2 * (1000 * 3e-6 + 50 * 15e-6)), "both calls, each once"
+    assert not list((lab.repo / ".work/attempts").glob("*/route.json"))
+    log = (lab.repo / ".work/events.jsonl").read_text()
+    assert route.token not in log
+    assert route.url.rpartition("/")[2] not in log
+
+
+async def test_without_its_way_it_is_ended_and_its_order_goes_on(lab: TmuxLab) -> None:
+    with Model() as model:
+        route = await kill_the_payers_controller(lab, model)
+        argv = [sys.executable, "-m", "shopfloor", "status"]
+        said = subprocess.run(argv, cwd=lab.repo, capture_output=True, text=True, check=True).stdout
+        assert "cut off from its models until a controller is back" in said
+        with socket.create_server(("127.0.0.1", urlsplit(route.url).port or 0)):
+            async with lab.floor(agent="payer") as floor:
+                watch = Watch(floor)
+                going = asyncio.create_task(floor.resume())
+                await watch.until(E.AGENT_STOPPED)
+                lab.hold.unlink()
+                report = await going
+                record = records(await floor.board())["add"]
+    assert row(report, "add").outcome == "landed", record.message
+    assert [attempt.outcome for attempt in record.attempts] == ["lost", "completed"]
+    assert "its way to its models is gone: " in record.attempts[0].message
+    assert not lab.sessions()
+    assert not at_work_in(lab)
 
 
 async def test_status_says_that_it_goes_on(lab: TmuxLab) -> None:

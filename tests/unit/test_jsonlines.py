@@ -15,7 +15,10 @@ from shopfloor.agents.jsonlines import LINE_BYTES, EventReader
 from shopfloor.masking import MASK, Masker
 from shopfloor.ports import Kind, Report
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "jsonlines"
+GOLDEN = Path(__file__).parents[1] / "golden"
+RECORDED = sorted(
+    f"{path.parent.name}/{path.stem}" for who in ("jsonlines", "muscle") for path in (GOLDEN / who).glob("*.stdout")
+)
 PLAIN = msgspec.structs.asdict(Report(kind=Kind.LOG))
 SECRET = "sk-0123456789abcdef"
 
@@ -32,7 +35,7 @@ def told(report: Report) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name == "kind" or value != PLAIN[name]}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.stdout")))
+@pytest.mark.parametrize("name", RECORDED)
 def test_golden(name: str) -> None:
     reader, reports = read((GOLDEN / f"{name}.stdout").read_bytes())
     found = [told(report) for report in (*reports, reader.ended(0))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
@@ -95,3 +96,9 @@ class Attempts(Generic[R]):
         self._ended[attempt] = report
         while len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def not_started(agent: str, error: OSError) -> Refused:
+    """What to raise when what an attempt leaves behind cannot be written."""
+    what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
+    return Refused(f"agent {agent!r} was not started: {what}")

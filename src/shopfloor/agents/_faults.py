@@ -1,4 +1,7 @@
-"""Why a model call failed, as far as the words and numbers that an agent passes on can tell."""
+"""Why a model call failed, as far as the words and numbers that an agent passes on can tell.
+
+Agents tell errors of their own by the same means, so a number or a word counts only where it stands as in an answer.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,24 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_BUDGET = re.compile(r"budget", re.IGNORECASE)
+_BUDGET = re.compile(
+    r"budget_exceeded|budget\b.{0,80}\b(?:spent|exceeded|exhausted|reached|allow)"
+    r"|(?:exceed\w*|reached|over|out of)\b.{0,40}\bbudget",
+    re.IGNORECASE,
+)
 _QUOTA = re.compile(
-    r"rate.?limit|too many requests|quota|usage limit|insufficient.{0,10}(credit|fund|balance)|billing|overloaded"
-    r"|credit balance|nothing left",
+    r"rate.?limit|too many requests|(?<!disk )quota|usage limit|insufficient.{0,10}(credit|fund|balance)|billing"
+    r"|overloaded|credit balance|nothing left",
     re.IGNORECASE,
 )
 _AUTH = re.compile(
-    r"unauthori[sz]ed|authenticat|api.?key|log ?in\b|logged in|permission_error|forbidden|credentials", re.IGNORECASE
+    r"unauthori[sz]ed|authenticat|api.?key|log ?in\b|logged in|permission_?error|permission_?denied_?error|forbidden"
+    r"|credentials",
+    re.IGNORECASE,
 )
-_STATUS = re.compile(r"(?<![\d.])(?:4\d\d|5\d\d)(?![\d.])")
+_STATUS = re.compile(
+    r"(?:^|\(|(?:error|status|code|rejected|http\S{0,8})\W{1,4}(?:code\W{1,4})?)([45]\d\d)(?!\.?\d)", re.IGNORECASE
+)
 _AT = re.compile(r"reset\w*[^\d\n]{1,24}(\d{10})(?:\d{3})?\b", re.IGNORECASE)
 _AFTER = re.compile(
     r"(?:retry.?after|try again in|retry in|resets? in|reset.?after)[^\d\n]{0,12}(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?",
@@ -66,7 +77,7 @@ def _http(code: object, pieces: list[tuple[str, Any]], text: str) -> int:
         if isinstance(value, int) and 400 <= value < 600:  # noqa: PLR2004
             return value
     found = _STATUS.search(text[:500])
-    return int(found[0]) if found else 0
+    return int(found[1]) if found else 0
 
 
 def _name(pieces: list[tuple[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._attempts import Attempts, not_started
 from shopfloor.agents._dialect import Dialect
 from shopfloor.agents._run import Files, Reader, Run
 from shopfloor.domain.errors import Refused
@@ -151,8 +151,7 @@ class ProcessAgent(ABC):
             write_private(prompt_file, launch.prompt if by_file else masked)
             files = Files(directory)
         except OSError as error:
-            what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
-            raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+            raise not_started(launch.profile.name, error) from None
         try:
             workspace, env = Path(launch.workspace), self.environment(launch)
             process = await self._guard.spawn(argv, cwd=workspace, env=env, stdin=stdin, pipe_stdin=talks)

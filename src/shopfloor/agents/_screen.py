@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
+from shopfloor.agents._claude_wire import LOOKING
 from shopfloor.agents._lines import Line
 from shopfloor.agents._run import Reader
 from shopfloor.masking import Masker
@@ -101,6 +104,11 @@ class HookedScreen:
         self.result = ""
         self.session = ""
         self._steps = 0
+        self._denied: dict[str, None] = {}
+        """names of tools, each once"""
+        self._begun: dict[str, Report] = {}
+        """tools that have not ended, by their use: of what a rule denies it tells no more than that"""
+        self._worked = False
 
     def started(self) -> list[Report]:
         return []
@@ -137,6 +145,8 @@ class HookedScreen:
         if self.asked is None:
             return []
         text, self.asked = self.asked.text, None
+        if status == "denied":
+            self._denied[text.partition(" ")[0]] = None
         return [self._report(Kind.PERMISSION, text, status=status)]
 
     # -- one for each hook ------------------------------------------------------------------------------------------
@@ -153,15 +163,21 @@ class HookedScreen:
 
     def _before_tool(self, event: Mapping[str, Any]) -> list[Report]:
         self._steps += 1
-        return [self._tool(event, "")]
+        self._begun[self._text(event, "tool_use_id")] = tool = self._tool(event, "")
+        return [tool]
 
     def _after_tool(self, event: Mapping[str, Any]) -> list[Report]:
+        self._begun.pop(self._text(event, "tool_use_id"), None)
+        self._worked = self._worked or self._text(event, "tool_name") not in LOOKING
         return [*self._answered("allowed"), self._tool(event, "ok")]
 
     def _tool_failed(self, event: Mapping[str, Any]) -> list[Report]:
+        self._begun.pop(self._text(event, "tool_use_id"), None)
         return [*self._answered("allowed"), self._tool(event, "error")]
 
-    def _denied(self, event: Mapping[str, Any]) -> list[Report]:
+    def _refused(self, event: Mapping[str, Any]) -> list[Report]:
+        self._begun.pop(self._text(event, "tool_use_id"), None)
+        self._denied[self._text(event, "tool_name")] = None
         return [*self._answered("denied"), self._tool(event, "denied")]
 
     def _tool(self, event: Mapping[str, Any], status: str) -> Report:
@@ -176,7 +192,16 @@ class HookedScreen:
     def _stop(self, event: Mapping[str, Any]) -> list[Report]:
         self.finished, self.failure = True, ""
         self.result = self._text(event, "last_assistant_message")
-        return [*self._answered("denied"), self._report(Kind.TURN_END, self.result, status="success")]
+        found = self._answered("denied")
+        for tool in self._begun.values():
+            self._denied[tool.text.partition(" ")[0]] = None
+            found.append(msgspec.structs.replace(tool, status="denied", steps=self._steps))
+        self._begun.clear()
+        if self._denied and not self._worked:  # it calls that a success all the same
+            denied = ", ".join(self._denied)
+            self.failure = f"it was denied all that it wanted to do ({denied}), whatever it says: {self.result}"
+            return [*found, self._report(Kind.TURN_END, self.failure, status="failed")]
+        return [*found, self._report(Kind.TURN_END, self.result, status="success")]
 
     def _stop_failure(self, event: Mapping[str, Any]) -> list[Report]:
         self.finished = True
@@ -199,7 +224,7 @@ _HOOKS = {
     "PostToolUse": HookedScreen._after_tool,
     "PostToolUseFailure": HookedScreen._tool_failed,
     "PermissionRequest": HookedScreen._wants,
-    "PermissionDenied": HookedScreen._denied,
+    "PermissionDenied": HookedScreen._refused,
     "Stop": HookedScreen._stop,
     "StopFailure": HookedScreen._stop_failure,
     "SessionEnd": HookedScreen._session_end,

@@ -46,6 +46,8 @@ HOOK_BYTES = 4 << 20
 """No hook's line is longer."""
 GIVEN = "prompt.given"
 """there as soon as the prompt was pasted, or about to be"""
+ROUTE = "route.json"
+"""its way to its models, as long as it lives: who takes it up opens that again"""
 MARK = "SHOPFLOOR_ATTEMPT_DIR"
 
 
@@ -127,6 +129,7 @@ class Terminal:
         finally:
             talk.cancel()
             self.over = True
+            (self.folder / ROUTE).unlink(missing_ok=True)
             self.mailbox.unbind()
             await self._tell(exited, force=True)
             self._transcript.close()

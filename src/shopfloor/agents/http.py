@@ -27,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from shopfloor.agents._answer import Reading, request_of
-from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._attempts import Attempts, not_started
 from shopfloor.agents._process import write_private
 from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import PATIENCE_S, Server, Servers, expanded
@@ -100,8 +100,7 @@ class HttpAgent:
             files = _files(launch, masker)
         except OSError as error:
             servers.give(server)
-            what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
-            raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+            raise not_started(launch.profile.name, error) from None
         return _Request(launch, servers, server, files=files, masker=masker, teller=Teller(files, self._wall))
 
     def follow(self, handle: Handle) -> AsyncIterator[Report]:

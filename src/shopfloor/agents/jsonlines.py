@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shopfloor.agents._blame import blame
+from shopfloor.agents._faults import classify
 from shopfloor.agents._json import count, decode, is_usd, text_of
 from shopfloor.agents._lines import Line
 from shopfloor.agents._preset import PresetAgent
@@ -82,7 +82,7 @@ class EventReader:
                 return [self._finish(data, event)]
             case "error":
                 self.terminal, self.result = "error", text_of(data, "error")
-                status = blame(text_of(data, "type"), self.result)
+                status = classify(self.result, data={"type": text_of(data, "type")}, name="").status
                 told = {name: data[name] for name in ("reset_at",) if name in data}
                 return [Report(kind=Kind.ERROR, text=self.result, status=status, data={**event, **told})]
             case "retrying":

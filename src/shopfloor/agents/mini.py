@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shopfloor.agents._blame import blame
+from shopfloor.agents._faults import classify
 from shopfloor.agents._json import count, is_usd, text_of
 from shopfloor.agents._lines import Line
 from shopfloor.agents._preset import TASK_FILE, PresetAgent, is_word, trajectory
@@ -184,7 +184,7 @@ class TrajectoryReader:
         last = self._tidy.value(document["messages"][-1]) if document["messages"] else {}
         why = text_of(last, "content") if isinstance(last, dict) else ""
         self.result = f"{said}: {why}" if why and why != said else said
-        return [Report(kind=Kind.ERROR, status=blame(said, why), text=self.result)]
+        return [Report(kind=Kind.ERROR, status=classify(why, data={"type": said}).status, text=self.result)]
 
     def ended(self, code: int | None) -> Report:
         """EXITED: completed only when the file says so and the exit code does not contradict."""

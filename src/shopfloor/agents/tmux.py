@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,17 +19,17 @@ from typing import Any
 import msgspec
 
 from shopfloor.agents import _claude_screen as claude
-from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._attempts import Attempts, not_started
 from shopfloor.agents._process import ProcessAgent, write_private
 from shopfloor.agents._run import _NOTE, KEPT_BYTES
 from shopfloor.agents._screen import HookedScreen, PlainScreen, Screen
 from shopfloor.agents._sessions import INSTALL, server
-from shopfloor.agents._terminal import GIVEN, Ladder, Terminal
+from shopfloor.agents._terminal import GIVEN, ROUTE, Ladder, Terminal
 from shopfloor.agents._tmux import TERM, Tmux, session_name
 from shopfloor.config import secrets_in
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
-from shopfloor.ports import Delivery, Handle, Launch, Probe, Profile, Report
+from shopfloor.ports import Delivery, Handle, Launch, Probe, Profile, Report, Route
 from shopfloor.spawn import Guard, alive, start_time_of
 from shopfloor.spawn.errors import refusal
 
@@ -118,12 +117,12 @@ class TmuxAgent(ProcessAgent):
 
     async def stop(self, handle: Handle) -> None:
         """Interrupt, tell it to end, terminate, kill; also one of an earlier controller. Harmless when it has ended."""
-        terminal = self._terminals.get(handle.attempt)
-        if terminal is None and _is_ours(handle) and alive(*_keeper(handle)):
+        terminal, known = self._terminals.get(handle.attempt), self._terminals.known(handle.attempt)
+        if not known and _is_ours(handle) and alive(*_keeper(handle)):
             terminal = self._terminals.take_up(handle.attempt, self._adopt(handle))
         if terminal is not None:
             await terminal.stop()
-        elif _is_ours(handle) and not self._terminals.known(handle.attempt):
+        elif _is_ours(handle) and not known:
             await self._tmux(_place(handle)).end(handle.detail["session"])
 
     # -- beyond the port --------------------------------------------------------------------------------------------
@@ -136,6 +135,17 @@ class TmuxAgent(ProcessAgent):
         if (folder / "exit.json").exists():
             return True
         return alive(*_keeper(handle)) and (not handle.detail.get("paste") or await asyncio.to_thread(_given, handle))
+
+    async def route(self, handle: Handle) -> Route | None:
+        """From a file of the attempt's folder that only its owner may read: the log has no tokens."""
+        folder = Path(handle.detail["folder"])
+        if not handle.detail.get("gateway") or (folder / "exit.json").exists():
+            return None
+        path = folder / ROUTE
+        try:
+            return msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=Route)
+        except (OSError, msgspec.DecodeError) as problem:
+            raise Refused(f"cannot read {str(path)!r}: {problem}") from problem
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
@@ -160,6 +170,8 @@ class TmuxAgent(ProcessAgent):
                 claude.prepare(launch, [sys.executable, "-I", "-S", str(NOTE), "hook", str(folder / "hooks.jsonl")])
             spec: dict[str, Any] = {"argv": argv, "cwd": launch.workspace, "env": env, "folder": str(folder)}
             write_private(keeper, json.dumps({**spec, "mark": mark}))
+            if launch.route is not None:
+                write_private(folder / ROUTE, msgspec.json.encode(launch.route).decode())
             spec = {"log": str(folder / "stdout.log"), "end": str(folder / "stdout.end"), "mark": mark}
             spec |= {"limit": KEPT_BYTES, "note": _NOTE.decode(), "secrets": launch.secrets}
             write_private(recorder, json.dumps(spec))
@@ -167,8 +179,7 @@ class TmuxAgent(ProcessAgent):
             pane = await tmux.new(name, [*run, str(KEEPER), str(keeper)], [*run, str(NOTE), "record", str(recorder)])
             told = await _told(folder / "pane.json", pane)
         except OSError as error:
-            what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
-            raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+            raise not_started(launch.profile.name, error) from None
         finally:
             keeper.unlink(missing_ok=True)
         if not told.get("pid"):
@@ -181,7 +192,7 @@ class TmuxAgent(ProcessAgent):
         detail = {
             "program": self.command(launch.profile)[0], "session": name, "folder": str(folder), "preset": preset,
             "keeper": str(pane), "keeper_start": str(start_time_of(pane)), "paste": "1" if paste else "",
-            "name": launch.profile.name,
+            "name": launch.profile.name, "gateway": "1" if launch.route is not None else "",
         }  # fmt: skip
         handle = Handle(
             driver=self.driver, attempt=launch.attempt, pid=told["pid"], start_time=told["start_time"], detail=detail

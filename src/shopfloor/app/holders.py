@@ -47,6 +47,12 @@ def goes_on(attempt: Attempt) -> bool:
     return keeper.isdigit() and start_time.isdigit() and spawn.alive(int(keeper), int(start_time))
 
 
+def through_gateway(attempt: Attempt) -> bool:
+    """Whether an agent that goes on without a controller reaches its models through the gateway, which needs one."""
+    detail = attempt.handle.get("detail")
+    return isinstance(detail, dict) and bool(detail.get("gateway"))
+
+
 class Callers:
     """A :class:`shopfloor.ports.Callers` of this machine."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from shopfloor.engine import control
 from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
 from shopfloor.engine.toll import Toll
+from shopfloor.gateway.ledger import bills
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Delivery, Gateway, Handle, Job, Launch, Outliving, Workspace
+from shopfloor.ports import Agent, Bill, Delivery, Gateway, Handle, Job, Launch, Outliving, Workspace
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
@@ -129,6 +131,14 @@ def build(
         agent = tools.agents.get(handle.driver)
         return isinstance(agent, Outliving) and await agent.living(handle)
 
+    async def billed(attempts: Collection[str]) -> Mapping[str, Bill]:
+        try:
+            return await asyncio.to_thread(bills, place.work / gateway.LEDGER, attempts)
+        except OSError as problem:
+            why = (problem.strerror or str(problem)).lower()
+            say(f"what the last model calls cost is not known: {problem.filename!r}: {why}")
+            return {}
+
     evidence = place.work / "evidence"
     session = Tools(
         runner=LocalRunner(execute, lambda: control.Control(partial(_note, place))),
@@ -138,6 +148,7 @@ def build(
         workspaces=pool,
         end_process=partial(end_attempt, tools.agents),
         living=living,
+        billed=billed,
         load=sample,
         door=SocketDoor(place.work),
         callers=callers,

@@ -43,6 +43,8 @@ class Seen:
         self.session_lives = True
         self.goes_on = False
         """its agent works in a terminal of its own, which needs no controller"""
+        self.gateway = False
+        """that one reaches its models through the gateway, which needs one"""
         self.outcome = ""
         """of its newest attempt; empty while that runs"""
         self.wakes_in_s = 0.0
@@ -119,7 +121,7 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
     if state == "asking":
         return f'"{clean(seen.question)}"'
     if state == "running":
-        return _running(seen, now)
+        return _running(seen, now, alive=glance.alive)
     if state in ("checking", "landing"):
         return f"attempt {seen.attempts}"
     if state == "waiting":
@@ -131,13 +133,15 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
     return ""
 
 
-def _running(seen: Seen, now: float) -> str:
+def _running(seen: Seen, now: float, *, alive: bool) -> str:
     words = [f"attempt {seen.attempts}"]
     if seen.outcome:
         return f"{words[0]} has ended, waits to be checked"
     words.append("starting" if seen.since is None else duration(now - seen.since))
     if seen.goes_on:
         words.append("in its terminal")
+        if seen.gateway and not alive:
+            words.append("cut off from its models until a controller is back")
     if seen.session:
         words.append(f"held by {clean(seen.session)}")
     if seen.idle_since is not None:

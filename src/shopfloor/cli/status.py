@@ -113,6 +113,7 @@ def plain(record: Record, floor: Floor) -> Seen:
     if session is not None:
         seen.session, seen.session_lives = session_word(session.name, session.pid), holders.alive(session)
     seen.goes_on = attempt is not None and holders.goes_on(attempt)
+    seen.gateway = attempt is not None and holders.through_gateway(attempt)
     seen.taken = record.assignee or record.elsewhere
     ended = record.state in (State.DONE, State.CANCELLED)
     seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]

@@ -19,7 +19,7 @@ from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
 from shopfloor.engine.control import Control, Emit, Tools
-from shopfloor.engine.facts import said
+from shopfloor.engine.facts import said, trailers
 from shopfloor.engine.toll import Told, Trip
 from shopfloor.ports import (
     Agent,
@@ -28,6 +28,7 @@ from shopfloor.ports import (
     Handle,
     Job,
     Kind,
+    Outliving,
     Phase,
     Quota,
     Report,
@@ -91,10 +92,7 @@ class _Attempt:
     """One attempt under way, and what its agent has reported so far."""
 
     def __init__(self, job: Job, control: Control, emit: Emit, tools: Tools) -> None:
-        self.job = job
-        self.control = control
-        self.emit = emit
-        self.tools = tools
+        self.job, self.control, self.emit, self.tools = job, control, emit, tools
         self.started = self.last_at = tools.clock.awake()
         self.usage_at = self.retrying_at = self.final_at = float("-inf")
         self.idle = self.heard = self.asked = False
@@ -141,6 +139,21 @@ class _Attempt:
             launch = msgspec.structs.replace(launch, route=self.trip.route)
         return await _unless_asked(agent.start(launch), self.control)
 
+    async def _open_again(self, agent: Agent, handle: Handle) -> Fact | None:
+        """Its way to its models, which went with an earlier controller; a fact where it cannot be had any more.
+
+        Without it the agent can do nothing, and is ended. The next attempt goes on, with a way of its own.
+        """
+        try:
+            route = await agent.route(handle) if isinstance(agent, Outliving) else None
+            if route is not None and self.tools.toll is not None:
+                self.trip = await self.tools.toll.open(self.job, self._hear, again=route)
+        except _TROUBLE as problem:
+            with suppress(ShopfloorError):
+                await agent.stop(handle)
+            return self.fact(outcome=Reason.LOST, text=f"its way to its models is gone: {said(problem)}")
+        return None
+
     async def _run(self, workspace: Workspace) -> Fact | None:
         """The agent from its start to its end; a fact when it could not be started."""
         job, control = self.job, self.control
@@ -152,6 +165,8 @@ class _Attempt:
         if handle is None:
             return self.fact(outcome=control.reason, text="stopped before the agent was started")
         control.agent, control.handle = agent, handle
+        if job.handle is not None and not control.reason and (cut_off := await self._open_again(agent, handle)):
+            return cut_off
         try:
             if job.handle is None:
                 await self.tell(Phase.STARTED, handle=handle, workspace=workspace)
@@ -383,8 +398,3 @@ _STOPPED: dict[str, str] = {
     Reason.STOPPED: "stopped by a person",
     Reason.BUDGET: "the budget is spent",
 }
-
-
-def trailers(order: str, attempt: str, agent: str) -> dict[str, str]:
-    """Who did it, for the commit's last paragraph."""
-    return {"Shopfloor-Order": order, "Shopfloor-Attempt": attempt, "Shopfloor-Agent": agent}

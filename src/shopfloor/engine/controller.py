@@ -107,7 +107,7 @@ class Controller:
             return
         data = {"work_order_id": job.order.id, "generation": job.generation}
         await self.journal.commit(Draft(E.AGENT_ADOPTED, data), expect={job.order.id: job.generation})
-        await self.runner.submit(job)
+        await self.runner.submit(self.outset.again(self._record(job.order.id), job))
 
     async def perform(self) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""

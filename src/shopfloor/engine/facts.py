@@ -143,3 +143,8 @@ def said(problem: ShopfloorError | OSError) -> str:
         return problem.message
     said = (problem.strerror or str(problem)).lower()
     return f"{problem.filename!r}: {said}" if problem.filename else said
+
+
+def trailers(order: str, attempt: str, agent: str) -> dict[str, str]:
+    """Who did it, for the commit's last paragraph."""
+    return {"Shopfloor-Order": order, "Shopfloor-Attempt": attempt, "Shopfloor-Agent": agent}

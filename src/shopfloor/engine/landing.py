@@ -21,8 +21,7 @@ from shopfloor.domain.halving import Halving
 from shopfloor.domain.names import few, one_line
 from shopfloor.domain.order import Reason, Record
 from shopfloor.domain.verdict import Check, Decision, Verdict
-from shopfloor.engine.attempt import trailers
-from shopfloor.engine.facts import bounded, bounded_names, said
+from shopfloor.engine.facts import bounded, bounded_names, said, trailers
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.ports import CheckJob, Lander, Mirrored, Proposal, Target, Verifier
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -66,8 +66,15 @@ class Outset:
             timeout_s=order.timeout_s if order.timeout_s is not None else run.timeout_s, silence_s=run.silence_s,
             idle_s=self._floor.policy.idle_s, first_s=self._floor.policy.first_report_s, session=stand.session,
             account=run.account_of(profile.name), gateway=means.gateway, limits=limits,
-            budget_usd=min((max(0.0, limit.usd - limit.spent_usd) for limit in limits), default=None),
+            budget_usd=_left(limits),
         )  # fmt: skip
+
+    def again(self, record: Record, job: Job) -> Job:
+        """The job of an attempt whose agent goes on by itself, with who pays for it and what it may still spend."""
+        limits = self._limits(record, job.attempt)
+        return msgspec.structs.replace(
+            job, account=self._run.account_of(job.profile.name), limits=limits, budget_usd=_left(limits)
+        )
 
     @property
     def _run(self) -> Run:
@@ -85,7 +92,9 @@ class Outset:
             spent = record.cost_usd or 0.0
             found.append(Limit(key=f"order:{order.id}", usd=order.budget_usd, spent_usd=spent))
         if run.attempt_budget_usd is not None:
-            found.append(Limit(key=f"attempt:{attempt}", usd=run.attempt_budget_usd))
+            newest = record.attempt
+            spent = (newest.cost_usd or 0.0) if newest is not None and newest.id == attempt else 0.0
+            found.append(Limit(key=f"attempt:{attempt}", usd=run.attempt_budget_usd, spent_usd=spent))
         return tuple(found)
 
     async def _base(self, record: Record) -> str:
@@ -114,6 +123,11 @@ class Outset:
 
     async def _fail(self, record: Record, reason: Reason, text: str) -> None:
         await self._journal.commit(*settlement(record, State.FAILED, reason, text))
+
+
+def _left(limits: Sequence[Limit]) -> float | None:
+    """What the narrowest of them leaves, USD."""
+    return min((max(0.0, limit.usd - limit.spent_usd) for limit in limits), default=None)
 
 
 def claim_of(job: Job) -> dict[str, Any]:

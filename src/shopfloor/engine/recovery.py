@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from shopfloor.domain.board import Run
 from shopfloor.domain.events import E
 from shopfloor.domain.holder import holder_of
-from shopfloor.domain.order import Attempt, Reason, Record
+from shopfloor.domain.order import Attempt, Reason
 from shopfloor.engine.facts import agent_id, bounded_names
 from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
-from shopfloor.ports import Callers, Handle, Job, Orphan, Profile, Workspaces
+from shopfloor.engine.toll import unpriced
+from shopfloor.ports import Bill, Callers, Handle, Job, Orphan, Profile, Workspaces
 
 EndProcess = Callable[[Attempt], Awaitable[bool]]
 """Ends a local process that outlived its controller; True when there was one."""
@@ -23,6 +24,9 @@ EndProcess = Callable[[Attempt], Awaitable[bool]]
 
 Living = Callable[[Handle], Awaitable[bool]]
 """Whether an agent goes on without the controller that started it, and can be followed."""
+
+Billed = Callable[[Collection[str]], Awaitable[Mapping[str, Bill]]]
+"""What the gateway's ledger has of these attempts."""
 
 
 async def take_orphans(journal: Journal, workspaces: Workspaces, living: Collection[str]) -> list[Orphan]:
@@ -56,12 +60,14 @@ async def outliving(journal: Journal, living: Living) -> dict[str, Handle]:
     return found
 
 
-def outlived_jobs(
-    journal: Journal, run: Run, orphans: list[Orphan], living: Mapping[str, Handle], profiles: Mapping[str, Profile]
-) -> list[Job]:
+async def outlived_jobs(
+    journal: Journal, run: Run, orphans: list[Orphan], living: Mapping[str, Handle], *,
+    profiles: Mapping[str, Profile], billed: Billed,
+) -> list[Job]:  # fmt: skip
     """What is left to do of the attempts of this run whose agents go on. Their time limits begin anew."""
     homes = {orphan.key: orphan.workspace for orphan in orphans if orphan.workspace is not None}
     records = [journal.floor.board.records[order] for order in run.orders]
+    bills = await billed(living) if living else {}
     jobs = []
     for record, attempt in ((r, r.attempt) for r in records if r.live):
         if attempt is None or attempt.id not in homes or attempt.id not in living:
@@ -74,7 +80,7 @@ def outlived_jobs(
                 order=order, attempt=attempt.id, generation=attempt.generation, prompt="", base=attempt.base,
                 branch=attempt.branch, profile=profiles.get(name) or Profile(name=name, driver=handle.driver),
                 timeout_s=limit, silence_s=run.silence_s, idle_s=journal.floor.policy.idle_s, session=attempt.session,
-                handle=handle, workspace=homes[attempt.id],
+                handle=handle, workspace=homes[attempt.id], spent=bills.get(attempt.id),
             )
         )  # fmt: skip
     return jobs
@@ -89,49 +95,70 @@ class Processes(Protocol):
     @property
     def callers(self) -> Callers: ...
 
+    @property
+    def billed(self) -> Billed: ...
+
 
 async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], processes: Processes) -> list[str]:
     """Close every attempt that its controller did not live to close. Returns the names of their orders.
 
     What a session holds outlives every controller, as long as the session itself lives; so do agents whose workspace
-    was taken over as it is.
+    was taken over as it is. What either has spent is what the ledger says, where the log was cut off before that.
     """
     kept = {orphan.key: orphan for orphan in orphans}
+    records = [journal.floor.board.records[order] for order in run.orders]
+    live = [(record, record.attempt) for record in records if record.live and record.attempt is not None]
+    bills = await processes.billed({attempt.id for _, attempt in live}) if live else {}
     names = []
-    for order in run.orders:
-        record = journal.floor.board.records[order]
-        attempt = record.attempt
-        if not record.live or attempt is None:
-            continue
-        holder = holder_of(attempt)
+    for record, attempt in live:
+        order, holder = record.order.id, holder_of(attempt)
         if holder is not None:
             if not processes.callers.alive(holder):
                 data = release_data(order, record.generation, holder, f"{holder.name} has ended", lost=True)
                 await journal.commit(Draft(E.RELEASED, data), run=run.id)
             continue
+        bill = bills.get(attempt.id, Bill())
+        data = {"work_order_id": order, "generation": record.generation, "agent": agent_id(record)}
+        data |= booked(attempt, bill)
         if (orphan := kept.get(attempt.id)) is not None and orphan.workspace is not None:
+            if bill.calls:
+                await journal.commit(Draft(E.AGENT_USAGE, data, agent_id(record)), run=run.id)
             continue
         outlived = await processes.end_process(attempt)
         text = "its controller was killed" + ("; the agent was still running and was ended" if outlived else "")
-        await journal.commit(Draft(E.AGENT_STOPPED, _lost(record, attempt, text, kept.get(attempt.id))), run=run.id)
+        data |= _lost(attempt, text, orphan, unpriced(bill))
+        await journal.commit(Draft(E.AGENT_STOPPED, data), run=run.id)
         names.append(record.order.name)
     return names
 
 
-def _lost(record: Record, attempt: Attempt, text: str, orphan: Orphan | None) -> dict[str, object]:
-    data: dict[str, object] = {
-        "work_order_id": record.order.id, "generation": record.generation, "agent": agent_id(record),
+def booked(attempt: Attempt, bill: Bill) -> dict[str, Any]:
+    """What an attempt has spent in all. The ledger has each call as it ends, the log their sum once a second.
+
+    Both are sums of the whole attempt, so the larger one counts, and nothing twice.
+    """
+    cost = attempt.cost_usd
+    if bill.calls and bill.cost_usd is not None:
+        cost = max(bill.cost_usd, cost or 0.0)
+    return {
+        "cost_usd": cost, "tokens_in": max(attempt.tokens_in, bill.tokens_in),
+        "tokens_out": max(attempt.tokens_out, bill.tokens_out), "steps": attempt.steps, "session": attempt.session,
+    }  # fmt: skip
+
+
+def _lost(attempt: Attempt, text: str, orphan: Orphan | None, notes: Sequence[str]) -> dict[str, Any]:
+    data: dict[str, Any] = {
         "reason": Reason.LOST.value, "exit_code": None, "outcome": Reason.LOST.value, "message": text,
-        "cost_usd": attempt.cost_usd, "tokens_in": attempt.tokens_in, "tokens_out": attempt.tokens_out,
-        "steps": attempt.steps, "session": attempt.session, "started": attempt.started_at is not None,
+        "started": attempt.started_at is not None,
     }  # fmt: skip
     kept = orphan.snapshot if orphan else None
     if kept is not None:
         data |= {"commit": kept.commit, "tree": kept.tree, "base": kept.base, "files": bounded_names(kept.files)}
-        data["notes"] = bounded_names([f"what it had done is kept on {attempt.branch} ({kept.ref})", *kept.notes])
+        notes = [f"what it had done is kept on {attempt.branch} ({kept.ref})", *kept.notes, *notes]
     elif orphan is not None:
-        data["notes"] = [f"its workspace {orphan.path} could not be kept whole and was left as it is: {orphan.problem}"]
-    return data
+        what = f"its workspace {orphan.path} could not be kept whole and was left as it is: {orphan.problem}"
+        notes = [what, *notes]
+    return {**data, "notes": bounded_names(notes)} if notes else data
 
 
 async def follow_later_runs(journal: Journal, lane: LandingLane, run: Run) -> None:

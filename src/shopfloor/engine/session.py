@@ -20,6 +20,7 @@ from shopfloor.domain.verdict import Check, CheckResult, Verdict
 from shopfloor.engine.controller import Controller, Settings
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.recovery import (
+    Billed,
     EndProcess,
     Living,
     end_lost_attempts,
@@ -44,6 +45,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Workspaces
     end_process: EndProcess
     living: Living
+    billed: Billed
     load: Callable[[], Load]
     door: Door
     """by which other processes speak to it while it performs a run"""
@@ -141,7 +143,10 @@ class Session:
         await end_lost_attempts(self.journal, run, self.orphans, self.tools)
         controller = self._new_controller()
         await finish_moves(self.journal, controller.lane, run)
-        for job in outlived_jobs(self.journal, run, self.orphans, self.outliving, self.settings.profiles):
+        outlived = await outlived_jobs(
+            self.journal, run, self.orphans, self.outliving, profiles=self.settings.profiles, billed=self.tools.billed
+        )
+        for job in outlived:
             await controller.take_up(job)
         return await self._perform(controller)
 

@@ -42,11 +42,11 @@ class Trip:
         self.job = job
         self.route = route
         self.tell = tell
-        self.calls = self.unpriced = self.tokens_in = self.tokens_out = 0
-        self.cost_usd: float | None = None
+        self.seen = job.spent or Bill()
         self.newest: Call | None = None
         self.quota: Quota | None = None
-        self.bill: Bill | None = None
+        self.settled = False
+        """the gateway itself has told what went over it"""
         self.replayed = False
         """its answers come from a cassette"""
         self.broken = False
@@ -56,15 +56,7 @@ class Trip:
         """Count a call."""
         self.newest = call
         self.replayed = self.replayed or call.replayed
-        if call.refused:
-            return
-        self.calls += 1
-        self.tokens_in += call.tokens_in
-        self.tokens_out += call.tokens_out
-        if call.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + call.cost_usd
-        elif 0 < call.status < FAILED:
-            self.unpriced += 1
+        self.seen = self.seen.plus(call)
 
     @property
     def failed(self) -> bool:
@@ -79,18 +71,16 @@ class Trip:
 
     def settle(self, bill: Bill | None) -> None:
         """The gateway's own sums are final; None: it could not be asked, and what was heard counts."""
-        self.bill = bill
         if bill is not None:
-            self.calls, self.unpriced, self.cost_usd = bill.calls, bill.unpriced, bill.cost_usd
-            self.tokens_in, self.tokens_out = bill.tokens_in, bill.tokens_out
+            self.seen, self.settled = bill, True
 
     def verdict(self) -> Verdict | None:
         """Why its newest call came to nothing, when that is for want of money; None: it did not."""
-        newest, bill = self.newest, self.bill or Bill()
-        refused = bill.refused or (newest.refused if newest is not None else "")
+        seen, newest = self.seen, self.newest
+        refused = seen.refused or (newest.refused if newest is not None else "")
         if refused == "budget":
             limits = self.job.limits
-            limit = bill.limit or (limits[0].key if len(limits) == 1 else "")
+            limit = seen.limit or (limits[0].key if len(limits) == 1 else "")
             text = f"the gateway refused a model call: the budget of {limit or 'one of its limits'} is spent"
             return Verdict(Reason.BUDGET, text, limit=limit)
         if refused != "quota" and not (self.failed and self.quota is not None):
@@ -102,19 +92,18 @@ class Trip:
 
     def sums(self, said_usd: float | None) -> dict[str, object]:
         """Cost and tokens for a fact: those of the gateway. What unpriced calls cost is not known, which is not 0."""
-        seen = self.cost_usd
-        if not self.calls:  # it may have gone around the gateway: then there is only its word
-            seen = said_usd if said_usd is not None or self.bill is None else 0.0
+        seen = self.seen
+        cost = seen.cost_usd
+        if not seen.calls:  # it may have gone around the gateway: then there is only its word
+            cost = said_usd if said_usd is not None or not self.settled else 0.0
         return {
-            "cost_usd": seen, "said_usd": said_usd, "tokens_in": self.tokens_in, "tokens_out": self.tokens_out,
+            "cost_usd": cost, "said_usd": said_usd, "tokens_in": seen.tokens_in, "tokens_out": seen.tokens_out,
         }  # fmt: skip
 
     def notes(self, said_usd: float | None) -> tuple[str, ...]:
         """What a person should know of the bill."""
-        found = []
-        if self.unpriced:
-            found.append(f"the price of {self.unpriced} of {self.calls} model calls is not known; they are not counted")
-        seen = self.cost_usd if self.calls else 0.0
+        found = unpriced(self.seen)
+        seen = self.seen.cost_usd if self.seen.calls else 0.0
         if said_usd is not None and seen is not None and not self.replayed:
             apart = abs(said_usd - seen)
             if apart > TOLERANCE_USD or apart > TOLERANCE * max(said_usd, seen):
@@ -137,8 +126,15 @@ class Toll:
         self._payers: dict[tuple[str, str], set[str]] = {}
         """the account that was asked to pay, and the one that did -> as the floor calls them"""
 
-    async def open(self, job: Job, tell: Callable[[Told], Awaitable[None]], *, secrets: Sequence[str] = ()) -> Trip:
-        """A way for one attempt; ``tell`` hears of its calls. Raises Refused."""
+    async def open(
+        self,
+        job: Job,
+        tell: Callable[[Told], Awaitable[None]],
+        *,
+        secrets: Sequence[str] = (),
+        again: Route | None = None,
+    ) -> Trip:
+        """A way for one attempt, or ``again`` the one it had; ``tell`` hears of its calls. Raises Refused."""
         async with self._starting:
             gateway = self._gateway
             if gateway is None:
@@ -149,7 +145,7 @@ class Toll:
         try:
             trip.route = await gateway.open(
                 job.attempt, order=job.order.id, run=job.order.run, account=job.profile.account, limits=job.limits,
-                secrets=secrets,
+                secrets=secrets, again=again, spent=job.spent,
             )  # fmt: skip
         finally:
             if not trip.route.url:
@@ -213,3 +209,10 @@ class Toll:
 
 def _paid(trip: Trip) -> tuple[str, str]:
     return trip.job.profile.account, trip.newest.account if trip.newest is not None else ""
+
+
+def unpriced(bill: Bill) -> list[str]:
+    """That some calls have no known price, where some have none."""
+    if not bill.unpriced:
+        return []
+    return [f"the price of {bill.unpriced} of {bill.calls} model calls is not known; they are not counted"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from secrets import token_urlsafe
 import msgspec
 
 from shopfloor.domain.errors import Refused
-from shopfloor.gateway.ledger import added
 from shopfloor.gateway.words import Open, Said, Shut, Start
 from shopfloor.ports import Bill, Call, Limit, Quota, Route
 from shopfloor.spawn import Guard, Process, SpawnError, Step
@@ -27,6 +27,7 @@ MOST_DEATHS = 5
 """after which it is not started again"""
 
 _ENDING = (Step(signal.SIGTERM, 2.0), Step(signal.SIGKILL, 10.0))
+_WAY = re.compile(r"(http://127\.0\.0\.1:[0-9]{1,5})/w/([\w-]{16,})", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 _said = msgspec.json.Decoder(Said)
 
@@ -71,15 +72,20 @@ class GatewayProcess:
         account: str = "",
         limits: Sequence[Limit] = (),
         secrets: Sequence[str] = (),
+        again: Route | None = None,
+        spent: Bill | None = None,
     ) -> Route:
         """As the port says."""
-        await self._run()
+        address, secret = _parts(again) if again is not None else ("", token_urlsafe(24))
+        await self._run(port=int(address.rpartition(":")[2] or 0))
+        if address and address != self._address:
+            raise Refused(f"the gateway listens at {self._address}, and not at {address}, where its agent looks for it")
         for limit in limits:
             self._spent.setdefault(limit.key, limit.spent_usd)
         wish = Open(
             id=next(self._ids),
-            secret=token_urlsafe(24),
-            token=f"sf-{token_urlsafe(24)}",
+            secret=secret,
+            token=again.token if again is not None else f"sf-{token_urlsafe(24)}",
             attempt=attempt,
             order=order,
             run=run,
@@ -89,7 +95,7 @@ class GatewayProcess:
         )
         await self._ask(wish)
         self._open[attempt] = wish
-        self._bills.setdefault(attempt, Bill())
+        self._bills.setdefault(attempt, spent or Bill())
         return Route(url=f"{self._address}/w/{wish.secret}", token=wish.token)
 
     async def shut(self, attempt: str) -> Bill:
@@ -127,15 +133,15 @@ class GatewayProcess:
 
     # -- the process
 
-    async def _run(self) -> None:
-        """See that it runs. Raises Refused."""
+    async def _run(self, *, port: int = 0) -> None:
+        """See that it runs; ``port`` is where it starts when it has not listened anywhere yet. Raises Refused."""
         async with self._starting:
             if self._closed:
                 raise Refused("the gateway is closed")
             if self._process is None:
-                await self._begin()
+                await self._begin(port)
 
-    async def _begin(self) -> None:
+    async def _begin(self, port: int) -> None:
         require()
         argv = [sys.executable, "-P", "-m", "shopfloor.gateway"]
         log = self._folder / "gateway.log"
@@ -147,7 +153,8 @@ class GatewayProcess:
             raise Refused(f"the gateway cannot be started: {problem.message}", hint=problem.hint) from problem
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(_encode(msgspec.structs.replace(self._start, ways=self._ways())) + b"\n")
+        start = msgspec.structs.replace(self._start, ways=self._ways(), port=self._start.port or port)
+        process.stdin.write(_encode(start) + b"\n")
         said = Said()
         try:
             async with asyncio.timeout(START_S):
@@ -225,7 +232,15 @@ class GatewayProcess:
 
     def _count(self, call: Call) -> None:
         if call.attempt in self._bills:
-            self._bills[call.attempt] = added(self._bills[call.attempt], call)
+            self._bills[call.attempt] = self._bills[call.attempt].plus(call)
         wish = self._open.get(call.attempt)
         for limit in wish.limits if wish else ():
             self._spent[limit.key] = self._spent.get(limit.key, 0.0) + (call.cost_usd or 0.0)
+
+
+def _parts(route: Route) -> tuple[str, str]:
+    """Address and secret of a way that a gateway has given. Raises Refused for anything else."""
+    found = _WAY.fullmatch(route.url)
+    if found is None or not route.token:
+        raise Refused("it is not known which way to its models its agent was started with")
+    return found[1], found[2]

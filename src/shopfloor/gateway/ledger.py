@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from shopfloor.ports import Bill, Call
 
 _encode = msgspec.json.Encoder().encode
+_call = msgspec.json.Decoder(Call)
 
 
 class Ledger:
@@ -35,8 +36,8 @@ class Ledger:
         for group in ("attempt", "order", "run", "account", "model"):
             name = getattr(call, group)
             if name:
-                self._sums[group, name] = added(self._sums.get((group, name), Bill()), call)
-        self._sums["all", ""] = added(self.total, call)
+                self._sums[group, name] = self._sums.get((group, name), Bill()).plus(call)
+        self._sums["all", ""] = self.total.plus(call)
         if self._file >= 0:
             os.write(self._file, _encode(call) + b"\n")
 
@@ -57,24 +58,22 @@ class Ledger:
             self._file = -1
 
 
-def added(bill: Bill, call: Call) -> Bill:
-    """The bill with one more call."""
-    cost = bill.cost_usd if call.cost_usd is None else (bill.cost_usd or 0.0) + call.cost_usd
-    answered = not call.refused and bool(call.tokens_in or call.tokens_out)
-    return Bill(
-        calls=bill.calls + (not call.refused),
-        unpriced=bill.unpriced + (answered and call.cost_usd is None),
-        cost_usd=cost,
-        tokens_in=bill.tokens_in + call.tokens_in,
-        tokens_out=bill.tokens_out + call.tokens_out,
-        refused=call.refused,
-        limit=call.limit,
-    )
+def bills(path: Path, attempts: Collection[str]) -> dict[str, Bill]:
+    """What stands in the ledger of these attempts, by attempt; lines that are torn or no calls are left out.
 
-
-def summed(calls: Iterable[Call]) -> Bill:
-    """The bill of these calls."""
-    found = Bill()
-    for call in calls:
-        found = added(found, call)
+    Nothing where there is no ledger. Raises OSError when there is one that cannot be read.
+    """
+    found: dict[str, Bill] = {}
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return found
+    with file:
+        for line in file:
+            try:
+                call = _call.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            if call.attempt in attempts:
+                found[call.attempt] = found.get(call.attempt, Bill()).plus(call)
     return found

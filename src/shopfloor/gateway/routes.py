@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Iterable, Sequence
 
 from shopfloor.domain.budget import Budget, Hold, Over
-from shopfloor.gateway.ledger import added
 from shopfloor.ports import Bill, Call, Limit
 
 
@@ -90,7 +89,7 @@ class Routes:
 
     def count(self, way: Way, call: Call) -> None:
         """Put a call on the bill of its attempt."""
-        way.bill = added(way.bill, call)
+        way.bill = way.bill.plus(call)
 
 
 async def end(tasks: Iterable[asyncio.Task[object]]) -> None:

@@ -218,3 +218,7 @@ class Outliving(Agent, Protocol):
     async def living(self, handle: Handle) -> bool:
         """Whether it can be followed and comes to an end that counts; also when it has ended since."""
         ...
+
+    async def route(self, handle: Handle) -> Route | None:
+        """The way to its models that it was started with, None: it had none. Raises Refused when that is not known."""
+        ...

@@ -81,6 +81,20 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     limit: str = ""
     """the ``key`` of the limit that its newest call was refused for"""
 
+    def plus(self, call: Call) -> Bill:
+        """The bill with one more call."""
+        cost = self.cost_usd if call.cost_usd is None else (self.cost_usd or 0.0) + call.cost_usd
+        answered = not call.refused and bool(call.tokens_in or call.tokens_out)
+        return Bill(
+            calls=self.calls + (not call.refused),
+            unpriced=self.unpriced + (answered and call.cost_usd is None),
+            cost_usd=cost,
+            tokens_in=self.tokens_in + call.tokens_in,
+            tokens_out=self.tokens_out + call.tokens_out,
+            refused=call.refused,
+            limit=call.limit,
+        )
+
 
 class Gateway(Protocol):
     """Gives each attempt a way of its own to its models. Keys stay behind it."""
@@ -94,10 +108,13 @@ class Gateway(Protocol):
         account: str = "",
         limits: Sequence[Limit] = (),
         secrets: Sequence[str] = (),
+        again: Route | None = None,
+        spent: Bill | None = None,
     ) -> Route:
-        """A new way; what stands in ``secrets``, which its agent was given, is in no recording.
+        """A new way; or ``again`` one that an earlier gateway gave, at the same address, over which ``spent`` has gone.
 
-        Raises Refused when the gateway does not run, or does not know the account.
+        What stands in ``secrets``, which its agent was given, is in no recording. Raises Refused when the gateway does
+        not run, does not know the account, or cannot be had at that address.
         """
         ...
 

@@ -10,7 +10,7 @@ import msgspec
 
 from shopfloor.domain.order import Order
 from shopfloor.ports.agents import Delivery, Handle, Profile
-from shopfloor.ports.gateway import Limit
+from shopfloor.ports.gateway import Bill, Limit
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
 
@@ -47,6 +47,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """an agent that an earlier controller started and that goes on: it is followed, and not started again"""
     workspace: Workspace | None = None
     """where that one works"""
+    spent: Bill | None = None
+    """what has gone over its way to its models by then"""
 
 
 class Phase(StrEnum):

@@ -29,12 +29,14 @@ from shopfloor.ports import Handle, Kind, Launch, Report
 from shopfloor.spawn import Guard
 from shopfloor.testing.behaviours import (
     BEHAVIOURS,
+    LONG_CHARS,
     SCRIPTED,
     SCRIPTED_CLAUDE,
     SECRET,
     TERMINAL,
     Bench,
     Subject,
+    check_end,
     scripted_prompt,
 )
 
@@ -52,19 +54,6 @@ __all__ = [
 ]
 
 MOST_CHARS = 1 << 20
-
-
-def _told(reports: list[Report]) -> str:
-    return "\n".join(f"  {r.kind} {r.status} {r.text[:200]!r} {r.exit_code}" for r in reports[-8:])
-
-
-def check_end(reports: list[Report], status: str) -> Report:
-    """The one EXITED at the end, with this status."""
-    ends = [report for report in reports if report.kind is Kind.EXITED]
-    assert len(ends) == 1, f"EXITED came {len(ends)} times:\n{_told(reports)}"
-    assert reports[-1] is ends[0], f"something came after EXITED:\n{_told(reports)}"
-    assert ends[0].status == status, f"status is {ends[0].status!r}, not {status!r}:\n{_told(reports)}"
-    return ends[0]
 
 
 async def _rest(reports: AsyncIterator[Report]) -> list[Report]:
@@ -157,6 +146,25 @@ async def a_long_line_is_bounded(bench: Bench) -> None:
     check_end(reports, "completed")
     longest = max(len(report.text) for report in reports)
     assert 0 < longest <= MOST_CHARS, f"a text has {longest} characters"
+
+
+async def a_long_word_arrives_whole(bench: Bench) -> None:
+    reports = await bench.run("long word")
+    check_end(reports, "completed")
+    said = "".join(report.text for report in reports if report.kind is not Kind.EXITED)
+    assert "x" * LONG_CHARS in said, f"{said.count('x')} characters of it arrived"
+
+
+async def a_banner_is_no_trouble(bench: Bench) -> None:
+    check_end(await bench.run("banner"), "completed")
+    assert Path(bench.last.workspace, "hello.txt").exists()
+
+
+async def an_end_without_a_result_is_no_success(bench: Bench) -> None:
+    """Where an agent says how it went, exit code 0 alone says nothing."""
+    end = check_end(await bench.run("quits"), "error" if bench.subject.success_needs_words else "completed")
+    assert end.exit_code == _code(bench, 0)
+    assert end.text or not bench.subject.success_needs_words, "the end says why it is no success"
 
 
 async def every_line_in_order(bench: Bench) -> None:
@@ -340,6 +348,9 @@ CASES: dict[str, Case] = {
         the_environment_is_exactly_the_given,
         bytes_that_are_no_text,
         a_long_line_is_bounded,
+        a_long_word_arrives_whole,
+        a_banner_is_no_trouble,
+        an_end_without_a_result_is_no_success,
         every_line_in_order,
         a_secret_is_kept_nowhere,
         the_transcript_is_what_was_reported,

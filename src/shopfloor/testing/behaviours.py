@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.domain.order import Order
-from shopfloor.ports import Agent, Handle, Launch, Profile, Report
+from shopfloor.ports import Agent, Handle, Kind, Launch, Profile, Report
 from shopfloor.spawn import Guard
 
 SECRET = "sk-conformance-4711"
@@ -21,6 +21,9 @@ SCRIPTED = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_a
 SCRIPTED_CLAUDE = (sys.executable, "-I", str(Path(__file__).with_name("scripted_claude.py")))
 TERMINAL = (sys.executable, "-I", "-S", str(Path(__file__).with_name("scripted_terminal.py")))
 """The same for a terminal: it is typed its prompt, or reads it from the file that is named"""
+
+LONG_CHARS = 300_000
+"""More than the pipes, buffers and line limits that agents are usually read with."""
 
 BEHAVIOURS = {
     "works": "writes hello.txt ('hello\\n') into its workspace, spends 0.01 USD, and succeeds",
@@ -36,6 +39,9 @@ BEHAVIOURS = {
     "many lines": "prints the numbers 1 to 20000 on stdout, and succeeds",
     "tells": f"prints the value of {SECRET_NAME} on stdout and on stderr, and succeeds",
     "saves": "writes the prompt as it came to prompt.txt, and succeeds",
+    "banner": "prints lines on stdout that are no events, one of them nearly, and then works",
+    "long word": f"says one word of {LONG_CHARS} characters, and succeeds",
+    "quits": "says something and ends with exit code 0, without a word on how it went",
 }
 _SCRIPTS = {
     "works": '[[do]]\nwrite = "hello.txt"\ncontent = "hello\\n"\n[[do]]\ncost = 0.01\n',
@@ -52,7 +58,24 @@ _SCRIPTS = {
     "tells": f'[[do]]\nrun = "echo ${SECRET_NAME}; echo ${SECRET_NAME} >&2"\nraw = true\n'
     f'[[do]]\nrun = "printf %s ${SECRET_NAME}"\n',
     "saves": '[[do]]\nsave_prompt = "prompt.txt"\n',
+    "banner": '[[do]]\nrun = \'echo "Welcome!"; echo "{"; echo "[]"; echo "7"\'\nraw = true\n'
+    '[[do]]\nwrite = "hello.txt"\ncontent = "hello\\n"\n',
+    "long word": f'[[do]]\nsay = "{"x" * LONG_CHARS}"\n',
+    "quits": '[[do]]\nsay = "so far"\n[[do]]\ncrash = 0\n',
 }
+
+
+def _told(reports: list[Report]) -> str:
+    return "\n".join(f"  {r.kind} {r.status} {r.text[:200]!r} {r.exit_code}" for r in reports[-8:])
+
+
+def check_end(reports: list[Report], status: str) -> Report:
+    """The one EXITED at the end, with this status."""
+    ends = [report for report in reports if report.kind is Kind.EXITED]
+    assert len(ends) == 1, f"EXITED came {len(ends)} times:\n{_told(reports)}"
+    assert reports[-1] is ends[0], f"something came after EXITED:\n{_told(reports)}"
+    assert ends[0].status == status, f"status is {ends[0].status!r}, not {status!r}:\n{_told(reports)}"
+    return ends[0]
 
 
 def scripted_prompt(behaviour: str) -> str:

@@ -98,6 +98,17 @@ async def a_way_that_is_shut_answers_nobody(bench: Bench) -> None:
     assert await bench.gateway.shut("never.a1") == Bill()
 
 
+async def a_way_is_opened_again_as_it_was(bench: Bench) -> None:
+    route = await bench.open()
+    assert (await bench.call(route)).status == 200
+    spent = await bench.gateway.shut("wo-x.a1")
+    again = await bench.gateway.open("wo-x.a1", order="wo-x", run="run-1", again=route, spent=spent)
+    assert again == route
+    assert (await bench.call(route)).status == 200
+    bill = await bench.gateway.shut("wo-x.a1")
+    assert (bill.calls, bill.cost_usd) == (2, 2 * COST)
+
+
 async def three_endless_agents_share_one_budget(bench: Bench) -> None:
     routes = [await bench.open(f"wo-{name}.a1", limits={"run:run-1": 0.02}) for name in "abc"]
 
@@ -275,6 +286,7 @@ CASES: dict[str, Callable[[Bench], Awaitable[None]]] = {
         a_stream_is_what_the_model_sent,
         only_its_own_token_opens_a_way,
         a_way_that_is_shut_answers_nobody,
+        a_way_is_opened_again_as_it_was,
         three_endless_agents_share_one_budget,
         money_spent_before_counts_once,
         what_has_no_price_is_unpriced_and_refused_under_a_limit,
