@@ -140,7 +140,7 @@ class Program:
 
     async def lose_index(self) -> None:
         for path in self.folder.glob("index.sqlite*"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # another store may make it anew at this moment
 
     async def lose_feed(self) -> None:
         (self.folder / "feed.jsonl").unlink(missing_ok=True)
