@@ -133,10 +133,13 @@ class _Attempt:
     async def _start(self, agent: Agent, workspace: Workspace) -> Handle | None:
         """Start the agent; None when the attempt was stopped first. Some wait until one of their servers is free."""
         job, toll = self.job, self.tools.toll
-        launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
+        launch = self.tools.launch(job, workspace)
         if job.gateway and toll is not None:
+            # The gateway keeps the limits, and by its own prices: those that the agent knows may be others.
             self.trip = await toll.open(job, self._hear, secrets=launch.secrets)
             launch = msgspec.structs.replace(launch, route=self.trip.route)
+        else:
+            launch = msgspec.structs.replace(launch, budget_usd=job.budget_usd)
         return await _unless_asked(agent.start(launch), self.control)
 
     async def _open_again(self, agent: Agent, handle: Handle) -> Fact | None:
