@@ -331,7 +331,8 @@ class _Attempt:
             return self.fact(outcome=Reason.LOST, text=text, **known)
         if self.trip is not None and (found := self.trip.verdict()) is not None:
             return self.fact(
-                outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit, **known
+                outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit,
+                known=self.trip.quota is not None, **known,
             )  # fmt: skip
         if self.trip is not None and self.trip.unrecorded and exited.status != "completed":
             return self.fact(outcome=Reason.ERROR, text=self.trip.unrecorded, **known)
@@ -351,7 +352,9 @@ class _Attempt:
 
     def _more_of(self, reason: str) -> dict[str, Any]:
         """What belongs to an end for want of money."""
-        return {"reset_at": reset_of(self.final)} if reason == Reason.QUOTA and self.final is not None else {}
+        if reason != Reason.QUOTA or self.final is None:
+            return {}
+        return {"reset_at": reset_of(self.final), "known": self.trip is None}
 
     async def keep(self, workspace: Workspace, ended: Fact) -> Fact:
         """Snapshot the workspace and give it back; work that cannot be kept costs the attempt its success."""
