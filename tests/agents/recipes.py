@@ -225,20 +225,16 @@ class Driven:
     once: str = "once"
     """the script in which it waits for ever, the first time"""
     tools: bool = True
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Its driver and preset."""
-        return self.driver, self.preset
+    resumes: bool = False
 
 
 DRIVEN: dict[str, Driven] = {
-    "claude": Driven("claude", "claude_code", claude),
-    "claude-old": Driven("claude-old", "claude_code", claude),
-    "claude-acp": Driven("claude-acp", "acp", claude, "claude"),
-    "codex-acp": Driven("codex", "acp", codex, "codex"),
+    "claude": Driven("claude", "claude_code", claude, resumes=True),
+    "claude-old": Driven("claude-old", "claude_code", claude, resumes=True),
+    "claude-acp": Driven("claude-acp", "acp", claude, "claude", resumes=True),
+    "codex-acp": Driven("codex", "acp", codex, "codex", resumes=True),
     "gemini-acp": Driven("gemini", "acp", gemini, "gemini", "gemini-2.5-flash"),
-    "goose-acp": Driven("goose", "acp", goose_by_driver, "goose"),
+    "goose-acp": Driven("goose", "acp", goose_by_driver, "goose", resumes=True),
     "opencode-acp": Driven("opencode", "acp", opencode, "opencode"),
     "mini": Driven("mini", "mini", mini, "mini", "openai/scripted", "mini", "once-mini"),
     "muscle": Driven("", "muscle", muscle, "", "openai/scripted"),

@@ -191,7 +191,9 @@ PRESETS: dict[str, Preset] = {
             }
         },
         routed_model="gpt-5",
-        capabilities=_can(resume=True),
+        # Not resume: wherever it is resumed, it works on in the folder in which the session began, which by then is
+        # another order's.
+        capabilities=_can(),
         last_tool_decides=True,
         usage_is_last_step=True,
     ),
