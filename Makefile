@@ -25,7 +25,7 @@ test: $(READY) ## run the tests; make test ARGS="-k landing" runs some of them
 # Large (up to 3 GB) and slow, so no part of `test`. What is installed once stays: ~/.cache/shopfloor/agents.
 agents: $(READY) ## real agents without a network; AGENTS="claude goose" takes only these
 	@$(BIN)/python tools/agents.py install $(AGENTS)
-	@AGENTS="$(AGENTS)" $(BIN)/python -m pytest tests/agents $(ARGS)
+	@AGENTS="$(AGENTS)" $(BIN)/python -m pytest tests/agents -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(READY) ## lint, format, types and architecture
 	@$(BIN)/ruff check

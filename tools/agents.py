@@ -139,6 +139,7 @@ AGENTS: tuple[Agent, ...] = (
         ("mini-swe-agent==2.4.6", "litellm==1.110.2", "mcp==2.3.0"),
         (("mini", "bin/mini"),),
     ),
+    Agent(*("aider", "0.86.2", "aider", "pip"), ("aider-chat==0.86.2",), (("aider", "bin/aider"),)),
     Agent(
         *("gocore", "2.0.0", "GOCore", ""),
         hint="no registry has it: install it from its source and put its program `gocore` on PATH",
@@ -238,22 +239,23 @@ def observe(chosen: Sequence[str]) -> int:
     sys.path.insert(0, str(ROOT))
     from shopfloor.agents.observed import FILE, read_observed, written
     from tests.agents.lab import Lab, why_not
-    from tests.agents.observing import ALL, SCRIPTS, SUBJECTS, observe
+    from tests.agents.observing import ALL, PAGE, SCRIPTS, observe, page
 
     if reason := why_not():
         sys.exit(reason)
-    names = {one.agent or one.driver for one in SUBJECTS}
+    names = {one.agent or one.driver for one in ALL}
     if unknown := sorted(set(chosen) - names):
         sys.exit(f"there is nothing to observe of {unknown[0]!r}; there are {', '.join(sorted(names))}")
     current = {one.key for one in ALL}
-    rows = {(row.driver, row.preset, row.program, row.version): row for row in read_observed()}
-    rows = {key: row for key, row in rows.items() if key in current}
     wrong = 0
-    for one in SUBJECTS:
+    for one in ALL:
         if (chosen and (one.agent or one.driver) not in chosen) or (one.agent and not agent(one.agent).installed):
             continue
         with tempfile.TemporaryDirectory() as folder, Lab(Path(folder), SCRIPTS, bodies=True) as lab:
             seen = observe(lab, one)
+        # Read anew each time: another run may have written meanwhile.
+        rows = {(row.driver, row.preset, row.program, row.version): row for row in read_observed()}
+        rows = {key: row for key, row in rows.items() if key in current}
         rows[one.key] = one.row(seen, time.strftime("%Y-%m-%d", time.gmtime()))
         claims = sorted(set(seen.declared) - set(seen.observed))
         wrong |= bool(claims)
@@ -262,6 +264,7 @@ def observe(chosen: Sequence[str]) -> int:
         for look, note in seen.notes.items():
             print(f"    {look}: {note}")
         FILE.write_text(written(rows.values()), encoding="utf-8")
+        PAGE.write_text(page(read_observed()), encoding="utf-8")
     return int(wrong)
 
 

@@ -147,6 +147,23 @@ def test_three_endless_agents_stop_at_their_budget(shop: Shop) -> None:
         assert shop.git("show", f"{orders[f'endless{n}']['branch']}:w{n}.txt") == "", "its work was not kept"
 
 
+def test_an_agent_on_the_gateway_keeps_no_limit_by_prices_of_its_own(shop: Shop) -> None:
+    """Pain 20: an agent that takes its model for a dearer one ends itself, with most of the budget left."""
+    agent = shop.tool("claude", 'echo "$@" > $there/argv-$name; exit 1')
+    with Model() as model:
+        for name, account in (("alone", ""), ("routed", 'account = "lab"\n')):
+            shop.write(
+                ".shopfloor.toml",
+                f'retries = 0\n[agents.{name}]\ndriver = "claude_code"\ncommand = "{agent}"\n{account}'
+                f'[gateway.accounts.lab]\ndialect = "anthropic"\nurl = "{model.url}"\n',
+            )
+            shop.commit("settings")
+            never = {} if account else {"SHOPFLOOR_USE_GATEWAY": "never"}
+            shop(*RUN, "--agent", name, "--budget", "2", *shop.plain(name), env=never)
+    words = {name: (shop.root.parent / f"argv-{name}").read_text() for name in ("alone", "routed")}
+    assert {name: "--max-budget-usd" in told for name, told in words.items()} == {"alone": True, "routed": False}
+
+
 def test_a_used_up_quota_closes_the_account_and_everything_goes_on_at_the_stated_time(shop: Shop) -> None:
     """Pain 18: after the first error that says the quota is used up nothing is started any more; at the stated
     hour all goes on by itself, and what was finished is not done again."""

@@ -54,7 +54,8 @@ class Lab(Shop):
         self._bodies = ["--bodies"] if bodies else []
         self.url = ""
         self.log = folder / "requests.jsonl"
-        self._tables: list[str] = []
+        self.tables: list[str] = []
+        """of the settings"""
         (folder / "scripts.json").write_text(json.dumps(scripts))
         self.log.touch()
 
@@ -108,16 +109,16 @@ class Lab(Shop):
             "XDG_CACHE_HOME": str(home / ".cache"),
         }
 
-    def add(self, name: str, agent: Agent, env: Mapping[str, str], /, **profile: Any) -> None:
+    def add(self, name: str, agent: Agent | None, env: Mapping[str, str], /, **profile: Any) -> None:
         """Settings for one agent, with an environment of its own."""
         whole = {**self.variables(name, agent), **env}
         table = [f"[agents.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in profile.items())]
         table += [f"[agents.{name}.env]", *(f"{key} = {json.dumps(value)}" for key, value in whole.items())]
-        self._tables.append("\n".join(table))
+        self.tables.append("\n".join(table))
 
     def settle(self, *, check: str, more: str = "") -> None:
         """Write and commit the settings."""
-        self.write(".shopfloor.toml", "\n".join([f"check = {json.dumps(check)}", more, *self._tables, ""]))
+        self.write(".shopfloor.toml", "\n".join([f"check = {json.dumps(check)}", more, *self.tables, ""]))
         self.commit("settings")
 
     def scripted(self, name: str, script: str, *, agent: str = "", **params: str) -> str:

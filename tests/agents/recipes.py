@@ -86,6 +86,11 @@ def goose(lab: Lab) -> dict[str, str]:
     }
 
 
+def goose_by_driver(lab: Lab) -> dict[str, str]:
+    """Its mode is the driver's to set."""
+    return {name: value for name, value in goose(lab).items() if name != "GOOSE_MODE"}
+
+
 def opencode(lab: Lab) -> dict[str, str]:
     model = {"name": "scripted", "limit": {"context": 200000, "output": 8000}, "cost": {"input": 3, "output": 15}}
     provider = {
@@ -100,7 +105,7 @@ def opencode(lab: Lab) -> dict[str, str]:
         "model": "scripted/scripted",
         "small_model": "scripted/scripted",
         "provider": {"scripted": provider},
-        "permission": {"edit": "allow", "bash": "allow", "webfetch": "deny"},
+        "permission": {"edit": "allow", "bash": "allow", "external_directory": "allow", "webfetch": "deny"},
     }
     file = lab.home("opencode") / "settings.json"
     file.write_text(json.dumps(settings))
@@ -124,6 +129,14 @@ def mini(lab: Lab) -> dict[str, str]:
         "OPENAI_API_BASE": f"{lab.url}/v1",
         "OPENAI_API_KEY": KEY,
     }
+
+
+def aider(lab: Lab) -> dict[str, str]:
+    return {"OPENAI_API_BASE": f"{lab.url}/v1", "OPENAI_API_KEY": KEY}
+
+
+def muscle(lab: Lab) -> dict[str, str]:
+    return {"MINI_API_BASE": f"{lab.url}/v1", "MINI_API_KEY": KEY}
 
 
 _CLAUDE = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "bypassPermissions")
@@ -160,8 +173,14 @@ RECIPES: dict[str, Recipe] = {
     "opencode": Recipe("opencode", ("opencode", "run", "{prompt}"), opencode),
 }
 
+AIDER_WRITES = "{file}\n```\n<<<<<<< SEARCH\n=======\n\nmade by {file}\n>>>>>>> REPLACE\n```\n"
+"""What a model says to one without tools, so that it writes a file; a first line that ends in its name is lost."""
+
 WAITS = "import time; time.sleep(300)"
 """what the command does that an agent is killed in: some refuse to only sleep"""
+
+_COMMITS = "echo 'made by {file}' > {file} && git add -A && git commit -qm 'add {file}'"
+_SUBMITS = {"say": "THOUGHT: finished.", "bash": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"}
 
 SCRIPTS: dict[str, list[dict[str, Any]]] = {
     "edit": [
@@ -178,12 +197,17 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
     ],
     # It has one tool, and ends by what a command prints.
     "mini": [
-        {
-            "say": "THOUGHT: write it.",
-            "bash": "echo 'made by {file}' > {file} && git add -A && git commit -qm 'add {file}'",
-        },
-        {"say": "THOUGHT: finished.", "bash": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"},
+        {"say": "THOUGHT: write it.", "bash": _COMMITS},
+        _SUBMITS,
     ],
+    "once-mini": [
+        {"say": "THOUGHT: begin.", "bash": "echo partial > partial.txt"},
+        {"say": "THOUGHT: wait.", "bash": f"mkdir {{once}} && python3 -c '{WAITS}'; true"},
+        {"say": "THOUGHT: write it.", "bash": f"rm partial.txt; {_COMMITS}"},
+        _SUBMITS,
+    ],
+    # It has no tools.
+    "aider": [{"text": AIDER_WRITES}],
 }
 
 
@@ -192,32 +216,38 @@ class Driven:
     """One agent by a driver of its own."""
 
     agent: str
+    """in ``tools/agents.py``; empty: it comes with us"""
     driver: str
     env: Callable[[Lab], dict[str, str]]
     preset: str = ""
     model: str = ""
     script: str = "edit"
+    once: str = "once"
+    """the script in which it waits for ever, the first time"""
+    tools: bool = True
+    resumes: bool = False
 
 
 DRIVEN: dict[str, Driven] = {
-    "claude": Driven("claude", "claude_code", claude),
-    "claude-old": Driven("claude-old", "claude_code", claude),
-    "claude-acp": Driven("claude-acp", "acp", claude, "claude"),
-    "codex-acp": Driven("codex", "acp", codex, "codex"),
+    "claude": Driven("claude", "claude_code", claude, resumes=True),
+    "claude-old": Driven("claude-old", "claude_code", claude, resumes=True),
+    "claude-acp": Driven("claude-acp", "acp", claude, "claude", resumes=True),
+    "codex-acp": Driven("codex", "acp", codex, "codex", resumes=True),
     "gemini-acp": Driven("gemini", "acp", gemini, "gemini", "gemini-2.5-flash"),
-    "goose-acp": Driven("goose", "acp", goose, "goose"),
+    "goose-acp": Driven("goose", "acp", goose_by_driver, "goose", resumes=True),
     "opencode-acp": Driven("opencode", "acp", opencode, "opencode"),
-    "mini": Driven("mini", "mini", mini, "mini", "openai/scripted", "mini"),
+    "mini": Driven("mini", "mini", mini, "mini", "openai/scripted", "mini", "once-mini"),
+    "muscle": Driven("", "muscle", muscle, "", "openai/scripted"),
+    "aider": Driven("aider", "command", aider, "aider", "openai/gpt-4o", "aider", tools=False),
 }
 
 
-def driven(lab: Lab, name: str) -> None:
-    """Add an agent by its driver."""
+def driven(lab: Lab, name: str, *, env: dict[str, str] | None = None, **more: str) -> None:
+    """Add an agent by its driver; ``env`` in place of what leads it to the model directly."""
     one = DRIVEN[name]
-    more = {"preset": one.preset, "model": one.model}
-    lab.add(
-        name, agent(one.agent), one.env(lab), driver=one.driver, **{key: word for key, word in more.items() if word}
-    )
+    profile = {"driver": one.driver, "preset": one.preset, "model": one.model, **more}
+    wanted = agent(one.agent) if one.agent else None
+    lab.add(name, wanted, one.env(lab) if env is None else env, **{key: word for key, word in profile.items() if word})
 
 
 def plain(lab: Lab, name: str) -> None:
@@ -226,15 +256,19 @@ def plain(lab: Lab, name: str) -> None:
     lab.add(name, agent(recipe.agent), recipe.env(lab), driver="command", command=list(recipe.command))
 
 
-def works_and_lands(lab: Lab, name: str, script: str) -> None:
-    """One order by one agent: done by its script step by step, with the key it was given, checked, landed."""
+def works_and_lands(lab: Lab, name: str, script: str, *, tools: bool = True) -> None:
+    """One order by one agent: done by its script step by step, with the key it was given, checked, landed.
+
+    Who asks without ``tools`` makes titles, unless it has none.
+    """
     lab.settle(check="test ! -e bad.txt")
     said = lab("run", lab.scripted("one", script, file="a.txt"), "--agent", name, "--json")
     assert said.code == 0, (said, lab("log", "one"))
     assert said.json["counts"]["landed"] == 1
     assert lab.git("show", "main:a.txt") == "made by a.txt"
-    steps = [request.step for request in lab.requests(script) if request.tools]
-    assert steps == list(range(len(steps)))
+    steps = [request.step for request in lab.requests(script) if request.tools or not tools]
+    # One without tools asks a second time, for the message of its commit, and shows what was said.
+    assert steps == (list(range(len(steps))) if tools else [0, 0])
     assert len(steps) >= 2
     assert {request.credential for request in lab.requests(script)} == {f"…{KEY[-6:]}"}
     assert lab.processes() == []

@@ -7,14 +7,14 @@ import pytest
 
 from shopfloor.agents.observed import read_observed
 from tests.agents.lab import Lab
-from tests.agents.observing import SCRIPTS, SECONDS, SUBJECTS, Subject, observe
+from tests.agents.observing import ALL, SCRIPTS, SECONDS, Subject, observe
 from tools.agents import Agent
 
 pytestmark = pytest.mark.timeout(SECONDS + 30)
 ANEW = "type: python tools/agents.py observe"
 
 
-@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", ALL, ids=lambda subject: subject.name)
 def test_an_agent_does_what_is_claimed_of_it(
     namespace: None, installed: Callable[[str], Agent], tmp_path: Path, subject: Subject
 ) -> None:

@@ -72,10 +72,11 @@ def test_it_goes_on_when_its_controller_is_killed(lab: Any, installed: Callable[
     assert lab.processes() == []
 
 
-def test_a_person_decides_from_another_terminal(lab: Any, installed: Callable[[str], Any]) -> None:
-    typed(lab, installed, "claude", permissions="ask")
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_person_decides_from_another_terminal(lab: Any, installed: Callable[[str], Any], name: str) -> None:
+    typed(lab, installed, name, permissions="ask")
     prompt = lab.scripted("one", "edit", file="a.txt")
-    with lab.start("run", "--plain", "--agent", "claude", prompt) as run:
+    with lab.start("run", "--plain", "--agent", name, prompt) as run:
         until(lambda: len(seen(lab, "agent.asked")) == 1, "it asks whether it may write")
         assert lab("answer", "one", "yes").code == 0
         until(lambda: len(seen(lab, "agent.asked")) == 2, "it asks whether it may run a command")

@@ -11,6 +11,7 @@ options = argparse.ArgumentParser()
 options.add_argument("--headless", action="store_true", required=True)
 options.add_argument("--task", required=True)
 options.add_argument("--output", type=Path, required=True)
+options.add_argument("--model", default="")
 given = options.parse_args()
 
 task = given.task
@@ -25,4 +26,6 @@ os.write(whole, task.encode())
 os.lseek(whole, 0, os.SEEK_SET)
 os.dup2(whole, 0)
 told = {name: value for name, value in os.environ.items() if name != "LC_CTYPE"}  # the interpreter has set it
+if "MINI_API_BASE" in told:
+    told |= {"SCRIPTED_MODEL_URL": told["MINI_API_BASE"], "SCRIPTED_MODEL_KEY": told["MINI_API_KEY"]}
 os.execve(sys.executable, [sys.executable, "-I", "-S", str(AGENT)], told)

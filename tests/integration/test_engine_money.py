@@ -243,6 +243,30 @@ def test_an_agent_that_says_its_quota_is_used_up_closes_its_account_until_then(l
     assert lab.seen(E.ACCOUNT_CLOSED)[0].data["account"] == "one"
 
 
+def test_an_attempt_that_ends_late_does_not_close_an_account_that_works_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shopfloor.engine.attempt.FINAL_S", 3.0)
+    gate = lab.repo.parent / "left"
+    waits = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    late = script({"no_more": "quota", "reset_in_s": 0.5, "linger": True, "unless": str(gate)}, write("a"))
+    quick = [lab.prompt(f"q{n}", script({"run": waits}, write(f"b{n}"))) for n in range(2)]
+
+    def see(event: object) -> None:
+        if getattr(event, "event_type", "") == E.ACCOUNT_OPENED:
+            gate.touch()
+
+    async def body() -> None:
+        async with lab.floor(max_parallel=2) as floor:
+            floor.observers.append(see)
+            report = await floor.run([lab.prompt("late", late), *quick])
+            assert [r.outcome for r in report.orders] == ["landed"] * 3
+
+    asyncio.run(body())
+    assert len(lab.seen(E.ACCOUNT_CLOSED)) == 1
+    assert [e.data["kind"] for e in lab.seen(E.RETRIED)] == ["quota"]
+
+
 def test_an_agent_that_lingers_after_its_last_error_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shopfloor.engine.attempt.FINAL_S", 0.2)
     report = lab.run(lab.prompt("a", script(write("a"), {"no_more": "budget", "linger": True})))

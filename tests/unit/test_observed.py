@@ -1,5 +1,6 @@
 """What agents were seen to do: the file that comes with the package, and what it says about the one that is here."""
 
+import msgspec
 import pytest
 
 from shopfloor.agents.observed import NAMES, Observed, names, read_observed, written
@@ -39,6 +40,22 @@ def test_an_observation_is_held_against_what_is_here(
     *, found: bool, here: str, claimed: Capabilities, state: str
 ) -> None:
     assert judged(ROW, Probe(found=found, capabilities=claimed), here) == state
+
+
+@pytest.mark.parametrize(
+    ("program", "found", "claimed", "state"),
+    [
+        ("", False, Capabilities(), "yours to name"),
+        ("tool", False, Capabilities(), "not here"),
+        ("tool", True, Capabilities(resume=True), "as its stand-in"),
+        ("tool", True, Capabilities(cost=True), "claims more"),
+    ],
+)
+def test_what_was_seen_of_a_stand_in_is_told_as_that(
+    *, program: str, found: bool, claimed: Capabilities, state: str
+) -> None:
+    row = msgspec.structs.replace(ROW, preset="", program=program, stand_in="something like it")
+    assert judged(row, Probe(found=found, capabilities=claimed), "") == state
 
 
 def test_claims_have_names() -> None:

@@ -56,12 +56,10 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """how long it may take to end once its stdin is closed"""
 
 
-def _can(
-    *, interrupt: bool = True, permissions: bool = True, resume: bool = False, cost: bool = False, tokens: bool = False
-) -> Capabilities:
+def _can(*, permissions: bool = True, resume: bool = False, cost: bool = False, tokens: bool = False) -> Capabilities:
     """What the known agents have in common, and what they differ in."""
     return Capabilities(
-        interrupt=interrupt,
+        interrupt=True,
         steer=True,
         permissions=permissions,
         mcp=True,
@@ -193,9 +191,9 @@ PRESETS: dict[str, Preset] = {
             }
         },
         routed_model="gpt-5",
-        capabilities=_can(
-            interrupt=False, resume=True
-        ),  # it takes seconds to cancel, more than it has on a busy machine
+        # Not resume: wherever it is resumed, it works on in the folder in which the session began, which by then is
+        # another order's.
+        capabilities=_can(),
         last_tool_decides=True,
         usage_is_last_step=True,
     ),

@@ -29,7 +29,7 @@ _QUIET = (
 _PERMISSIONS = {
     "allow": ["--dangerously-skip-permissions"],
     "deny": ["--permission-mode", "dontAsk"],
-    "ask": ["--permission-mode", "manual"],
+    "ask": ["--permission-mode", "default"],  # newer versions call it manual, and still know this name
 }
 _KEY_TAIL = 20
 """characters by which it remembers that a key was accepted"""

@@ -32,6 +32,8 @@ _AFTER = re.compile(
     r"(?:retry.?after|try again in|retry in|resets? in|reset.?after)[^\d\n]{0,12}(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?",
     re.IGNORECASE,
 )
+_PATH = re.compile(r"(?<![\w:/.~-])(?:~|\.{1,2})?/[^\s\"'`()<>:,]+")
+"""of a file: the folder of a project may be called anything"""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MOST_TEXT = 20_000
 _MOST_PIECES = 100
@@ -49,7 +51,7 @@ class Fault(NamedTuple):
 def classify(text: str, *, code: object = None, data: Any = None, name: str = "error", now_s: float = 0.0) -> Fault:
     """What kind of failure this is. ``code`` is a number that may be an HTTP status; ``data`` whatever came with it."""
     pieces = list(_pieces(data))
-    words = "\n".join([text, *(f"{key}: {value}" for key, value in pieces)])[:_MOST_TEXT]
+    words = _PATH.sub("", "\n".join([text, *(f"{key}: {value}" for key, value in pieces)])[:_MOST_TEXT])
     http = _http(code, pieces, text)
     if _BUDGET.search(words):
         return Fault("budget", None, http)

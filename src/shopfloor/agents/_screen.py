@@ -92,7 +92,7 @@ class HookedScreen:
     interrupt: Sequence[str] = ("Escape",)
     leave = "/exit"
     capabilities = Capabilities(
-        attach=True, interrupt=True, steer=True, permissions=True, mcp=True, gateway=True, commits=True
+        attach=True, resume=True, interrupt=True, steer=True, permissions=True, mcp=True, gateway=True, commits=True
     )  # fmt: skip
 
     def __init__(self, masker: Masker) -> None:

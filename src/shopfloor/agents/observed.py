@@ -15,7 +15,8 @@ NAMES: tuple[str, ...] = Capabilities.__struct_fields__
 """of all capabilities"""
 HEAD = """\
 # What each agent was seen to do, by which driver, in which version, on which day. Written by runs against the real
-# programs (`python tools/agents.py observe`); a row that is edited by hand is found out by `make agents`.
+# programs (`python tools/agents.py observe`); a row that is edited by hand is found out by `make agents`. Where
+# there is no one program to run, `stand_in` says what was run, and the version is that of Shopfloor.
 """
 
 
@@ -24,14 +25,16 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     driver: str
     preset: str = ""
-    program: str
-    """its name on PATH; ``PROGRAM --version`` says which one is there"""
+    program: str = ""
+    """its name on PATH, and ``PROGRAM --version`` says which one is there; empty: whatever a profile names"""
     version: str
     """that was observed"""
     date: str
     """``2026-01-31``"""
     model: str = ""
     """that it was told to use, where it has to be told"""
+    stand_in: str = ""
+    """what was run in place of a program that cannot be had, or of any that a profile may name"""
     capabilities: tuple[str, ...] = ()
     """those that were seen, as :class:`Capabilities` names them"""
 

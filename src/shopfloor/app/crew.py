@@ -21,7 +21,7 @@ from shopfloor.spawn import CommandTimeout, Guard, SpawnError
 VERSION_S = 10.0
 _VERSION = re.compile(rb"\b\d+\.\d+(?:\.\d+)?(?:[-.+]\w+)*\b")
 
-State = Literal["as seen", "another version", "claims more", "not here"]
+State = Literal["as seen", "another version", "claims more", "not here", "as its stand-in", "yours to name"]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """the capabilities that were seen, in the version and on the day that follow"""
     version: str
     date: str
+    stand_in: str
+    """what was run, where it was not the program itself"""
     found: bool
     """whether it can be used here"""
     here: str = ""
@@ -56,9 +58,10 @@ async def known_agents(environment: Mapping[str, str], root: Path, rows: Sequenc
 
 
 async def _known(row: Observed, agent: Agent, env: Mapping[str, str], root: Path) -> Known:
-    name = row.preset or row.program
+    name = row.preset or row.program or row.driver
     probe = await agent.probe(Profile(name=name, driver=row.driver, preset=row.preset, model=row.model))
-    here = await asyncio.to_thread(version_of, row.program, env, root) if probe.found else ""
+    tells = probe.found and not row.stand_in
+    here = await asyncio.to_thread(version_of, row.program, env, root) if tells else ""
     return Known(
         driver=row.driver,
         preset=row.preset,
@@ -66,6 +69,7 @@ async def _known(row: Observed, agent: Agent, env: Mapping[str, str], root: Path
         observed=row.capabilities,
         version=row.version,
         date=row.date,
+        stand_in=row.stand_in,
         found=probe.found,
         here=here,
         state=judged(row, probe, here),
@@ -77,10 +81,12 @@ async def _known(row: Observed, agent: Agent, env: Mapping[str, str], root: Path
 def judged(row: Observed, probe: Probe, here: str) -> State:
     """What an observation says about the one that is here. A version that is not told is taken for the same."""
     if not probe.found:
-        return "not here"
+        return "not here" if row.preset or row.program else "yours to name"
     if here and here != row.version:
         return "another version"
-    return "as seen" if set(names(probe.capabilities)) <= set(row.capabilities) else "claims more"
+    if not set(names(probe.capabilities)) <= set(row.capabilities):
+        return "claims more"
+    return "as its stand-in" if row.stand_in else "as seen"
 
 
 def version_of(program: str, env: Mapping[str, str], root: Path) -> str:

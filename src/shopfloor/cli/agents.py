@@ -28,10 +28,13 @@ def agents(edge: Edge, *, here: bool) -> None:
     rows = [("driver", "preset", "seen", "on", "here", "", "was seen to")]
     for one in shown:
         can = " ".join(one.observed) or "nothing beyond its work"
-        name = clean(one.preset or one.program)
+        name = clean(one.preset or one.program or "any")
         rows.append(
             (one.driver, name, one.version, one.date, clean(one.here) or ("?" if one.found else "-"), one.state, can)
         )
     edge.put("\n".join(table(rows, indent="")))
+    for one in shown:
+        if one.stand_in:
+            edge.put(f"{one.driver} {one.preset or 'any'} was seen with a stand-in: {one.stand_in}")
     edge.put("")
     edge.put('use one: write driver = "…" and preset = "…" under [agents.NAME] in .shopfloor.toml')

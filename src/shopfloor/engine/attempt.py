@@ -133,10 +133,13 @@ class _Attempt:
     async def _start(self, agent: Agent, workspace: Workspace) -> Handle | None:
         """Start the agent; None when the attempt was stopped first. Some wait until one of their servers is free."""
         job, toll = self.job, self.tools.toll
-        launch = msgspec.structs.replace(self.tools.launch(job, workspace), budget_usd=job.budget_usd)
+        launch = self.tools.launch(job, workspace)
         if job.gateway and toll is not None:
+            # The gateway keeps the limits, and by its own prices: those that the agent knows may be others.
             self.trip = await toll.open(job, self._hear, secrets=launch.secrets)
             launch = msgspec.structs.replace(launch, route=self.trip.route)
+        else:
+            launch = msgspec.structs.replace(launch, budget_usd=job.budget_usd)
         return await _unless_asked(agent.start(launch), self.control)
 
     async def _open_again(self, agent: Agent, handle: Handle) -> Fact | None:
@@ -328,7 +331,8 @@ class _Attempt:
             return self.fact(outcome=Reason.LOST, text=text, **known)
         if self.trip is not None and (found := self.trip.verdict()) is not None:
             return self.fact(
-                outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit, **known
+                outcome=found.reason, text=found.text, reset_at=found.reset_at, limit=found.limit,
+                known=self.trip.quota is not None, **known,
             )  # fmt: skip
         if self.trip is not None and self.trip.unrecorded and exited.status != "completed":
             return self.fact(outcome=Reason.ERROR, text=self.trip.unrecorded, **known)
@@ -348,7 +352,9 @@ class _Attempt:
 
     def _more_of(self, reason: str) -> dict[str, Any]:
         """What belongs to an end for want of money."""
-        return {"reset_at": reset_of(self.final)} if reason == Reason.QUOTA and self.final is not None else {}
+        if reason != Reason.QUOTA or self.final is None:
+            return {}
+        return {"reset_at": reset_of(self.final), "known": self.trip is None}
 
     async def keep(self, workspace: Workspace, ended: Fact) -> Fact:
         """Snapshot the workspace and give it back; work that cannot be kept costs the attempt its success."""

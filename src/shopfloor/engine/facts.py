@@ -72,7 +72,7 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
 def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: float) -> list[Draft]:
     """The accounts that are closed by what one fact says of them; those that are closed already are no news."""
     attempt = record.attempt
-    ended = fact.phase is Phase.ENDED and fact.outcome == Reason.QUOTA
+    ended = fact.phase is Phase.ENDED and fact.outcome == Reason.QUOTA and not fact.known
     if attempt is None or not (ended or fact.phase is Phase.QUOTA):
         return []
     found = []

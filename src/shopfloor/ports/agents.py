@@ -111,7 +111,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[Server, ...] = ()
     """offered to an agent that speaks MCP"""
     budget_usd: float | None = None
-    """what this attempt may spend, for agents that can keep a limit themselves; we do not rely on it"""
+    """what this attempt may spend, for agents that can keep a limit themselves; we do not rely on it. None with a
+    ``route``: the gateway keeps limits by its own prices"""
 
 
 class Handle(msgspec.Struct, frozen=True, kw_only=True):

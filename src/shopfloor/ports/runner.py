@@ -89,6 +89,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """QUOTA: those that have nothing left"""
     reset_at: float | None = None
     """QUOTA, and ENDED with outcome ``quota``: wall seconds at which there is something left again; None: not told"""
+    known: bool = False
+    """ENDED with outcome ``quota``: a QUOTA fact has said so before, at the time; there may be something left by now"""
     limit: str = ""
     """ENDED with outcome ``budget``: the limit that was reached, by its key"""
     cost_usd: float | None = None
