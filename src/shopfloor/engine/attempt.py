@@ -8,7 +8,6 @@ them are counted on the awake clock, so a machine that slept ends nobody.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Reason
 from shopfloor.engine.control import Control, Emit, Tools
-from shopfloor.engine.facts import said, trailers
+from shopfloor.engine.facts import permission_of, reset_of, said, trailers
 from shopfloor.engine.toll import Told, Trip
 from shopfloor.ports import (
     Agent,
@@ -284,7 +283,7 @@ class _Attempt:
             await self.tell(Phase.ASKED, text=report.text)
         elif report.kind is Kind.PERMISSION and report.status == "asked":
             self.asked = True
-            await self.tell(Phase.ASKED, text=_permission(report), permission=True)
+            await self.tell(Phase.ASKED, text=permission_of(report), permission=True)
         elif report.kind is Kind.PERMISSION and self.asked:
             self.asked = False  # decided, perhaps by somebody who looked at its screen
             await self.tell(Phase.WORKING)
@@ -384,19 +383,6 @@ def _unkept(workspace: Workspace, why: str) -> dict[str, Any]:
 
 _TROUBLE = (ShopfloorError, OSError)
 """What goes wrong with one attempt and is no reason to end the others: a full disk may be full for it alone."""
-
-
-def reset_of(report: Report) -> float | None:
-    """The wall time that an error tells for when there is something left again, or None."""
-    found = report.data.get("reset_at")
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) and found > 0 else None
-
-
-def _permission(report: Report) -> str:
-    """What it wants to do, in one line for a person."""
-    wanted = report.data.get("input")
-    how = "" if wanted is None else f": {json.dumps(wanted, ensure_ascii=False, default=str)}"
-    return f"may it use {report.text or 'a tool'}{how}"
 
 
 _STOPPED: dict[str, str] = {

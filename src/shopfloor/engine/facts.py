@@ -1,7 +1,8 @@
-"""From an attempt's facts to events of the log."""
+"""From what an agent reports to facts in words, and from an attempt's facts to events of the log."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from shopfloor.domain.events import VERMAS_STATUS, E, stamp_time
 from shopfloor.domain.order import Deliverable, Reason, Record, State
 from shopfloor.domain.quota import Account, closing
 from shopfloor.engine.journal import Draft
-from shopfloor.ports import Fact, Phase
+from shopfloor.ports import Fact, Phase, Report
 
 MOST_CHARS = 8_000
 """of what an agent or a check said, in one event: the whole of it lies in the files of the attempt or the evidence"""
@@ -148,3 +149,16 @@ def said(problem: ShopfloorError | OSError) -> str:
 def trailers(order: str, attempt: str, agent: str) -> dict[str, str]:
     """Who did it, for the commit's last paragraph."""
     return {"Shopfloor-Order": order, "Shopfloor-Attempt": attempt, "Shopfloor-Agent": agent}
+
+
+def reset_of(report: Report) -> float | None:
+    """The wall time that an error tells for when there is something left again, or None."""
+    found = report.data.get("reset_at")
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) and found > 0 else None
+
+
+def permission_of(report: Report) -> str:
+    """What it wants to do, in one line for a person."""
+    wanted = report.data.get("input")
+    how = "" if wanted is None else f": {json.dumps(wanted, ensure_ascii=False, default=str)}"
+    return f"may it use {report.text or 'a tool'}{how}"
