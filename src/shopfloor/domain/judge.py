@@ -130,7 +130,7 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
     order, outcome = record.order.id, attempt.outcome
     if outcome == "completed":
         if record.order.deliverable is Deliverable.ANSWER:
-            return Settle(order, State.DONE, None, attempt.message)
+            return Settle(order, State.DONE, None, "")  # the answer stands in the end of its attempt
         if _unchanged(attempt) and not record.order.allow_no_changes:
             return Settle(order, State.FAILED, Reason.NO_CHANGES, "the agent ended well but changed nothing")
         return Verify(order)
@@ -150,7 +150,7 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
         text = f"lost {record.lost + 1} times: {attempt.message}"
         return Settle(order, State.FAILED, reason, _kept(record, text))
     if attempt.transient and record.failures < policy.retries:
-        delay = backoff(policy, order, record.failures + 1)
+        delay = backoff(policy, order, record.failures + 1, call=attempt.call)
         return Retry(order, "transient", delay, attempt.message, record.findings)
     tries = f" ({record.failures + 1} tries)" if record.failures else ""
     return Settle(order, State.FAILED, reason, _kept(record, attempt.message + tries))

@@ -148,6 +148,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     idle_since: float | None = None
     progress: str = ""
     """the newest line that its agent said about how far it is"""
+    call: bool = False
+    """it is a call: no process, no workspace, nothing that could go on without its controller"""
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    """small facts that came with its end: which server, how long each step took"""
     done: str | None = None
     """what its agent said when it asked for verification; None: it has not. It makes nothing done"""
 

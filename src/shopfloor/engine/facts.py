@@ -66,7 +66,9 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
         return [Draft(E.AGENT_RETRYING, {**data, **again}, actor)]
     if fact.phase is Phase.QUOTA:
         return []
-    return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
+    attempt = record.attempt
+    end = _end_of_call(fact) if attempt is not None and attempt.call else _end(fact, record)
+    return [Draft(E.AGENT_STOPPED, {**data, **end})]
 
 
 def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: float) -> list[Draft]:
@@ -112,6 +114,17 @@ def _end(fact: Fact, record: Record) -> dict[str, Any]:
         "started": attempt is not None and attempt.started_at is not None,
         **({"limit": fact.limit} if fact.limit else {}),
     }  # fmt: skip
+
+
+def _end_of_call(fact: Fact) -> dict[str, Any]:
+    """The same of a call, of which there may be very many: without what is empty."""
+    most = MOST_ANSWER_CHARS if fact.outcome == "completed" else MOST_CHARS
+    told = {"reason": fact.outcome, "exit_code": None, "outcome": fact.outcome, "message": bounded(fact.text, most)}
+    more = {
+        "transient": fact.transient, "cost_usd": fact.cost_usd, "tokens_in": fact.tokens_in,
+        "tokens_out": fact.tokens_out, "data": fact.data,
+    }  # fmt: skip
+    return told | {name: value for name, value in more.items() if value or (name == "cost_usd" and value is not None)}
 
 
 def agent_id(record: Record) -> str:

@@ -119,7 +119,7 @@ class Session:
         created = (Draft(E.CREATED, creation(order), order.created_by) for order in start.orders)
         await self.journal.commit(Draft(E.RUN_STARTED, data), *created, run=start.run)
         await self._start_again(start.run)
-        self.journal.floor.open(start.run, self.journal.now())
+        self._open(start.run)
         return await self._perform()
 
     async def resume(self, run: Run | None, changes: Mapping[str, Any]) -> Report:
@@ -139,7 +139,7 @@ class Session:
 
     async def _go_on(self, run: Run) -> Report:
         await self._end_attempts_of_other_runs(run)
-        self.journal.floor.open(run.id, self.journal.now())
+        self._open(run.id)
         await end_lost_attempts(self.journal, run, self.orphans, self.tools)
         controller = self._new_controller()
         await finish_moves(self.journal, controller.lane, run)
@@ -160,6 +160,9 @@ class Session:
         for other in self.journal.floor.board.runs.values():
             if other.id != run.id:
                 await end_lost_attempts(self.journal, other, self.orphans, self.tools)
+
+    def _open(self, run: str) -> None:
+        self.journal.floor.open(run, self.journal.now(), frozenset(self.settings.answering))
 
     def _new_controller(self) -> Controller:
         tools = self.tools

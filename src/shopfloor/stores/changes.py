@@ -52,9 +52,9 @@ def stamp(events: Sequence[Event], controller: int, sequence: int) -> list[Event
     return [msgspec.structs.replace(event, sf=sf) for event, sf in zip(events, stamps, strict=True)]
 
 
-def superseded(own: int, newer: int) -> Conflict:
+def superseded(own: int, newer: int) -> Led:
     """The error of a controller that is no longer the one."""
-    return Conflict(
+    return Led(
         f"controller {own} may not write any more: controller {newer} has started", hint="type: shopfloor status"
     )
 
