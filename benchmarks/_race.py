@@ -22,7 +22,7 @@ import msgspec
 
 from shopfloor import spawn
 from shopfloor.app import holders
-from shopfloor.app.floor import new_event_id
+from shopfloor.app.leading import new_event_id
 from shopfloor.app.wiring import SystemClock
 from shopfloor.domain.board import Board, creation
 from shopfloor.domain.events import E

@@ -7,7 +7,7 @@ and comes back through the journal; the loop wakes when something has changed, n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain.admission import Limits, Load, admit
-from shopfloor.domain.board import Run
+from shopfloor.domain.board import Run, creation
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.judge import Decision, Hold, Land, Open, Retry, Settle, Start, Stop, Verify
-from shopfloor.domain.order import Reason, Record
+from shopfloor.domain.order import Order, Reason, Record
 from shopfloor.domain.verdict import Verdict, required_checks
 from shopfloor.engine.clerk import Clerk
 from shopfloor.engine.counter import Counter
@@ -55,6 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """the drivers of those profiles whose attempts at an answer are calls"""
 
 
+class More(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders that come to a run while it is performed."""
+
+    orders: AsyncIterator[Sequence[Order]]
+    most_waiting: int = 0
+    """no more are asked for while so many have not ended; 0: as many as there are"""
+
+
 class Controller:
     """Performs one run."""
 
@@ -87,6 +95,10 @@ class Controller:
         self._stopping = ""
         self._sampled = self._lowered = self._storm = float("-inf")
         self._memory_short = False
+        self._most_waiting = 0
+        self._roomy = asyncio.Event()
+        """set while more orders are wanted"""
+        self._intake: asyncio.Task[None] | None = None
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
         self.outset = Outset(journal, self.lane, lander, profiles=settings.profiles, means=settings.means)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
@@ -118,8 +130,11 @@ class Controller:
         await self.journal.commit(Draft(E.AGENT_ADOPTED, data), expect={job.order.id: job.generation})
         await self.runner.submit(self.outset.again(self._record(job.order.id), job))
 
-    async def perform(self) -> str:
+    async def perform(self, more: More | None = None) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
+        if more is not None:
+            self._most_waiting = more.most_waiting
+            self._intake = self._spawn(self._take_orders(more.orders))
         self.journal.observers.append(lambda _event: self._wake.set())
         facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))
         try:
@@ -140,6 +155,8 @@ class Controller:
     async def _loop(self) -> None:
         while not self._failure and not self._stopping:
             self._wake.clear()
+            if not self._most_waiting or len(self.floor.plan) < self._most_waiting:
+                self._roomy.set()
             await self._admission()
             decisions = self.floor.decide(self.journal.now(), self._capacity())
             for decision in await self.clerk.write(self._possible(decisions)):
@@ -153,7 +170,17 @@ class Controller:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
+    async def _take_orders(self, orders: AsyncIterator[Sequence[Order]]) -> None:
+        await self._roomy.wait()
+        async for some in orders:
+            created = (Draft(E.CREATED, creation(order), order.created_by) for order in some)
+            await self.journal.commit(*created)
+            self._roomy.clear()
+            await self._roomy.wait()
+
     def _idle(self) -> bool:
+        if self._intake is not None and not self._intake.done():
+            return False
         elsewhere = {*self.floor.held, *self._away}
         at_work = self.floor.live - elsewhere if self.settings.hands_only else self.floor.live
         busy = bool(at_work or self.floor.checking or self.floor.landing)

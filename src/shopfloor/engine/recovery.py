@@ -192,6 +192,8 @@ async def follow_later_runs(journal: Journal, lane: LandingLane, run: Run) -> No
 
 async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
     """Settle a landing and a move of the user's branch that were cut off, by looking where the refs stand."""
+    if not run.ref:
+        return  # nothing of it lands anywhere
     plan = run.planned
     if plan:
         tip = await lane.lander.tip(lane.target())

@@ -222,3 +222,7 @@ class Outliving(Agent, Protocol):
     async def route(self, handle: Handle) -> Route | None:
         """The way to its models that it was started with, None: it had none. Raises Refused when that is not known."""
         ...
+
+    async def close(self) -> None:
+        """Let go of what is kept between calls, such as connections; harmless when repeated. No call comes after it."""
+        ...

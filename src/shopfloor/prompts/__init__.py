@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import msgspec
 
@@ -46,6 +47,8 @@ class PromptOrder(msgspec.Struct, frozen=True, kw_only=True):
     issue_type: str = "task"
     source: str = ""
     """the file as given; empty: it came as text"""
+    metadata: dict[str, Any] = {}
+    """for its agent or for other programs, beside its words: a JSON object"""
 
 
 class _Draft:
