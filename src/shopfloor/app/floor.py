@@ -29,7 +29,7 @@ from shopfloor.domain.order import Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
+from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S
 from shopfloor.masking import Masker
 from shopfloor.ports import Query
 from shopfloor.prompts import PromptOrder
@@ -123,7 +123,7 @@ class Shopfloor(Leading):
         told = Masker(self.place.secrets).text(text)
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": told}, person())
         if self._session is not None:
-            return answer_of(await answer_to(self._session.journal, draft))
+            return answer_of(await self._session.ask(draft))
         if self.controller() is None:
             return await self._by_hand(draft)
         if wire := await Wire.connect(self.work):

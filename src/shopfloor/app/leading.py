@@ -244,7 +244,7 @@ def random_name(length: int) -> str:
 
 def new_event_id() -> str:
     """``evt-`` and twelve random characters."""
-    return f"evt-{random_name(12)}"
+    return f"evt-{names.base36(secrets.token_bytes(8), 12)}"
 
 
 def person() -> str:

@@ -12,7 +12,7 @@ import msgspec
 from shopfloor.domain.admission import Load
 from shopfloor.domain.board import Run, creation
 from shopfloor.domain.errors import NotFound, Refused
-from shopfloor.domain.events import E
+from shopfloor.domain.events import E, Event
 from shopfloor.domain.names import few
 from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report, build
@@ -29,7 +29,7 @@ from shopfloor.engine.recovery import (
     outliving,
     take_orphans,
 )
-from shopfloor.engine.requests import turn_away
+from shopfloor.engine.requests import answer_to, turn_away
 from shopfloor.engine.toll import Toll
 from shopfloor.ports import Callers, CheckJob, Door, Handle, Lander, Orphan, Runner, Target, Verifier, Workspaces
 
@@ -99,6 +99,11 @@ class Session:
             self._controller.stop(why)
         elif self._base_check is not None:
             self._base_check.cancel()
+
+    async def ask(self, draft: Draft) -> Event:
+        """The answer to a request of this process. Raises Refused when none comes in time."""
+        serve = self._controller.desk.serve if self._controller is not None else None
+        return await answer_to(self.journal, draft, serve)
 
     async def begin(self, start: Start, more: More | None = None) -> Report:
         """Start a new run and perform it. Raises Refused when an earlier one is not finished, or the base is red.

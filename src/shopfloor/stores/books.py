@@ -34,7 +34,8 @@ from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
-from shopfloor.stores.log import Log
+from shopfloor.stores.log import Log, Written
+from shopfloor.stores.own import Own
 from shopfloor.stores.rows import claimed_generation
 from shopfloor.stores.scan import Scanner
 from shopfloor.stores.sheet import Findings, Versions
@@ -68,6 +69,8 @@ class Books:
         self._views = Views(folder)
         self._turn = Lock(folder / ".publish.lock")
         self._durable = Durable(self.log)
+        self.own = Own()
+        """what this store wrote while it led"""
         self._unpublished = False
         self._owed = False
         """the views lack what sessions said while nobody led"""
@@ -117,6 +120,7 @@ class Books:
                 self.follow(alone=True)
                 sequence = self.follower.mark.sequence
             self.log.create()  # a log that somebody replaced was let go of
+            clean = not self.follower.scanner.torn and not any(change.foreign for change in changes)
             lines = self._lines(changes, sequence)
             if not any(change.parts for change in changes):
                 return
@@ -136,8 +140,16 @@ class Books:
         self._unpublished = True
         if not quick:
             with contextlib.suppress(ShopfloorError):
-                self.follow()
+                if not (clean and self._known(written, lines, changes)):
+                    self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
+
+    def _known(self, written: Written, lines: bytes, changes: Sequence[Change]) -> bool:
+        """Take in what the leading store has just written, without reading it; False when it has to be read."""
+        if not self.generation or not written.end - written.start == len(lines) == written.size:
+            return False
+        self.own.add(written.start, written.end)
+        return self.follower.take_own(written.start, lines, [event for change in changes for event in change.stamped])
 
     def _glance(self, changes: Sequence[Change]) -> int | None:
         sequence = self.follower.glance()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from shopfloor.domain.errors import Conflict
-from shopfloor.domain.events import E
+from shopfloor.domain.events import E, Event
 from shopfloor.ports import CONTROLLER
 from shopfloor.stores import index as files
 from shopfloor.stores.codec import decode
@@ -116,6 +116,24 @@ class Follower:
                         break
         if alone and self.scanner.undecided:
             self._take(self.scanner.settle())
+
+    def take_own(self, start: int, lines: bytes, events: Sequence[Event]) -> bool:
+        """Take in what we have just written, without reading it; False when it has to be read all the same."""
+        scanner = self.scanner
+        whole = scanner.seen == start and not (scanner.torn or scanner.undecided or self.told)
+        if not whole or not events or lines.count(b"\n") != len(events):
+            return False
+        found, begin = [], 0
+        for event in events:
+            end = lines.index(b"\n", begin) + 1
+            found.append(Found(start + begin, start + end, event))
+            begin = end
+        stamp = events[-1].sf
+        scanner.pass_over(lines, stamp.sequence if stamp is not None else 0)
+        self._take(found)
+        if len(self._news.found) >= BATCH:
+            self.flush()
+        return True
 
     def follow_in_turn(self, *, may_restart: bool) -> None:
         """The same, for many processes at one moment: where much is unread, one reads and folds it for all of them."""
