@@ -34,8 +34,6 @@ class Stream:
     def __init__(self, pieces: Iterable[Sequence[PromptOrder]] | AsyncIterable[Sequence[PromptOrder]]) -> None:
         self.known: dict[str, str] = {}
         """orders by name that others of the stream may wait for"""
-        self.endless = isinstance(pieces, AsyncIterable)
-        """nobody knows how many there are: they are asked for as there is room for them"""
         self._pieces = pieces if isinstance(pieces, AsyncIterable) else _later(pieces)
         self._there: frozenset[str] = frozenset()
 
@@ -121,7 +119,8 @@ def make_orders(
         here.add(wish.name)
         by_name[wish.name] = order_id
     orders = tuple(_order(wish, by_name, run, now) for wish in wanted)
-    check_acyclic({o.id: o.depends_on for o in orders}, {o.id: o.name for o in orders})
+    if any(o.depends_on for o in orders):
+        check_acyclic({o.id: o.depends_on for o in orders}, {o.id: o.name for o in orders})
     return orders
 
 

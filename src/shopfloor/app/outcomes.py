@@ -15,7 +15,7 @@ from shopfloor.domain.order import Deliverable, Order, Record, State
 from shopfloor.domain.report import Report
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The end of one order. Seconds and USD."""
 
     order: Order

@@ -23,6 +23,9 @@ _GENERAL = frozenset(
 )
 
 
+_OF_MONEY = (E.AGENT_USAGE, E.AGENT_STOPPED)
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a person asked for from another terminal."""
 
@@ -67,7 +70,7 @@ class Board:
         if event.event_type in _GENERAL:
             self._general(event)
         changed = self._fold(event)
-        if changed and self.accounts and event.event_type in (E.AGENT_USAGE, E.AGENT_STOPPED):
+        if changed and self.accounts and (event.event_type in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
         run = self.runs.get(event.correlation_id or "")
         if run is not None and stamp > 0:

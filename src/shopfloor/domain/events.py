@@ -85,7 +85,7 @@ SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})
 back, hands in work. Verdicts, landings and ends are never among them."""
 
 
-class Stamp(msgspec.Struct, frozen=True, array_like=True):
+class Stamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who wrote a line and where it belongs: ``[controller, sequence, index, size]``.
 
     ``controller`` is the controller's generation (0: not a controller), ``sequence`` numbers logical changes and only
@@ -98,7 +98,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
     size: int = 1
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=False):
+class Event(msgspec.Struct, frozen=True, omit_defaults=False, gc=False):
     """A fact: one line of the log. ``timestamp`` is RFC 3339 in UTC with milliseconds and ``Z``."""
 
     event_id: str

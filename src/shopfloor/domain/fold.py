@@ -322,7 +322,9 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
 
 
 def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
-    outcome = d.get("outcome")
+    outcome, end = d.get("outcome"), d.get("end")
+    if outcome in _OUTCOMES and isinstance(end, dict) and r.live and r.attempts[-1].call:
+        _stopped(r, end, at)  # the end of a call and of its order, told at once
     if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
         return False
     r.state, r.reason = State(outcome), reason_of(d.get("reason"))

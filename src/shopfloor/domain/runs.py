@@ -178,6 +178,8 @@ def follow(run: Run, event: Event, *, changed: bool) -> None:
         if key in at_work:
             _end(run, at_work, key, at)
             run.check_s += values.amount(event.data, "duration_s") or 0.0
+    elif event.event_type == E.SETTLED and (key := _key(event)) in run.agents_at_work:
+        _end(run, run.agents_at_work, key, at)  # of a call, told with the end of its order
     elif event.event_type in (E.SETTLED, E.RETRIED) and run.checks_at_work:
         # A verification that was stopped has no verdict: it ended with what was decided about its order.
         for left in [k for k in run.checks_at_work if k.startswith(f"{event.order_id}:")]:

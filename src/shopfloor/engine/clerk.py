@@ -13,9 +13,9 @@ import msgspec
 from shopfloor.domain.errors import Conflict, Led
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Floor
-from shopfloor.domain.judge import Decision, Retry, Settle, Start
+from shopfloor.domain.judge import Decision, Retry, Settle, Start, certain
 from shopfloor.domain.order import Reason, Record, State
-from shopfloor.engine.facts import closings, drafts, settlement, status_change
+from shopfloor.engine.facts import answer, closings, drafts, settlement, status_change
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.outset import Outset, claim_of
 from shopfloor.ports import Fact, Job, Phase, Runner
@@ -24,7 +24,7 @@ MOST_TOGETHER = 500
 """Changes in one batch."""
 
 
-class _Change(msgspec.Struct, frozen=True, kw_only=True):
+class _Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One change: about one order."""
 
     order: str
@@ -91,7 +91,7 @@ class Clerk:
             for fact in some:
                 record = self._record(fact.order)
                 if record.generation == fact.generation and record.live:
-                    told = [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]
+                    told = self._told(fact, record, wall)
                     if told:
                         changes.append(_Change(order=fact.order, drafts=told, expect={fact.order: fact.generation}))
             for _change, problem in await self._commit(changes):
@@ -102,6 +102,12 @@ class Clerk:
 
     def _record(self, order: str) -> Record:
         return self._floor.board.records[order]
+
+    def _told(self, fact: Fact, record: Record, wall: float) -> list[Draft]:
+        settle = certain(record, fact.outcome)
+        if settle is not None:
+            return answer(fact, record, settle)
+        return [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]
 
     def _retry(self, decision: Retry) -> _Change:
         record = self._record(decision.order)
@@ -172,10 +178,7 @@ def _moved_on(record: Record, decision: Start) -> bool:
 
 def _claim(record: Record, job: Job) -> _Change:
     order, first = record.order, record.generation == 0
-    if job.call:
-        status = status_change(record, "open" if first else "in_progress", "in_progress")
-    else:
-        status = status_change(record, "open" if first else "in_progress", "assigned")
+    status = [] if job.call else status_change(record, "open" if first else "in_progress", "assigned")
     claim = Draft(E.ASSIGNED, claim_of(job))
     return _Change(order=order.id, drafts=[claim, *status], expect={order.id: record.generation}, job=job)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.events import VERMAS_STATUS, E, stamp_time
+from shopfloor.domain.judge import Settle
 from shopfloor.domain.order import Deliverable, Reason, Record, State
 from shopfloor.domain.quota import Account, closing
 from shopfloor.engine.journal import Draft
@@ -86,6 +87,13 @@ def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: 
     return found
 
 
+def answer(fact: Fact, record: Record, settle: Settle) -> list[Draft]:
+    """The end of a call and of its order as one change, in which the end of the order tells of both."""
+    settled, *others = settlement(record, settle.outcome, "", settle.message)
+    data = {**settled.data, "generation": fact.generation, "agent": agent_id(record), "end": _end_of_call(fact)}
+    return [Draft(E.SETTLED, data), *others]
+
+
 def _usage(fact: Fact) -> dict[str, Any]:
     return {
         "cost_usd": fact.cost_usd, "tokens_in": fact.tokens_in, "tokens_out": fact.tokens_out,
@@ -142,7 +150,9 @@ def status_change(record: Record, old: str, new: str) -> Iterable[Draft]:
 def settlement(record: Record, outcome: State, reason: str, message: str) -> list[Draft]:
     """An order's end: one group, so that ``closed`` is never seen without its status."""
     data = {"work_order_id": record.order.id}
-    old, new = VERMAS_STATUS[record.state], VERMAS_STATUS[outcome]
+    # A call is over so soon that its beginning is told by its claim alone.
+    called = record.attempt is not None and record.attempt.call
+    old, new = "open" if called else VERMAS_STATUS[record.state], VERMAS_STATUS[outcome]
     found = [Draft(E.SETTLED, {**data, "outcome": outcome.value, "reason": reason or None, "message": message})]
     found += status_change(record, old, new)
     if new == "closed":

@@ -14,7 +14,7 @@ from shopfloor.ports.gateway import Bill, Limit
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt to execute somewhere."""
 
     order: Order
@@ -69,7 +69,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One fact about one attempt, keyed by order and generation."""
 
     phase: Phase

@@ -29,7 +29,7 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 TYPES = ("task", "bug", "feature", "epic", "merge-request", "chore")
 
 
-class PromptOrder(msgspec.Struct, frozen=True, kw_only=True):
+class PromptOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an order needs but its id, its run and its time; ``depends_on`` has names."""
 
     name: str

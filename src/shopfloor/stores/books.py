@@ -261,6 +261,11 @@ class Books:
         return self._owed or self.follower.behind or (leads and (self._unpublished or self._views.touched()))
 
     @property
+    def rush(self) -> bool:
+        """True while so much comes in that it would be folded in many times over."""
+        return self.follower.rush()
+
+    @property
     def soon(self) -> bool:
         """True when :meth:`tidy` has to look again at a file that somebody is writing."""
         return self._views.waiting

@@ -29,6 +29,9 @@ T = TypeVar("T")
 BATCH = 3_000
 """Events that are folded into the index in one transaction."""
 
+RUSH = 500
+"""Events in a quarter of a second, while which nothing is brought up that nobody asks for."""
+
 
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
@@ -67,6 +70,9 @@ class Follower:
         self._turn = Lock(log.folder / ".index.lock")
         self._has_turn = False
         self._news = News()
+        self._gap = False
+        """what lies between the index and ``_news`` was let go of"""
+        self._asked = 0
         self._use_file = True
         self._rebuilt = 0
         self.told: set[str] = set()
@@ -77,7 +83,12 @@ class Follower:
     @property
     def behind(self) -> bool:
         """True when the index lacks something."""
-        return bool(self._news)
+        return self._gap or bool(self._news)
+
+    def rush(self) -> bool:
+        """True when more events have come since this was last asked than are folded in at once."""
+        events, self._asked = self.mark.events - self._asked, self.mark.events
+        return events >= RUSH
 
     def generation(self, order: str) -> int:
         """The greatest generation claimed for an order so far."""
@@ -132,8 +143,17 @@ class Follower:
         scanner.pass_over(lines, stamp.sequence if stamp is not None else 0)
         self._take(found)
         if len(self._news.found) >= BATCH:
-            self.flush()
+            self._let_go()
         return True
+
+    def _let_go(self) -> None:
+        """Keep no more of what the index lacks than is needed to write on: it is read again when somebody asks.
+
+        Where much is written at once that is cheaper than to fold it in piece by piece, and memory stays as it is.
+        """
+        claims, self._news = self._news.claims, News(self.mark.offset)
+        self._news.claims = claims
+        self._gap = True
 
     def follow_in_turn(self, *, may_restart: bool) -> None:
         """The same, for many processes at one moment: where much is unread, one reads and folds it for all of them."""
@@ -329,6 +349,7 @@ class Follower:
 
     def _stand_at(self, mark: Mark) -> None:
         self.mark = mark
+        self._gap = False
         self.scanner = Scanner(mark.offset, mark.line)
         self._news = News(mark.offset)
 

@@ -31,6 +31,9 @@ POLL_S = 0.1
 LAG_S = 0.25
 """How far index and views may be behind the log while nobody asks."""
 
+RUSH_S = 5.0
+"""How far while thousands of events come in: most orders change again before anybody could look."""
+
 PUT_OFF = 8
 """How many times that is put off while somebody reads the log: a start reads all of it and is waited for."""
 
@@ -215,7 +218,10 @@ class WorkdirStore:
 
     def _tidy(self) -> None:
         self._tidying = None
-        if self._readers and self._put_off < PUT_OFF:
+        put_off = PUT_OFF * bool(self._readers)
+        if self._books.rush:
+            put_off = round(RUSH_S / LAG_S)
+        if self._put_off < put_off:
             self._put_off += 1
             self._tidy_later()
         elif not self._closed:
