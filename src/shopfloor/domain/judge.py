@@ -141,7 +141,7 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
     order, outcome = record.order.id, attempt.outcome
     if outcome == "completed":
         if record.order.deliverable is Deliverable.ANSWER:
-            return Settle(order, State.DONE, None, "")  # the answer stands in the end of its attempt
+            return Settle(order, State.DONE, None, attempt.message)
         if _unchanged(attempt) and not record.order.allow_no_changes:
             return Settle(order, State.FAILED, Reason.NO_CHANGES, "the agent ended well but changed nothing")
         return Verify(order)

@@ -91,23 +91,29 @@ class Clerk:
             for fact in some:
                 record = self._record(fact.order)
                 if record.generation == fact.generation and record.live:
-                    told = self._told(fact, record, wall)
-                    if told:
-                        changes.append(_Change(order=fact.order, drafts=told, expect={fact.order: fact.generation}))
-            for _change, problem in await self._commit(changes):
+                    changes += self._told(fact, record, wall)
+            for change, problem in await self._commit(changes):
                 if problem is not None:
                     raise problem
+                if change.settles:
+                    self._let_go(self._record(change.order))
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _record(self, order: str) -> Record:
         return self._floor.board.records[order]
 
-    def _told(self, fact: Fact, record: Record, wall: float) -> list[Draft]:
-        settle = certain(record, fact.outcome)
+    def _told(self, fact: Fact, record: Record, wall: float) -> Iterator[_Change]:
+        expect = {fact.order: fact.generation}
+        settle = certain(record, fact.outcome) if fact.phase is Phase.ENDED else None
         if settle is not None:
-            return answer(fact, record, settle)
-        return [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]
+            yield _Change(order=fact.order, drafts=answer(fact, record, settle), expect=expect, settles=True)
+        elif told := [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]:
+            yield _Change(order=fact.order, drafts=told, expect=expect)
+
+    def _let_go(self, record: Record) -> None:
+        """Nobody asks for what an answered call was asked any more. The log has it; memory is for what is to come."""
+        record.order = msgspec.structs.replace(record.order, extra={})
 
     def _retry(self, decision: Retry) -> _Change:
         record = self._record(decision.order)
