@@ -229,6 +229,7 @@ class Leading:
             with suppress(ShopfloorError):
                 await journal.commit(Draft(E.CONTROLLER_STOPPED, {"generation": journal.generation}))
         finally:
+            journal.floor.board.forget_answered()  # the store needs room now to bring everything up to date
             led, self.store = self.store, open_store(self.place)
             await led.close()
 

@@ -89,6 +89,19 @@ class Board:
             self.runs[run].orders = list(other.runs[run].orders)
         self.absent -= news
 
+    def forget_answered(self) -> None:
+        """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
+        gone = {
+            o for o, r in self.records.items() if r.state is State.DONE and r.attempt is not None and r.attempt.call
+        }
+        for run in self.runs.values():
+            left = [order for order in run.orders if order not in gone]
+            if len(left) < len(run.orders):
+                run.orders = left
+                self.absent.add(run.id)
+        for order in gone:
+            del self.records[order]
+
     def unfinished(self) -> Run | None:
         """The newest run that was not seen to finish, or that has an order which is not at rest; else None."""
         newest_first = reversed(self.runs.values())

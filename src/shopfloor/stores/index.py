@@ -24,8 +24,8 @@ from shopfloor.stores.scan import Found, Problem
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
-MOST_KEPT = 4_000
-"""Changed records kept decoded while much is taken in: some 10 MiB. Most then change no more, and are written once."""
+MOST_KEPT = 1_500
+"""Changed records kept decoded while much is taken in: some 4 MiB. Most then change no more, and are written once."""
 WRITTEN_AT_ONCE = 500
 """Records that are made rows of at a time."""
 CHECKPOINT_PAGES = 8000
