@@ -81,7 +81,7 @@ async def test_a_floor_without_git_is_found_again_and_refuses_a_change(tmp_path:
         Shopfloor.open(tmp_path, flags=flags())
     with pytest.raises(NotFound):
         Shopfloor.open(tmp_path / "nowhere", without_git=True)
-    with pytest.raises(Refused, match="tidy must hand back a change.*in no git repository") as refused:
+    with pytest.raises(Refused, match=r"tidy must hand back a change.*in no git repository") as refused:
         await perform(tmp_path, wish("tidy", deliverable="change", checks=("true",)))
     assert "git init" in refused.value.hint
     with pytest.raises(Refused, match="agent 'scripted' works in a checkout"):

@@ -15,6 +15,7 @@ import msgspec
 
 from shopfloor._version import __version__
 from shopfloor.app import carry, intake
+from shopfloor.app.gateway import refuse_to_mix
 from shopfloor.app.outcomes import Outcome, outcome_of, told
 from shopfloor.app.trouble import disk_trouble
 from shopfloor.app.wiring import Place, agents, build, open_store, policy, prepare
@@ -125,6 +126,7 @@ class Leading:
         return [outcome_of(record) for record in records if record.settled_at is not None]
 
     async def _run(self, stream: intake.Stream) -> Report:
+        refuse_to_mix(self.settings, self.root)
         run = f"run-{random_name(5)}"
         first = await stream.first()
         orders = self._orders(first, run, stream)

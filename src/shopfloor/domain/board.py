@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain import quota, runs, talk, values
+from shopfloor.domain.calls import answered
 from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.fold import OURS, change, counts, creation, fold
 from shopfloor.domain.order import FINAL, Record, State
@@ -91,9 +92,7 @@ class Board:
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
-        gone = {
-            o for o, r in self.records.items() if r.state is State.DONE and r.attempt is not None and r.attempt.call
-        }
+        gone = {record.order.id for record in self.records.values() if answered(record)}
         for run in self.runs.values():
             left = [order for order in run.orders if order not in gone]
             if len(left) < len(run.orders):

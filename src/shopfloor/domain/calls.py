@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from shopfloor.domain.order import Deliverable, Order, Record
+from shopfloor.domain.order import Deliverable, Order, Record, State
 from shopfloor.domain.runs import Run
+
+
+def answered(record: Record) -> bool:
+    """Whether a call has done it: the end of the call and that of the order are told at once."""
+    return record.state is State.DONE and record.attempt is not None and record.attempt.call
 
 
 class Calls:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.board import Board, Run, at_rest
-from shopfloor.domain.calls import Calls
+from shopfloor.domain.calls import Calls, answered
 from shopfloor.domain.entry import TELLING, Entry
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
@@ -304,7 +304,7 @@ class Floor:
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
-        if (record.state in FINAL and not _answered(record)) or holder_of(record.attempt) is not None:
+        if (record.state in FINAL and not answered(record)) or holder_of(record.attempt) is not None:
             changed = self.entry.forget(record)
         else:
             hold, changed = self.entry.feel(record)
@@ -392,11 +392,6 @@ class Floor:
             self._under_way[ready] = Start
             found.append(Start(ready, self.board.records[ready].generation + 1))
         return found
-
-
-def _answered(record: Record) -> bool:
-    """Its call ended well, which says something of the agent."""
-    return record.attempt is not None and record.attempt.call and record.state is State.DONE
 
 
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}

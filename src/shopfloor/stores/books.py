@@ -21,7 +21,9 @@ from shopfloor.stores.changes import (
     alternatives,
     check_controller,
     check_generation,
+    check_schema,
     check_session,
+    check_untold,
     of_session,
     own_event,
     stamp,
@@ -34,8 +36,7 @@ from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
-from shopfloor.stores.log import Log, Written
-from shopfloor.stores.own import Own
+from shopfloor.stores.log import Log
 from shopfloor.stores.rows import claimed_generation
 from shopfloor.stores.scan import Scanner
 from shopfloor.stores.sheet import Findings, Versions
@@ -69,8 +70,6 @@ class Books:
         self._views = Views(folder)
         self._turn = Lock(folder / ".publish.lock")
         self._durable = Durable(self.log)
-        self.own = Own()
-        """what this store wrote while it led"""
         self._unpublished = False
         self._owed = False
         """the views lack what sessions said while nobody led"""
@@ -120,7 +119,7 @@ class Books:
                 self.follow(alone=True)
                 sequence = self.follower.mark.sequence
             self.log.create()  # a log that somebody replaced was let go of
-            clean = not self.follower.scanner.torn and not any(change.foreign for change in changes)
+            clean = self.generation and not any(change.foreign for change in changes)
             lines = self._lines(changes, sequence)
             if not any(change.parts for change in changes):
                 return
@@ -140,16 +139,10 @@ class Books:
         self._unpublished = True
         if not quick:
             with contextlib.suppress(ShopfloorError):
-                if not (clean and self._known(written, lines, changes)):
+                events = [event for change in changes for event in change.stamped]
+                if not (clean and self.follower.take_own(written, lines, events)):
                     self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
-
-    def _known(self, written: Written, lines: bytes, changes: Sequence[Change]) -> bool:
-        """Take in what the leading store has just written, without reading it; False when it has to be read."""
-        if not self.generation or not written.end - written.start == len(lines) == written.size:
-            return False
-        self.own.add(written.start, written.end)
-        return self.follower.take_own(written.start, lines, [event for change in changes for event in change.stamped])
 
     def _glance(self, changes: Sequence[Change]) -> int | None:
         sequence = self.follower.glance()
@@ -195,11 +188,7 @@ class Books:
 
     def _check(self, change: Change, claims: Mapping[str, int]) -> None:
         mark = self.follower.mark
-        if mark.schema > SCHEMA:
-            raise Refused(
-                f"{str(self.log.path)!r} has schema {mark.schema}, this version writes schema {SCHEMA}",
-                hint="type: pip install --upgrade shopfloor",
-            )
+        check_schema(self.log.path, mark.schema)
         if self.generation and mark.controller > self.generation:
             raise superseded(self.generation, mark.controller)
         if not self.generation:
@@ -208,10 +197,7 @@ class Books:
             if order == CONTROLLER:
                 check_controller(generation, mark.controller)
                 continue
-            if order in self.follower.told:  # not decoded yet, but somebody has said something of it
-                raise Conflict(
-                    f"order {order!r} was just changed by somebody else", hint=f"type: shopfloor show {order}"
-                )
+            check_untold(order, self.follower.told)
             check_generation(order, generation, max(claims.get(order, 0), self.follower.generation(order)))
 
     def _led(self) -> bool:
@@ -259,11 +245,6 @@ class Books:
         """True when :meth:`tidy` has something to do."""
         leads = self.generation > 0
         return self._owed or self.follower.behind or (leads and (self._unpublished or self._views.touched()))
-
-    @property
-    def rush(self) -> bool:
-        """True while so much comes in that it would be folded in many times over."""
-        return self.follower.rush()
 
     @property
     def soon(self) -> bool:

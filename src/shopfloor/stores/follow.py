@@ -17,7 +17,8 @@ from shopfloor.stores import index as files
 from shopfloor.stores.codec import decode
 from shopfloor.stores.files import Lock
 from shopfloor.stores.index import Index, Mark, News
-from shopfloor.stores.log import Log
+from shopfloor.stores.log import Log, Written
+from shopfloor.stores.own import Own
 from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
 from shopfloor.stores.scan import Found, Scanner
 
@@ -70,6 +71,8 @@ class Follower:
         self._turn = Lock(log.folder / ".index.lock")
         self._has_turn = False
         self._news = News()
+        self.own = Own()
+        """what this store wrote while it led"""
         self._gap = False
         """what lies between the index and ``_news`` was let go of"""
         self._asked = 0
@@ -128,12 +131,14 @@ class Follower:
         if alone and self.scanner.undecided:
             self._take(self.scanner.settle())
 
-    def take_own(self, start: int, lines: bytes, events: Sequence[Event]) -> bool:
+    def take_own(self, written: Written, lines: bytes, events: Sequence[Event]) -> bool:
         """Take in what we have just written, without reading it; False when it has to be read all the same."""
-        scanner = self.scanner
-        whole = scanner.seen == start and not (scanner.torn or scanner.undecided or self.told)
-        if not whole or not events or lines.count(b"\n") != len(events):
+        scanner, start = self.scanner, written.start
+        clean = scanner.seen == start and not (scanner.torn or scanner.undecided or self.told)
+        whole = written.end - start == len(lines) == written.size
+        if not (clean and whole and events) or lines.count(b"\n") != len(events):
             return False
+        self.own.add(start, written.end)
         found, begin = [], 0
         for event in events:
             end = lines.index(b"\n", begin) + 1

@@ -95,12 +95,12 @@ class WorkdirStore:
         self._readers += 1
         try:
             while True:
-                after = self._books.own.beyond(after) if others else after
+                after = self._books.follower.own.beyond(after) if others else after
                 if others and after == self._size():
                     return
                 scanner, until = await self._run(self._books.scanner, after)
                 # Where others wrote, that is read alone: what is ours before and after it is known.
-                stop = self._books.own.next_after(after, until) if others else until
+                stop = self._books.follower.own.next_after(after, until) if others else until
                 pieces = self._books.log.scan(scanner, stop, settle=stop == until)
                 while (found := await self._run(next, pieces, nothing)) is not nothing:
                     for _start, end, event in found:
@@ -122,13 +122,13 @@ class WorkdirStore:
         try:
             while True:
                 woken.clear()
-                after = self._books.own.beyond(after) if others else after
+                after = self._books.follower.own.beyond(after) if others else after
                 if (size := self._size()) != seen:
                     if others and size == after:
                         seen = size
                     else:
                         last, seen = await self._run(self._books.look)
-                        if last > (self._books.own.beyond(after) if others else after):
+                        if last > (self._books.follower.own.beyond(after) if others else after):
                             return True
                 self._tidy_later()
                 left = limit - loop.time()
@@ -219,7 +219,7 @@ class WorkdirStore:
     def _tidy(self) -> None:
         self._tidying = None
         put_off = PUT_OFF * bool(self._readers)
-        if self._books.rush:
+        if self._books.follower.rush():
             put_off = round(RUSH_S / LAG_S)
         if self._put_off < put_off:
             self._put_off += 1
