@@ -42,7 +42,8 @@ class Echo:
     async def follow(self, handle: Handle) -> AsyncIterator[Report]:
         """Nothing."""
         del handle
-        for report in ():
+        reports: list[Report] = []
+        for report in reports:
             yield report
 
     async def send(self, handle: Handle, text: str) -> Delivery:

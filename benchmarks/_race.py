@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -265,10 +265,10 @@ class _NoRunner:
 
     async def close(self) -> None: ...
 
-    async def outcomes(self) -> AsyncIterator[Fact]:
-        facts: tuple[Fact, ...] = ()
-        for fact in facts:
-            yield fact
+    async def outcomes(self) -> AsyncIterator[Sequence[Fact]]:
+        told: list[list[Fact]] = []
+        for facts in told:
+            yield facts
 
 
 if __name__ == "__main__":

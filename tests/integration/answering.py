@@ -50,7 +50,8 @@ class Scripted:
 
     async def follow(self, handle: Handle) -> AsyncIterator[Report]:
         del handle
-        for report in ():
+        reports: list[Report] = []
+        for report in reports:
             yield report
 
     async def send(self, handle: Handle, text: str) -> Delivery:

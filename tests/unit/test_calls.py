@@ -35,13 +35,13 @@ def begun(*orders: Order) -> tuple[Floor, Log]:
 
 
 def claim(floor: Floor, log: Log, start: Start) -> None:
-    what = {"attempt": f"{start.order}.a{start.generation}", "profile": "specs", "call": True}
+    what: dict[str, Any] = {"attempt": f"{start.order}.a{start.generation}", "profile": "specs", "call": True}
     floor.apply(log.write(E.ASSIGNED, start.order, generation=start.generation, **what), log.now)
 
 
 def end(floor: Floor, log: Log, name: str, **fields: Any) -> None:
     generation = floor.board.records[name].generation
-    known = {"outcome": "error", "message": "refused", "transient": True}
+    known: dict[str, Any] = {"outcome": "error", "message": "refused", "transient": True}
     floor.apply(log.write(E.AGENT_STOPPED, name, generation=generation, **(known | fields)), log.now)
 
 
@@ -158,7 +158,7 @@ def test_an_agent_that_fails_every_call_is_left_alone_and_one_answer_is_enough()
                 return
             for retry in decided:
                 assert isinstance(retry, Retry)
-                data = {"generation": attempt, "kind": "transient", "delay_s": 0.0}
+                data: dict[str, Any] = {"generation": attempt, "kind": "transient", "delay_s": 0.0}
                 floor.apply(log.write(E.RETRIED, retry.order, **data), log.now)
 
 

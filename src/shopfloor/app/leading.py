@@ -7,7 +7,7 @@ import getpass
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Order
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
+from shopfloor.engine.controller import More
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.engine.session import More, Session, Start
+from shopfloor.engine.session import Session, Start
 from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
@@ -105,7 +106,7 @@ class Leading:
         """Go on with the unfinished run. What is finished is not done again. Raises NotFound when there is none."""
         return await self._resume(None)
 
-    def outcomes(self, wishes: intake.Wishes = (), *, resume: bool = False) -> AsyncIterator[Outcome]:
+    def outcomes(self, wishes: intake.Wishes = (), *, resume: bool = False) -> AsyncGenerator[Outcome, None]:
         """Perform these orders and tell of each as it ends; ``report`` tells of all when it is over.
 
         The wishes are taken piece by piece: an iterable of them, or an asynchronous one of sequences, whose next

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -66,7 +66,7 @@ class Telling(Protocol):
     def leads(self) -> bool: ...
 
 
-async def told(floor: Telling, perform: Callable[[], Coroutine[Any, Any, Report]]) -> AsyncIterator[Outcome]:
+async def told(floor: Telling, perform: Callable[[], Coroutine[Any, Any, Report]]) -> AsyncGenerator[Outcome, None]:
     """Perform a run and tell of every end of an order in it. Who leaves early stops it, and waits for that."""
     ends: asyncio.Queue[Outcome | None] = asyncio.Queue()
 

@@ -38,7 +38,7 @@ async def _called(job: Job, control: Control, agent: Answering) -> Fact:
     try:
         answered = await agent.answer(call)
     except asyncio.CancelledError:
-        if not control.reason:
+        if not control.asked.is_set():
             raise
         task.uncancel()
         return _fact(job, outcome=control.reason, text=_STOPPED.get(control.reason, control.reason))

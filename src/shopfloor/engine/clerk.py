@@ -87,7 +87,7 @@ class Clerk:
     async def take(self, facts: Sequence[Fact], wall: float) -> None:
         """Write down what came of attempts; what is not about the newest attempt of its order says nothing any more."""
         for some in _rounds(facts):
-            changes = []
+            changes: list[_Change] = []
             for fact in some:
                 record = self._record(fact.order)
                 if record.generation == fact.generation and record.live:
