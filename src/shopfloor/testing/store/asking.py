@@ -73,6 +73,23 @@ async def the_history_of_an_order(bench: Bench) -> None:
     assert [row["data"]["work_order_id"] for row in newest] == ["wo-b2", "wo-a1"]
 
 
+async def what_others_wrote_is_found_between_what_the_leading_store_wrote(bench: Bench) -> None:
+    store, other = await bench.leader(), bench.open()
+    start = [position async for position, _ in store.read()][-1]
+    assert not await store.wait(start, 0.0, others=True)
+    position, found = start, []
+    for n in range(1, 25):
+        await store.append([bench.created(f"wo-o{n}"), bench.created(f"wo-p{n}")])
+        if n % 3 == 0:
+            assert not await store.wait(position, 0.0, others=True), "nobody else has written"
+            await other.append([bench.created(f"wo-t{n}") for _ in range(n % 2 + 1)])
+            assert await store.wait(position, 0.0, others=True)
+        async for place, event in store.read(position, others=True):
+            position, found = place, [*found, event.order_id]
+    theirs = [f"wo-t{n}" for n in range(3, 25, 3) for _ in range(n % 2 + 1)]
+    assert [order for order in found if order in theirs] == theirs, "each once, and in their order"
+
+
 async def answers_are_as_new_as_the_log(bench: Bench) -> None:
     store, other = await bench.leader(), bench.open()
     for n in range(1, 30):
@@ -126,6 +143,7 @@ CASES: tuple[Case, ...] = (
     orders_of_a_state_come_by_priority_and_age,
     runs_count_their_orders,
     the_history_of_an_order,
+    what_others_wrote_is_found_between_what_the_leading_store_wrote,
     answers_are_as_new_as_the_log,
     the_log_speaks_of_itself,
     a_board_is_the_fold_of_the_log,
