@@ -219,6 +219,10 @@ class Outliving(Agent, Protocol):
         """Whether it can be followed and comes to an end that counts; also when it has ended since."""
         ...
 
+    async def route(self, handle: Handle) -> Route | None:
+        """The way to its models that it was started with, None: it had none. Raises Refused when that is not known."""
+        ...
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt that is a call: no process, no workspace, no folder. What is asked is in ``order.metadata``."""
