@@ -77,7 +77,8 @@ async def _what_others_wrote_is_found(bench: Bench, store: Store, other: Store) 
     """Also between what the leading store wrote, which is left out."""
     start = [position async for position, _ in store.read()][-1]
     assert not await store.wait(start, 0.0, others=True)
-    position, found = start, []
+    position = start
+    found: list[str] = []
     for n in range(1, 25):
         await store.append([bench.created(f"wo-o{n}"), bench.created(f"wo-p{n}")])
         if n % 3 == 0:
