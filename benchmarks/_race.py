@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import msgspec
 
 from shopfloor import spawn
 from shopfloor.app import holders
-from shopfloor.app.floor import new_event_id
+from shopfloor.app.leading import new_event_id
 from shopfloor.app.wiring import SystemClock
 from shopfloor.domain.board import Board, creation
 from shopfloor.domain.events import E
@@ -265,10 +265,10 @@ class _NoRunner:
 
     async def close(self) -> None: ...
 
-    async def outcomes(self) -> AsyncIterator[Fact]:
-        facts: tuple[Fact, ...] = ()
-        for fact in facts:
-            yield fact
+    async def outcomes(self) -> AsyncIterator[Sequence[Fact]]:
+        told: list[list[Fact]] = []
+        for facts in told:
+            yield facts
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from campaigns.fuzz import corpus
 from campaigns.fuzz.mutate import Mutator
 from campaigns.fuzz.target import READ, REFUSED, Target, holds
 from shopfloor.app import holders
-from shopfloor.app.floor import new_event_id
+from shopfloor.app.leading import new_event_id
 from shopfloor.app.wiring import SystemClock
 from shopfloor.domain.board import creation
 from shopfloor.domain.errors import ShopfloorError

@@ -1,4 +1,6 @@
 from shopfloor._version import __version__ as __version__
+from shopfloor.app import Outcome as Outcome
+from shopfloor.app import PromptOrder as PromptOrder
 from shopfloor.app import Shopfloor as Shopfloor
 from shopfloor.config.settings import Settings as Settings
 from shopfloor.domain.errors import Conflict as Conflict
@@ -7,21 +9,27 @@ from shopfloor.domain.errors import Refused as Refused
 from shopfloor.domain.errors import ShopfloorError as ShopfloorError
 from shopfloor.domain.errors import UsageError as UsageError
 from shopfloor.domain.events import Event as Event
+from shopfloor.domain.order import Deliverable as Deliverable
 from shopfloor.domain.order import Order as Order
+from shopfloor.domain.order import State as State
 from shopfloor.domain.report import Report as Report
 from shopfloor.ports import Profile as Profile
 
 __all__ = [
     "Conflict",
+    "Deliverable",
     "Event",
     "NotFound",
     "Order",
+    "Outcome",
     "Profile",
+    "PromptOrder",
     "Refused",
     "Report",
     "Settings",
     "Shopfloor",
     "ShopfloorError",
+    "State",
     "UsageError",
     "__version__",
 ]

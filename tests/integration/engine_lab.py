@@ -83,7 +83,7 @@ def swap(monkeypatch: pytest.MonkeyPatch, **ports: Callable[[Any], Any]) -> None
         tools, settings = real(*args, **more)
         return msgspec.structs.replace(tools, **{n: make(getattr(tools, n)) for n, make in ports.items()}), settings
 
-    monkeypatch.setattr("shopfloor.app.floor.build", build)
+    monkeypatch.setattr("shopfloor.app.leading.build", build)
 
 
 class Lander0:

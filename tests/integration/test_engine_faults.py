@@ -14,8 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from shopfloor.app import Shopfloor
-from shopfloor.app import floor as floor_module
+from shopfloor.app import Shopfloor, leading
 from shopfloor.app.wiring import SystemClock
 from shopfloor.domain.admission import Load
 from shopfloor.domain.errors import Conflict, Refused
@@ -242,7 +241,7 @@ def test_an_agent_that_takes_too_much_memory_is_ended(lab: Lab) -> None:
 async def test_silence_is_told_and_ends_an_agent_only_where_a_limit_is_set(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(floor_module, "policy", lambda _settings: Policy(idle_s=0.3))
+    monkeypatch.setattr(leading, "policy", lambda _settings: Policy(idle_s=0.3))
     hold, wait = hold_file(tmp_path)
     async with lab.floor() as floor:
         watch = Watch(floor)

@@ -13,7 +13,7 @@ from shopfloor.domain.events import E
 from shopfloor.domain.order import Attempt, Order, Reason
 from shopfloor.engine.recovery import booked
 from shopfloor.engine.toll import Told, Toll, Trip
-from shopfloor.ports import Bill, Call, Job, Limit, Profile, Quota, Route
+from shopfloor.ports import Bill, Job, Limit, ModelCall, Profile, Quota, Route
 
 from .engine_lab import Watch
 from .lab import Lab, row, script, write
@@ -28,7 +28,7 @@ class House:
     """A gateway that says what it is told to say, and dies when it is told to."""
 
     def __init__(self) -> None:
-        self.facts: asyncio.Queue[Call | Quota | None] = asyncio.Queue()
+        self.facts: asyncio.Queue[ModelCall | Quota | None] = asyncio.Queue()
         self.bills: dict[str, Bill] = {}
         self.opened: list[str] = []
         self.closed = False
@@ -44,7 +44,7 @@ class House:
     async def shut(self, attempt: str) -> Bill:
         return self.bills.pop(attempt, Bill())
 
-    async def heard(self) -> AsyncIterator[Call | Quota]:
+    async def heard(self) -> AsyncIterator[ModelCall | Quota]:
         while (fact := await self.facts.get()) is not None:
             yield fact
 
@@ -61,9 +61,9 @@ def job(name: str, *, account: str = "", agent: str = "cli", limits: tuple[Limit
     )  # fmt: skip
 
 
-def call(name: str, **fields: Any) -> Call:
+def call(name: str, **fields: Any) -> ModelCall:
     known: dict[str, Any] = {"at": 1000.0, "attempt": f"wo-{name}.a1", "account": "lab", "status": 200}
-    return Call(**{**known, **fields})
+    return ModelCall(**{**known, **fields})
 
 
 QUOTA = Quota(account="", reset_at=2000.0, why="all gone")

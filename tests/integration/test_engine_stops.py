@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.app.floor import new_event_id, person
+from shopfloor.app.leading import new_event_id, person
 from shopfloor.domain.errors import Conflict, NotFound, Refused
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor

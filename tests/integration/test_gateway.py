@@ -21,7 +21,7 @@ from shopfloor.domain.errors import Refused
 from shopfloor.gateway.client import GatewayProcess
 from shopfloor.gateway.ledger import bills
 from shopfloor.gateway.words import Start
-from shopfloor.ports import Call, Limit, Quota, Route
+from shopfloor.ports import Limit, ModelCall, Quota, Route
 from shopfloor.spawn import Guard
 from shopfloor.testing.gateway import KEY, SCRIPTS, Bench, post, request
 from shopfloor.testing.model import Model
@@ -307,7 +307,7 @@ async def test_the_ledger_has_a_line_for_each_call(tmp_path: Path) -> None:
             calls = await line.bench.calls(3)
     torn, *lines = (tmp_path / "ledger.jsonl").read_bytes().splitlines()
     assert torn == b'{"at": 1.0, "att'
-    assert [msgspec.json.decode(text, type=Call) for text in lines] == calls
+    assert [msgspec.json.decode(text, type=ModelCall) for text in lines] == calls
     assert [call.refused for call in calls] == ["", "budget", "budget"]
 
 
@@ -446,10 +446,10 @@ def test_a_ledger_is_read_whatever_stands_between_its_lines(tmp_path: Path) -> N
     path = tmp_path / "ledger.jsonl"
     assert bills(path, {"wo-x.a1"}) == {}
     calls = [
-        Call(at=1.0, attempt="wo-x.a1", status=200, tokens_in=10, tokens_out=1, cost_usd=0.25),
-        Call(at=2.0, attempt="wo-y.a1", status=200, tokens_in=10, cost_usd=9.0),
-        Call(at=3.0, attempt="wo-x.a1", status=200, tokens_in=20, cost_usd=None),
-        Call(at=4.0, attempt="wo-x.a1", status=401, refused="budget", limit="run:1", cost_usd=0.0),
+        ModelCall(at=1.0, attempt="wo-x.a1", status=200, tokens_in=10, tokens_out=1, cost_usd=0.25),
+        ModelCall(at=2.0, attempt="wo-y.a1", status=200, tokens_in=10, cost_usd=9.0),
+        ModelCall(at=3.0, attempt="wo-x.a1", status=200, tokens_in=20, cost_usd=None),
+        ModelCall(at=4.0, attempt="wo-x.a1", status=401, refused="budget", limit="run:1", cost_usd=0.0),
     ]
     junk = [b"", b"{", b"\xff\xfe", b"[1]", b'{"at": "x"}', b"[" * 100_000]
     lines = [line for call, between in zip(calls, junk, strict=False) for line in (between, msgspec.json.encode(call))]

@@ -46,7 +46,8 @@ async def record_of(floor: Shopfloor, name: str) -> Record:
 def impatient(monkeypatch: pytest.MonkeyPatch, grace_s: float) -> None:
     """Whoever says that it is done is ended so soon."""
     real = wiring.policy
-    monkeypatch.setattr("shopfloor.app.floor.policy", lambda s: msgspec.structs.replace(real(s), done_grace_s=grace_s))
+    quick = "shopfloor.app.leading.policy"
+    monkeypatch.setattr(quick, lambda s: msgspec.structs.replace(real(s), done_grace_s=grace_s))
 
 
 # -- about its own attempt ------------------------------------------------------------------------------------------

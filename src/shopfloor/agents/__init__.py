@@ -32,12 +32,21 @@ def drivers(
 
 
 def driver(name: str, guard: Guard, environment: Mapping[str, str] | None = None, *, root: Path | None = None) -> Agent:
-    """A driver by name. ``environment`` is where ``probe`` looks for programs, ``root`` where relative ones are.
+    """A driver by name, or by ``module:Class`` where it is somebody's own: made with the same arguments as ours.
 
-    Raises NotFound for a name that is not in ``DRIVERS``.
+    ``environment`` is where ``probe`` looks for programs, ``root`` where relative ones are. Raises NotFound for a name
+    that is not in ``DRIVERS``, and for a module or class that is not there.
     """
-    if name not in DRIVERS:
-        raise NotFound(f"there is no agent driver {name!r}", hint=f"choose one of {', '.join(DRIVERS)}")
-    module, _, attribute = DRIVERS[name].partition(":")
-    made: Agent = getattr(import_module(module), attribute)(guard, environment=environment, root=root)
+    if name not in DRIVERS and ":" not in name:
+        hint = f"choose one of {', '.join(DRIVERS)}, or name your own: module:Class"
+        raise NotFound(f"there is no agent driver {name!r}", hint=hint)
+    module, _, attribute = DRIVERS.get(name, name).partition(":")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as problem:
+        if name in DRIVERS:
+            raise
+        hint = "install it into this environment, or mend the name"
+        raise NotFound(f"agent driver {name!r} cannot be loaded: {problem}", hint=hint) from problem
+    made: Agent = kind(guard, environment=environment, root=root)
     return made

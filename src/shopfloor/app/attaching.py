@@ -44,7 +44,7 @@ def door(place: Place, record: Record, *, write: bool) -> Door:
     if not alive(pid, start_time):
         raise Refused(f"the session of {name!r} has ended", hint=f"shopfloor log {name}")
     folder = Path(detail["folder"]).parents[1]
-    tmux = server(folder, place.environment, place.repository.root)
+    tmux = server(folder, place.environment, place.root)
     session = str(detail["session"])
     return Door(argv=tuple(attach_words(tmux, session, write=write)), cwd=str(folder), session=session)
 
@@ -70,7 +70,7 @@ def go(place: Place, through: Door) -> NoReturn:
 def _ours(place: Place) -> Tmux | None:
     if not (place.work / SOCKET).exists():
         return None
-    return server(place.work, place.environment, place.repository.root)
+    return server(place.work, place.environment, place.root)
 
 
 async def unowned(place: Place, board: Board) -> list[str]:

@@ -53,27 +53,31 @@ async def _all(place: Place, store: Store) -> AsyncIterator[Finding]:
 
 
 def _machine(place: Place) -> list[Finding]:
-    version = ".".join(map(str, place.repository.version))
+    version = ".".join(map(str, place.repository.version)) if place.repository is not None else "not used here"
     found = [Finding(level="ok", what=f"git {version}, Python {sys.version.split()[0]} on {sys.platform}")]
     if sys.platform != "linux":
         text = "agents' processes are ended by group and by parent here; only Linux can end every one of them for sure"
         found.append(Finding(level="warn", what=text))
-    folder = place.work if place.work.exists() else place.repository.root
+    folder = place.work if place.work.exists() else place.root
     if os.statvfs(folder).f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK):
         hint = f"make it writable: ls -ld {folder}; mount | grep {folder}"
         found.append(Finding(level="bad", what=f"{folder} is read-only: the log cannot be written", hint=hint))
-    free = shutil.disk_usage(place.repository.root).free
+    free = shutil.disk_usage(place.root).free
     if free < LOW_DISK_BYTES:
         found.append(Finding(level="bad", what=f"only {free >> 20} MiB of disk are free", hint="shopfloor gc"))
     return found
 
 
 def _repository(place: Place) -> list[Finding]:
+    repository = place.repository
+    if repository is None:
+        text = f"{place.root} is in no git repository: only answers can be handed back"
+        return [Finding(level="ok", what=text, hint="git init, where something is to be changed")]
     work = place.git()
     found = []
     try:
-        place.repository.ensure_ready()
-        found.append(Finding(level="ok", what=f"{place.repository.root}: branch {place.repository.branch}"))
+        repository.ensure_ready()
+        found.append(Finding(level="ok", what=f"{repository.root}: branch {repository.branch}"))
     except ShopfloorError as problem:
         found.append(Finding(level="bad", what=problem.message, hint=problem.hint))
     modified = work.modified()
@@ -89,7 +93,7 @@ def _repository(place: Place) -> list[Finding]:
     if work.setting("commit.gpgSign") == "true":
         text = "commits that Shopfloor makes are not signed, although commit.gpgSign is on"
         found.append(Finding(level="warn", what=text))
-    if (place.repository.root / ".gitmodules").exists() and "submodule" not in place.settings.setup:
+    if (repository.root / ".gitmodules").exists() and "submodule" not in place.settings.setup:
         text = "this repository has submodules, and no setup fetches them: they are empty folders in workspaces"
         found.append(Finding(level="warn", what=text, hint=f'setup = "{SUBMODULES}"  (in .shopfloor.toml)'))
     if work.text("ls-files", ".work"):

@@ -3,74 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
-import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from shopfloor import git
-from shopfloor._version import __version__
-from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
-from shopfloor.app.gateway import refuse_to_mix
+from shopfloor.app import holders, housekeeping, intake
+from shopfloor.app.leading import Leading, new_event_id, person
 from shopfloor.app.mail import Mail
 from shopfloor.app.sessions import WorkSession
-from shopfloor.app.trouble import disk_trouble
-from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
+from shopfloor.app.wiring import Place, SystemClock
 from shopfloor.config import environment as whole_environment
 from shopfloor.config.load import load as load_settings
 from shopfloor.config.settings import Settings
-from shopfloor.domain import names, report
+from shopfloor.domain import report
 from shopfloor.domain.board import Board
-from shopfloor.domain.errors import Conflict, NotFound, Refused, ShopfloorError, UsageError
+from shopfloor.domain.errors import NotFound, Refused
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.floor import Floor
-from shopfloor.domain.order import Order, Record
+from shopfloor.domain.order import Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
-from shopfloor.engine.session import Session, Start
+from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S
 from shopfloor.masking import Masker
-from shopfloor.ports import Clock, Query, Target
+from shopfloor.ports import Query
 from shopfloor.prompts import PromptOrder
-from shopfloor.spawn import Guard
 from shopfloor.stores.workdir import controller_alive
 from shopfloor.wire.client import HungUp, Wire
 
 NO_RUN = "start one with `shopfloor run prompts/*.md`"
 
 
-class Shopfloor:
+class Shopfloor(Leading):
     """``async with Shopfloor.open(repo) as floor: report = await floor.run(orders)``.
 
     Reading (``board``, ``plan``, ``report``) and asking (``ask``) work beside a running controller; ``run`` and
     ``resume`` become the controller and raise Conflict when another one is alive.
     """
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.repository = place.repository
-        self.settings = place.settings
-        self.environment = place.environment
-        self.root: Path = place.repository.root
-        self.work = place.work
-        self.clock: Clock = place.clock
-        self.observers: list[Callable[[Event], None]] = []
-        """called with every event that this process makes or sees while it is the controller"""
-        self.say: Callable[[str], None] = lambda _text: None
-        """told what goes on before there are events, e.g. that the base is being checked"""
-        self.store = open_store(place)
-        self.floor: Floor | None = None
-        """the live state while this process is the controller"""
-        self._session: Session | None = None
-        self._stop = ""
 
     @classmethod
     def open(
@@ -80,16 +54,30 @@ class Shopfloor:
         settings: Settings | None = None,
         flags: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
+        without_git: bool = False,
     ) -> Self:
         """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
 
-        Raises NotFound for a folder without a repository, Refused for a bare one or a git that is too old, and
-        UsageError for settings that are off.
+        ``without_git``: a folder that is in no repository will do, for orders that hand back answers; ``.work/`` is
+        made there by the first run, and the folder is a floor from then on. Raises NotFound for a folder without a
+        repository, Refused for a bare one or a git that is too old, and UsageError for settings that are off.
         """
         env = whole_environment() if environment is None else environment
-        repository = git.discover(Path(repo), env, ready=False)
-        found = settings or load_settings(repository.root, flags=flags, environment=env)
-        return cls(Place(repository=repository, settings=found, environment=dict(env), clock=SystemClock()))
+        repository: git.Repository | None = None
+        try:
+            repository = git.discover(Path(repo), env, ready=False)
+        except (NotFound, Refused) as problem:
+            known = isinstance(problem, NotFound) and Path(repo, ".work", "events.jsonl").exists()
+            if not (without_git or known) or not Path(repo).is_dir():
+                raise
+        root = repository.root if repository is not None else Path(repo).resolve()
+        found = settings or load_settings(root, flags=flags, environment=env)
+        return cls(Place(root=root, repository=repository, settings=found, environment=dict(env), clock=SystemClock()))
+
+    @property
+    def repository(self) -> git.Repository:
+        """The repository. Raises NotFound where there is none."""
+        return self.place.needed()
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,17 +86,6 @@ class Shopfloor:
         await self.store.close()
 
     # -- reading and asking -----------------------------------------------------------------------------------------
-
-    async def board(self, *, order: str = "", run: str = "", state: str = "") -> Board:
-        """The state as the log has it now: whole, or what belongs to an order, to a run, or to all ``open`` runs.
-
-        A part takes a moment however long the log is; :class:`shopfloor.ports.Query` says what is in it.
-        """
-        if not (self.work / "events.jsonl").exists():
-            return Board()
-        (row,) = await self.store.query(Query(what="board", order=order, run=run, state=state))
-        board: Board = row["board"]
-        return board
 
     async def report(self, run: str = "") -> Report:
         """The report of a run, by default of the newest. Raises NotFound."""
@@ -135,7 +112,7 @@ class Shopfloor:
         """What a run of these would look like; starts and writes nothing."""
         wanted = self.wishes(wishes)
         orders = intake.make_orders(wanted, run="", now=0.0, ids=[f"wo-{n}" for n in range(len(wanted))])
-        return intake.plan_view(orders, self.settings, await self._problems(orders))
+        return intake.plan_view(orders, self.settings, (await self._looked_at(orders))[0])
 
     async def ask(self, verb: str, order: str = "", text: str = "") -> str:
         """Ask the controller for something (the verbs of ``engine.requests``) and return its answer.
@@ -146,7 +123,7 @@ class Shopfloor:
         told = Masker(self.place.secrets).text(text)
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": told}, person())
         if self._session is not None:
-            return answer_of(await answer_to(self._session.journal, draft))
+            return answer_of(await self._session.ask(draft))
         if self.controller() is None:
             return await self._by_hand(draft)
         if wire := await Wire.connect(self.work):
@@ -232,106 +209,6 @@ class Shopfloor:
                     return answer_of(event)
             raise Refused("stopped before it was answered", hint="ask again")
 
-    # -- being the controller ---------------------------------------------------------------------------------------
-
-    async def run(self, wishes: Sequence[intake.Wish]) -> Report:
-        """Perform these orders: work, verify, land. Returns when nothing is left to do, or after ``stop``.
-
-        Raises UsageError, Refused or Conflict before anything is started; afterwards every order ends in one outcome.
-        """
-        self.repository.ensure_ready()
-        wanted = self.wishes(wishes)
-        if not wanted:
-            raise UsageError("there is nothing to do: no orders were given", hint="shopfloor run prompts/*.md")
-        refuse_to_mix(self.settings, self.root)
-        run_id = f"run-{random_name(5)}"
-        ids = [f"wo-{random_name(5)}" for _ in wanted]
-        orders = intake.make_orders(wanted, run=run_id, now=self.clock.wall(), ids=ids)
-        await self._refuse(orders)
-        branch = self.settings.target or self.repository.branch
-        target = Target(branch=branch, ref=f"refs/shopfloor/target/{branch}")
-        head = self.place.git().rev_parse(f"refs/heads/{branch}")
-        start = Start(
-            run=run_id, target=target, head=head, orders=orders, allow_red=self.settings.allow_red_base,
-            options=carry.options(self.settings, self.place.secrets),
-        )  # fmt: skip
-        async with self._leading() as session:
-            return await session.begin(start)
-
-    async def resume(self) -> Report:
-        """Go on with the unfinished run. What is finished is not done again. Raises NotFound when there is none."""
-        changes = carry.changes(self.settings)
-        board = await self.board(state="open")
-        run = board.unfinished()
-        if run is not None:
-            carry.refuse_other_checks(self.settings, run)
-            self._adopt(run)
-            await self._refuse([r.order for r in board.open_orders(run)])
-        async with self._leading() as session:
-            return await session.resume(None, changes)
-
-    def _adopt(self, run: Run) -> None:
-        """Work with what the run was started with."""
-        self.settings = carry.carried(self.settings, run)
-        self.place = msgspec.structs.replace(self.place, settings=self.settings)
-
-    def stop(self, why: str = "") -> None:
-        """Let ``run`` or ``resume`` end early: agents are stopped, their work is kept, ``resume`` goes on later."""
-        self._stop = why or "stopped"
-        if self._session is not None:
-            self._session.stop(self._stop)
-
-    @asynccontextmanager
-    async def _leading(self, *, hands_only: bool = False) -> AsyncIterator[Session]:
-        if self._session is not None:
-            raise Conflict("this program performs a run here already", hint="await it, or end it with stop()")
-        floor = Floor(policy(self.settings))
-        journal = Journal(self.store, floor, self.clock, new_event_id)
-        journal.observers.extend(self.observers)
-        info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
-        with disk_trouble(self.work):
-            prepare(self.place)
-            async with Guard() as guard:
-                tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
-                session = self._session = Session(journal, tools, settings)
-                if self._stop:
-                    session.stop(self._stop)
-                try:
-                    await session.lead(info)
-                    self.floor = floor
-                    yield session
-                finally:
-                    await tools.runner.close()
-                    await tools.toll.close()
-                    await self._leave(journal)
-
-    async def _leave(self, journal: Journal) -> None:
-        """Say that this controller has ended, and let another one lead, in this process or elsewhere."""
-        self._session, self._stop = None, ""
-        if not journal.generation:
-            return
-        try:
-            # After a full disk or a newer controller nothing can be said any more, and something else is raised.
-            with suppress(ShopfloorError):
-                await journal.commit(Draft(E.CONTROLLER_STOPPED, {"generation": journal.generation}))
-        finally:
-            led, self.store = self.store, open_store(self.place)
-            await led.close()
-
-    def _tell(self, text: str) -> None:
-        self.say(text)
-
-    async def _problems(self, orders: Sequence[Order]) -> list[Any]:
-        async with Guard() as guard:
-            return await intake.problems(
-                orders, self.settings, agents(self.place, guard), self.environment
-            )  # fmt: skip
-
-    async def _refuse(self, orders: Sequence[Order]) -> None:
-        found = await self._problems(orders)
-        if found:
-            raise found[0]
-
     # -- housekeeping -----------------------------------------------------------------------------------------------
 
     async def doctor(self) -> list[doctor_module.Finding]:
@@ -370,21 +247,3 @@ def words_of(answer: Mapping[str, Any]) -> str:
     if answer.get("result") != "ok":
         raise Refused(text or "refused", hint=str(answer.get("hint", "")))
     return text
-
-
-def random_name(length: int) -> str:
-    """Random base 36."""
-    return names.base36(secrets.token_bytes(16), length)
-
-
-def new_event_id() -> str:
-    """``evt-`` and twelve random characters."""
-    return f"evt-{random_name(12)}"
-
-
-def person() -> str:
-    """Who asks, for the log."""
-    try:
-        return f"human:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "human"

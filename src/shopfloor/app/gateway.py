@@ -17,7 +17,7 @@ from shopfloor.config.settings import Settings
 from shopfloor.domain.errors import Refused, UsageError
 from shopfloor.gateway.client import GatewayProcess, require
 from shopfloor.gateway.words import Start
-from shopfloor.ports import Bill, Call, Clock, Limit, Quota, Route
+from shopfloor.ports import Bill, Clock, Limit, ModelCall, Quota, Route
 from shopfloor.spawn import Guard
 
 LEDGER = "ledger.jsonl"
@@ -78,7 +78,7 @@ async def stand(
     port: int,
     account: str = "",
     ready: Callable[[Standing], None],
-    told: Callable[[Call | Quota], None],
+    told: Callable[[ModelCall | Quota], None],
     until: Callable[[], Awaitable[object]] | None = None,
 ) -> Bill:
     """Be a gateway with one way until SIGINT or SIGTERM; returns what was spent. Raises Refused, NotFound, UsageError.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -17,9 +19,59 @@ from shopfloor.domain.order import Order
 from shopfloor.domain.plan import ageing_key
 from shopfloor.ports import Agent, Capabilities, Probe, Profile
 from shopfloor.prompts import PromptOrder, order_from_text, read_prompts
+from shopfloor.workspaces.nowhere import no_git
 
 Wish = PromptOrder | Path | str
 """A prompt file that was read, the path of one, or the text itself."""
+Wishes = Iterable[Wish] | AsyncIterable[Sequence[Wish]]
+AT_ONCE = 500
+"""Wishes that become orders in one change."""
+
+
+class Stream:
+    """Wishes that are taken piece by piece."""
+
+    def __init__(self, pieces: Iterable[Sequence[PromptOrder]] | AsyncIterable[Sequence[PromptOrder]]) -> None:
+        self.known: dict[str, str] = {}
+        """orders by name that others of the stream may wait for"""
+        self._pieces = pieces if isinstance(pieces, AsyncIterable) else _later(pieces)
+        self._there: frozenset[str] = frozenset()
+
+    def skip(self, names: Mapping[str, str]) -> None:
+        """Those with these names are orders already."""
+        self.known |= names
+        self._there = frozenset(names)
+
+    async def first(self) -> Sequence[PromptOrder]:
+        """The first piece with something in it. Raises UsageError when there is none."""
+        async with aclosing(self.rest()) as pieces:
+            async for piece in pieces:
+                return piece
+        raise UsageError("there is nothing to do: no orders were given", hint="shopfloor run prompts/*.md")
+
+    async def rest(self) -> AsyncGenerator[Sequence[PromptOrder], None]:
+        """The pieces that are left, without what is there already."""
+        async for piece in self._pieces:
+            if wanted := [wish for wish in piece if wish.name not in self._there]:
+                yield wanted
+
+
+async def _later(pieces: Iterable[Sequence[PromptOrder]]) -> AsyncIterator[Sequence[PromptOrder]]:
+    for piece in pieces:
+        yield piece
+
+
+async def _read_later(pieces: AsyncIterable[Sequence[Wish]]) -> AsyncIterator[Sequence[PromptOrder]]:
+    async for piece in pieces:
+        yield read(piece)
+
+
+def stream(wishes: Wishes) -> Stream:
+    """Wishes as they come. What is off in one of them is raised when it is taken."""
+    if isinstance(wishes, AsyncIterable):
+        return Stream(_read_later(wishes))
+    left = iter(wishes)
+    return Stream(read(piece) for piece in iter(lambda: list(islice(left, AT_ONCE)), []))
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +104,23 @@ def read(wishes: Sequence[Wish]) -> list[PromptOrder]:
     return found
 
 
-def make_orders(wanted: Sequence[PromptOrder], *, run: str, now: float, ids: Sequence[str]) -> tuple[Order, ...]:
-    """Orders with ids; dependencies by name become dependencies by id. Raises UsageError for doubles and circles."""
-    by_name: dict[str, str] = {}
+def make_orders(
+    wanted: Sequence[PromptOrder], *, run: str, now: float, ids: Sequence[str], known: dict[str, str] | None = None
+) -> tuple[Order, ...]:
+    """Orders with ids; dependencies by name become dependencies by id. Raises UsageError for doubles and circles.
+
+    ``known`` are orders that are there already, by name, and may be waited for; the new ones are added to it.
+    """
+    by_name: dict[str, str] = {} if known is None else known
+    here: set[str] = set()
     for wish, order_id in zip(wanted, ids, strict=False):
-        if wish.name in by_name:
+        if wish.name in here:
             raise UsageError(f"two orders are named {wish.name!r}", hint="rename one of the files")
+        here.add(wish.name)
         by_name[wish.name] = order_id
     orders = tuple(_order(wish, by_name, run, now) for wish in wanted)
-    check_acyclic({o.id: o.depends_on for o in orders}, {o.id: o.name for o in orders})
+    if any(o.depends_on for o in orders):
+        check_acyclic({o.id: o.depends_on for o in orders}, {o.id: o.name for o in orders})
     return orders
 
 
@@ -71,11 +131,12 @@ def _order(wish: PromptOrder, by_name: Mapping[str, str], run: str, now: float) 
             f"{wish.name!r} depends on {missing[0]!r}, which is not among these orders",
             hint=f"give that prompt file too, or take it out of depends_on (there are: {', '.join(sorted(by_name))})",
         )
-    fields = {f: getattr(wish, f) for f in PromptOrder.__struct_fields__ if f in Order.__struct_fields__}
-    return Order(
-        **{**fields, "id": by_name[wish.name], "depends_on": tuple(by_name[n] for n in wish.depends_on)},
-        run=run, created_at=now,
-    )  # fmt: skip
+    fields = {f: getattr(wish, f) for f in _SHARED}
+    fields |= {"id": by_name[wish.name], "depends_on": tuple(by_name[n] for n in wish.depends_on)}
+    return Order(**fields, run=run, created_at=now, extra={"metadata": wish.metadata} if wish.metadata else {})
+
+
+_SHARED = tuple(f for f in PromptOrder.__struct_fields__ if f in Order.__struct_fields__)
 
 
 async def probe(
@@ -117,6 +178,17 @@ async def problems(
             )
         )
     return found
+
+
+def without_calls(
+    orders: Sequence[Order], settings: Settings, answering: frozenset[str], root: Path
+) -> list[ShopfloorError]:
+    """Why these orders cannot be performed without a repository; nothing when each is one call of an agent."""
+    bare = [o.name for o in orders if o.deliverable == "change"]
+    others = {settings.profile(o.agent).name for o in orders} - answering
+    if bare:
+        return [no_git(root, f"{few(bare)} must hand back a change")]
+    return [no_git(root, f"agent {name!r} works in a checkout") for name in sorted(others)]
 
 
 def _limit(profile: Profile, orders: Sequence[Order], settings: Settings) -> float | None:

@@ -14,29 +14,45 @@ from typing import Any
 import msgspec
 import psutil
 
-from shopfloor.agents import DRIVERS, driver
+from shopfloor.agents import driver
 from shopfloor.agents._transcript import said
 from shopfloor.app import gateway, holders, worker
 from shopfloor.app.money import Looks
 from shopfloor.config import secrets_in, worker_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.admission import Limits, Load
+from shopfloor.domain.errors import NotFound
 from shopfloor.domain.order import Attempt
 from shopfloor.domain.policy import Policy
+from shopfloor.engine import answers, control
 from shopfloor.engine import attempt as one_attempt
-from shopfloor.engine import control
 from shopfloor.engine.controller import Settings as ControllerSettings
 from shopfloor.engine.session import Tools
 from shopfloor.engine.toll import Toll
 from shopfloor.gateway.ledger import bills
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
-from shopfloor.ports import Agent, Bill, Delivery, Gateway, Handle, Job, Launch, Outliving, Workspace
+from shopfloor.landers.nowhere import Nowhere as NoLander
+from shopfloor.ports import (
+    Agent,
+    Answering,
+    Bill,
+    Delivery,
+    Gateway,
+    Handle,
+    Job,
+    Lander,
+    Launch,
+    Outliving,
+    Workspace,
+    Workspaces,
+)
 from shopfloor.runners.local import LocalRunner
 from shopfloor.spawn import Guard, alive, end_process, tree_bytes
 from shopfloor.stores.workdir import WorkdirStore
 from shopfloor.verifiers.commands import CommandVerifier
 from shopfloor.wire.server import SocketDoor
+from shopfloor.workspaces import nowhere
 from shopfloor.workspaces.clone import CloneWorkspaces
 from shopfloor.workspaces.pool import Pool
 from shopfloor.workspaces.worktree import WorktreeWorkspaces
@@ -55,9 +71,11 @@ class SystemClock:
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a floor is: the repository, its settings, the environment it was started in."""
+    """Where a floor is: the folder, its repository, its settings, the environment it was started in."""
 
-    repository: Repository
+    root: Path
+    repository: Repository | None
+    """None: there is no git here, and only answers can be handed back"""
     settings: Settings
     environment: dict[str, str]
     clock: Any
@@ -65,20 +83,27 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def work(self) -> Path:
         """The folder of the log and everything derived from it."""
-        return self.repository.root / ".work"
+        return self.root / ".work"
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that are masked in everything that is kept."""
         return secrets_in(self.environment, *(p.env for p in self.settings.agents.values()))
 
+    def needed(self) -> Repository:
+        """The repository. Raises NotFound where there is none."""
+        if self.repository is None:
+            hint = "git init, or change to a repository"
+            raise NotFound(f"not a git repository: {str(self.root)!r}", hint=hint)
+        return self.repository
+
     def git(self) -> Git:
-        """Git in the main working tree."""
-        return Git(self.repository.root, base_env=self.environment)
+        """Git in the main working tree. Raises NotFound where there is none."""
+        return Git(self.needed().root, base_env=self.environment)
 
     def command_environment(self) -> dict[str, str]:
         """What setup commands and checks see: as a worker, without anybody's identity."""
-        found = worker_environment(self.environment, workspace=str(self.repository.root))
+        found = worker_environment(self.environment, workspace=str(self.root))
         return {k: v for k, v in found.items() if k not in ("PWD", "SHOPFLOOR_WORKSPACE")}
 
 
@@ -87,24 +112,35 @@ def open_store(place: Place) -> WorkdirStore:
     return WorkdirStore(place.work, clock=place.clock)
 
 
-def prepare(place: Place) -> None:
-    """What must be so before this process may become the controller. Raises Refused."""
-    place.repository.ensure_ready()
-    place.git().exclude(["/.work/", f"/{place.settings.worktrees.strip('/')}/"])
+def prepare(place: Place, *, ready: bool) -> None:
+    """What must be so before this process may become the controller. Raises Refused.
+
+    ``ready``: the repository has to be one in which something can be changed.
+    """
+    if ready:
+        place.needed().ensure_ready()
+    if place.repository is not None:
+        place.git().exclude(["/.work/", f"/{place.settings.worktrees.strip('/')}/"])
 
 
 def agents(place: Place, guard: Guard) -> Mapping[str, Agent]:
     """The drivers that the settings name; what the others import is left alone."""
-    root, wanted = place.repository.root, {profile.driver for profile in place.settings.agents.values()}
-    return {name: driver(name, guard, environment=place.environment, root=root) for name in DRIVERS if name in wanted}
+    wanted = dict.fromkeys(profile.driver for profile in place.settings.agents.values())
+    return {name: driver(name, guard, environment=place.environment, root=place.root) for name in wanted}
+
+
+def answering(place: Place, known: Mapping[str, Agent]) -> dict[str, Answering]:
+    """The drivers of the profiles whose attempts at an answer are calls, by profile."""
+    profiles = place.settings.agents.values()
+    return {p.name: agent for p in profiles if isinstance(agent := known.get(p.driver), Answering)}
 
 
 def workspaces(place: Place, guard: Guard) -> Pool:
-    """The pool that the settings ask for."""
+    """The pool that the settings ask for. Raises NotFound where there is no repository."""
     settings = place.settings
     kind = CloneWorkspaces if settings.workspace == "clone" else WorktreeWorkspaces
     return kind(
-        place.git(), guard, folder=place.repository.root / settings.worktrees, setup=settings.setup,
+        place.git(), guard, folder=place.root / settings.worktrees, setup=settings.setup,
         copies=settings.copies, caches=settings.caches, env=place.command_environment(),
     )  # fmt: skip
 
@@ -114,7 +150,11 @@ def build(
 ) -> tuple[Tools, ControllerSettings]:
     """The ports of one controller session."""
     settings, env = place.settings, place.command_environment()
-    pool, known = workspaces(place, guard), agents(place, guard)
+    here = place.repository is not None
+    pool: Workspaces = workspaces(place, guard) if here else nowhere.Nowhere(place.root)
+    lander: Lander = MergeLander(place.git()) if here else NoLander(place.root)
+    known = agents(place, guard)
+    calls = answering(place, known)
     callers = holders.Callers(secrets.token_bytes(32), place.secrets)
     toll = Toll(partial(start_gateway, place, guard))
     tools = control.Tools(
@@ -125,7 +165,10 @@ def build(
     )  # fmt: skip
 
     async def execute(job: Job, strings: Any, emit: control.Emit) -> None:
-        await one_attempt.execute(job, strings, emit, tools)
+        if job.call:
+            await answers.execute(job, strings, emit, calls[job.profile.name])
+        else:
+            await one_attempt.execute(job, strings, emit, tools)
 
     async def living(handle: Handle) -> bool:
         agent = tools.agents.get(handle.driver)
@@ -144,7 +187,7 @@ def build(
         runner=LocalRunner(execute, lambda: control.Control(partial(_note, place))),
         toll=toll,
         verifier=CommandVerifier(pool, guard, env=env, clock=place.clock, concurrent=settings.max_checks),
-        lander=MergeLander(place.git()),
+        lander=lander,
         workspaces=pool,
         end_process=partial(end_attempt, tools.agents),
         living=living,
@@ -160,13 +203,13 @@ def build(
     )  # fmt: skip
     return session, ControllerSettings(
         profiles=settings.agents, means=Looks(settings, place.environment, known), evidence=str(evidence),
-        max_checks=settings.max_checks, limits=limits, hands_only=hands_only,
+        max_checks=settings.max_checks, limits=limits, hands_only=hands_only, answering=calls,
     )  # fmt: skip
 
 
 async def start_gateway(place: Place, guard: Guard) -> Gateway:
     """The gateway of this place, which starts with the first way that is opened. Raises Refused."""
-    return gateway.process(place.settings, place.environment, guard, root=place.repository.root, work=place.work)
+    return gateway.process(place.settings, place.environment, guard, root=place.root, work=place.work)
 
 
 def folder(place: Place, job: Job) -> Path:

@@ -13,7 +13,7 @@ from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.words import clean, count
 from shopfloor.config.values import whole
 from shopfloor.domain.errors import UsageError
-from shopfloor.ports import Bill, Call, Quota, Route
+from shopfloor.ports import Bill, ModelCall, Quota, Route
 
 PORT = 8045
 _HIGHEST = 65535
@@ -80,9 +80,9 @@ def _ready(edge: Edge, standing: Standing) -> None:
     sys.stdout.flush()
 
 
-def _told(edge: Edge, fact: Call | Quota) -> None:
+def _told(edge: Edge, fact: ModelCall | Quota) -> None:
     if edge.json:
-        kind = "call" if isinstance(fact, Call) else "quota"
+        kind = "call" if isinstance(fact, ModelCall) else "quota"
         _line(edge, {kind: msgspec.to_builtins(fact)})
     elif isinstance(fact, Quota):
         edge.put(f"account {clean(fact.account or 'by default')}: nothing is left for now: {clean(fact.why)}")

@@ -122,11 +122,24 @@ def default_parallel() -> int:
 DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted", "tmux")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
+_OWN_DRIVER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def driver_name(value: object) -> str:
+    """The name of a driver that comes with the package, or ``module:Class`` of one's own."""
+    if isinstance(value, str) and _OWN_DRIVER.fullmatch(value):
+        return value
+    try:
+        return v.choice(*DRIVERS)(value)
+    except ValueError as problem:
+        raise ValueError(f"{problem}, or module:Class of a driver of your own") from None
+
+
 NEED_COMMAND = frozenset({"acp", "command", "jsonlines", "tmux"})
 """Drivers that know no program of their own; a preset brings one."""
 
 PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {
-    "driver": ("driver", v.choice(*DRIVERS)),
+    "driver": ("driver", driver_name),
     "preset": ("preset", v.line),
     "command": ("command", v.words),
     "args": ("args", v.words),

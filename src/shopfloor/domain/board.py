@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain import quota, runs, talk, values
+from shopfloor.domain.calls import answered
 from shopfloor.domain.events import E, Event, read_time
 from shopfloor.domain.fold import OURS, change, counts, creation, fold
 from shopfloor.domain.order import FINAL, Record, State
@@ -21,6 +22,9 @@ _GENERAL = frozenset(
         *(E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED),
     }
 )
+
+
+_OF_MONEY = (E.AGENT_USAGE, E.AGENT_STOPPED)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +71,7 @@ class Board:
         if event.event_type in _GENERAL:
             self._general(event)
         changed = self._fold(event)
-        if changed and self.accounts and event.event_type in (E.AGENT_USAGE, E.AGENT_STOPPED):
+        if changed and self.accounts and (event.event_type in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
         run = self.runs.get(event.correlation_id or "")
         if run is not None and stamp > 0:
@@ -85,6 +89,17 @@ class Board:
         for run in news:
             self.runs[run].orders = list(other.runs[run].orders)
         self.absent -= news
+
+    def forget_answered(self) -> None:
+        """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
+        gone = {record.order.id for record in self.records.values() if answered(record)}
+        for run in self.runs.values():
+            left = [order for order in run.orders if order not in gone]
+            if len(left) < len(run.orders):
+                run.orders = left
+                self.absent.add(run.id)
+        for order in gone:
+            del self.records[order]
 
     def unfinished(self) -> Run | None:
         """The newest run that was not seen to finish, or that has an order which is not at rest; else None."""

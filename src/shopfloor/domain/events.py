@@ -85,7 +85,7 @@ SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})
 back, hands in work. Verdicts, landings and ends are never among them."""
 
 
-class Stamp(msgspec.Struct, frozen=True, array_like=True):
+class Stamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who wrote a line and where it belongs: ``[controller, sequence, index, size]``.
 
     ``controller`` is the controller's generation (0: not a controller), ``sequence`` numbers logical changes and only
@@ -98,7 +98,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
     size: int = 1
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=False):
+class Event(msgspec.Struct, frozen=True, omit_defaults=False, gc=False):
     """A fact: one line of the log. ``timestamp`` is RFC 3339 in UTC with milliseconds and ``Z``."""
 
     event_id: str
@@ -117,8 +117,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=False):
         return value if isinstance(value, str) else ""
 
 
+@lru_cache(maxsize=64)
 def stamp_time(wall_s: float) -> str:
-    """Wall seconds since the epoch as the log writes them, e.g. ``2026-01-06T12:00:00.000Z``."""
+    """Wall seconds since the epoch as the log writes them, e.g. ``2026-01-06T12:00:00.000Z``.
+
+    Remembered, as the many that are made at one moment are all written with it.
+    """
     moment = datetime.fromtimestamp(wall_s, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
@@ -138,6 +142,11 @@ def _seconds(text: str) -> float | None:
 
 def read_ms(text: object) -> int | None:
     """The same as whole milliseconds since the epoch, cut as ``stamp_time`` cuts them; None for anything else."""
+    return _milliseconds(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=64)
+def _milliseconds(text: str) -> int | None:
     moment = _moment(text)
     return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 

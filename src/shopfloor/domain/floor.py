@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.board import Board, Run, at_rest
-from shopfloor.domain.entry import Entry
+from shopfloor.domain.calls import Calls, answered
+from shopfloor.domain.entry import TELLING, Entry
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
@@ -32,9 +33,10 @@ class Floor:
         self.policy = policy or Policy()
         self.board = Board()
         self.run: Run | None = None
-        self._begin()
+        self._begin(frozenset())
 
-    def _begin(self) -> None:
+    def _begin(self, answering: frozenset[str]) -> None:
+        self.calls = Calls(answering)
         self.plan = Plan()
         self.timers = Timers()
         self.landing: set[str] = set()
@@ -61,9 +63,9 @@ class Floor:
         for event in events:
             self.board.apply(event)
 
-    def open(self, run_id: str, now: Now) -> None:
+    def open(self, run_id: str, now: Now, answering: frozenset[str] = frozenset()) -> None:
         """Make a run the active one and plan all of its orders. Raises UsageError when they wait in a circle."""
-        self._begin()
+        self._begin(answering)
         run = self.run = self.board.runs[run_id]
         self.entry = Entry(self.board, run, self.policy, self._busy)
         self.entry.follow(now)
@@ -94,7 +96,7 @@ class Floor:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
-        news = event.event_type in _TELLING and self.entry.follow(now)
+        news = event.event_type in TELLING and self.entry.follow(now)
         if news or run.land != landing or event.event_type == E.AGENT_HELD:
             self._place_all(run, now)
 
@@ -114,8 +116,8 @@ class Floor:
         if self.over_budget:
             return decisions + self._over_budget(run)
         holds, self._holds = self._holds, []
-        # What may still start is known once these are facts.
-        return decisions + (holds or self._starts(capacity.starts))
+        room = {} if holds else {"": capacity.starts, **capacity.calls}  # what may start is known when they are facts
+        return decisions + holds + [start for lane, free in room.items() for start in self._starts(free, lane=lane)]
 
     def claim(self, limit: int, wanted: Wanted) -> list[Start]:
         """Orders for a session that asks for some, the next ones first, as ``decide`` would start them.
@@ -195,6 +197,7 @@ class Floor:
             self.held[order] = holder
         else:
             self.held.pop(order, None)
+        self.calls.note(record)
         self._promise(record)
         if record.state is State.READY:
             self._enlist(record, now)
@@ -274,7 +277,8 @@ class Floor:
             known = self.board.records.get(need)
             if known is None or self._delivered(known):
                 self.plan.deliver(need)
-        self.plan.add(order.id, self._key(record), order.depends_on, order.files)
+        lane = "" if self.run is None else self.calls.lane(order, self.run)
+        self.plan.add(order.id, self._key(record), order.depends_on, order.files, lane)
 
     def _key(self, record: Record) -> Key:
         order = record.order
@@ -300,7 +304,7 @@ class Floor:
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
-        if record.state in FINAL or holder_of(record.attempt) is not None:
+        if (record.state in FINAL and not answered(record)) or holder_of(record.attempt) is not None:
             changed = self.entry.forget(record)
         else:
             hold, changed = self.entry.feel(record)
@@ -379,9 +383,9 @@ class Floor:
             found.append(Settle(ready, State.FAILED, Reason.BUDGET, text))
         return found
 
-    def _starts(self, limit: int, fits: Callable[[str], bool] | None = None) -> list[Start]:
+    def _starts(self, limit: int, fits: Callable[[str], bool] | None = None, *, lane: str | None = None) -> list[Start]:
         found: list[Start] = []
-        while len(found) < limit and not self.board.paused and (ready := self.plan.pop(fits)) is not None:
+        while len(found) < limit and not self.board.paused and (ready := self.plan.pop(fits, lane=lane)) is not None:
             if self.entry.kept_out(self.board.records[ready]):
                 self.plan.free(ready)  # it is placed anew when the one that tries its account has told
                 continue
@@ -390,8 +394,4 @@ class Floor:
         return found
 
 
-_TELLING = frozenset(
-    {E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED, E.ASSIGNED, E.AGENT_USAGE, E.AGENT_STOPPED, E.RETRIED, E.SETTLED}
-)
-"""Facts that may tell something of an account."""
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}

@@ -10,7 +10,7 @@ import msgspec
 from shopfloor.domain import edits, talk, values
 from shopfloor.domain.events import OPEN_TO_ALL, SESSIONS_MAY, E, Event, read_time
 from shopfloor.domain.holder import held, holder_in
-from shopfloor.domain.order import FINAL, Attempt, Order, Reason, Record, State, reason_of
+from shopfloor.domain.order import FINAL, Attempt, Deliverable, Order, Reason, Record, State, reason_of
 
 OURS = frozenset(E)
 
@@ -156,6 +156,7 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
         session=resumed,
         resumed=resumed,
         onto=values.text(d, "onto"),
+        call=d.get("call") is True,
     )
     if holder_in(d) is not None:
         attempt.handle, attempt.started_at = d["handle"], at
@@ -239,6 +240,8 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a.base = values.text(d, "base") or a.base
     a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
     a.transient = d.get("transient") is True
+    if isinstance(data := d.get("data"), dict):
+        a.data = data
     talk.settle_question(r, a.outcome)
     return True
 
@@ -319,14 +322,22 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
 
 
 def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
-    outcome = d.get("outcome")
+    outcome, end = d.get("outcome"), d.get("end")
+    if outcome in _OUTCOMES and isinstance(end, dict) and r.live and r.attempts[-1].call:
+        _stopped(r, end, at)  # the end of a call and of its order, told at once
     if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
         return False
     r.state, r.reason = State(outcome), reason_of(d.get("reason"))
-    r.message = values.text(d, "message")
+    r.message = values.text(d, "message") or _answer(r)
     talk.forget_question(r)
     r.settled_at = at
     return True
+
+
+def _answer(r: Record) -> str:
+    """What an order that is done hands back where that is an answer: its end need not repeat it."""
+    given = r.state is State.DONE and r.order.deliverable is Deliverable.ANSWER and r.attempts
+    return r.attempts[-1].message if given else ""
 
 
 def _handled(r: Record, d: dict[str, Any], _at: float) -> bool:

@@ -117,6 +117,17 @@ def step(record: Record, run: Run, policy: Policy) -> Decision | None:
     return None
 
 
+def certain(record: Record, outcome: str) -> Settle | None:
+    """The end of an order that follows from the end of its call, whatever else is decided meanwhile; else None.
+
+    Both can be written down at once then: what is asked of an order that has its answer comes too late.
+    """
+    attempt = record.attempt
+    answers = attempt is not None and attempt.call and record.order.deliverable is Deliverable.ANSWER
+    done = answers and outcome == "completed" and record.live and not record.stopping
+    return Settle(record.order.id, State.DONE, None, "") if done else None
+
+
 def _at_work(record: Record, run: Run) -> Decision | None:
     spent = record.live and (order_spent(record) or attempt_spent(record, run))
     return Stop(record.order.id, Reason.BUDGET) if spent else None
@@ -150,7 +161,7 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
         text = f"lost {record.lost + 1} times: {attempt.message}"
         return Settle(order, State.FAILED, reason, _kept(record, text))
     if attempt.transient and record.failures < policy.retries:
-        delay = backoff(policy, order, record.failures + 1)
+        delay = backoff(policy, order, record.failures + 1, call=attempt.call)
         return Retry(order, "transient", delay, attempt.message, record.findings)
     tries = f" ({record.failures + 1} tries)" if record.failures else ""
     return Settle(order, State.FAILED, reason, _kept(record, attempt.message + tries))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [low + high for high in _ALPHABET for low in _ALPHABET]
 ORDER_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+(\.[0-9]+)*")
 _PLAIN_PART = re.compile(r"[0-9]*[a-z][a-z0-9]*")
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -16,11 +17,11 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 def base36(raw: bytes, length: int) -> str:
     """``length`` characters of base 36 taken from random bytes (the caller brings the randomness)."""
     number = int.from_bytes(raw, "big")
-    digits = []
-    for _ in range(length):
-        number, rest = divmod(number, 36)
-        digits.append(_ALPHABET[rest])
-    return "".join(digits)
+    pairs = []
+    for _ in range((length + 1) // 2):  # two at a time: every event has a name of this kind
+        number, rest = divmod(number, 1296)
+        pairs.append(_PAIRS[rest])
+    return "".join(pairs)[:length]
 
 
 def slug(text: str, limit: int = 40) -> str:

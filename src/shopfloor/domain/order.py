@@ -1,4 +1,7 @@
-"""Work orders and what became of them: frozen wishes, and the records that the fold keeps of them."""
+"""Work orders and what became of them: frozen wishes, and the records that the fold keeps of them.
+
+What is kept by the ten thousand is not looked through for circles of references (``gc=False``): there can be none.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class Deliverable(StrEnum):
     ANSWER = "answer"
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One wish. Times are wall seconds since the epoch, durations are seconds, money is USD."""
 
     id: str
@@ -95,8 +98,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     """what other programs wrote beside all this, as they wrote it: unknown keys, ``metadata``, ``dependencies``"""
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it was given beside its words, for its agent or for other programs; not to be changed."""
+        found = self.extra.get("metadata")
+        return found if isinstance(found, dict) else {}
 
-class Attempt(msgspec.Struct, kw_only=True):
+
+class Attempt(msgspec.Struct, kw_only=True, gc=False):
     """One try of one order by one agent in one workspace."""
 
     id: str
@@ -142,6 +151,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     idle_since: float | None = None
     progress: str = ""
     """the newest line that its agent said about how far it is"""
+    call: bool = False
+    """it is a call: no process, no workspace, nothing that could go on without its controller"""
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    """small facts that came with its end: which server, how long each step took"""
     done: str | None = None
     """what its agent said when it asked for verification; None: it has not. It makes nothing done"""
 
@@ -151,7 +164,7 @@ class Attempt(msgspec.Struct, kw_only=True):
         return self.commit not in ("", self.onto or self.base)
 
 
-class Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """One piece of what was said between people and an order's agents. ``kind``: asked, answered, steered or mail."""
 
     at: float
@@ -160,14 +173,14 @@ class Said(msgspec.Struct, frozen=True):
     text: str
 
 
-class Collision(msgspec.Struct, frozen=True):
+class Collision(msgspec.Struct, frozen=True, gc=False):
     """A wish of another program that was not followed: which field, and the value it wanted, as JSON."""
 
     field: str
     theirs: str
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(msgspec.Struct, kw_only=True, gc=False):
     """What became of an order: the fold of its events."""
 
     order: Order

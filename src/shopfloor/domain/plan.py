@@ -39,7 +39,10 @@ class Plan:
         self._files: dict[str, tuple[str, ...]] = {}
         self._folders: dict[str, tuple[str, ...]] = {}
         """path -> all folders above it"""
-        self._ready: list[tuple[Key, str]] = []
+        self._ready: dict[str, list[tuple[Key, str]]] = {}
+        """lane -> heap: what takes another kind of slot stands in a heap of its own"""
+        self._lane: dict[str, str] = {}
+        """the lane of each order that is not in the common one"""
         self._queued: set[str] = set()
         """in the ready heap or in a line"""
         self._parked: set[str] = set()
@@ -56,9 +59,14 @@ class Plan:
         self._missed: dict[str, dict[str, None]] = {}
         """held folder -> lines below it that are woken when it is free, because waking them sooner would help nobody"""
 
-    def add(self, order: str, key: Key, needs: Iterable[str], files: Iterable[str]) -> None:
-        """Take an order in; it becomes ready when everything in ``needs`` was delivered."""
+    def add(self, order: str, key: Key, needs: Iterable[str], files: Iterable[str], lane: str = "") -> None:
+        """Take an order in; it becomes ready when everything in ``needs`` was delivered.
+
+        ``lane``: the kind of slot that it takes; orders of different lanes do not wait for each other's slots.
+        """
         self._key[order] = key
+        if lane:
+            self._lane[order] = lane
         self._files[order] = self._declared(files)
         missing = self._needs[order] = set()
         for need in needs:
@@ -72,7 +80,7 @@ class Plan:
         self._parked.discard(order)
         if order in self._key and order not in self._queued and not self._needs[order]:
             self._queued.add(order)
-            heappush(self._ready, (self._key[order], order))
+            self._make_ready(self._key[order], order)
 
     def unqueue(self, order: str) -> None:
         """Keep a known order from starting until it is queued again: it waits for a time, or is at work."""
@@ -113,18 +121,24 @@ class Plan:
             self._leave(order)
             self._parked.discard(order)
             del self._needs[order], self._key[order], self._files[order]
+            self._lane.pop(order, None)
 
-    def pop(self, fits: Callable[[str], bool] | None = None) -> str | None:
-        """The next order that may start (and ``fits``), now parked and its files held; None when nothing may."""
+    def pop(self, fits: Callable[[str], bool] | None = None, *, lane: str | None = None) -> str | None:
+        """The next order that may start (and ``fits``), now parked and its files held; None when nothing may.
+
+        ``lane``: only of this one; None: of all.
+        """
         passed_over: list[tuple[Key, str]] = []
-        found = self._pop(fits, passed_over)
-        for entry in passed_over:
-            heappush(self._ready, entry)
+        found = self._pop(fits, lane, passed_over)
+        for key, order in passed_over:
+            self._make_ready(key, order)
         return found
 
-    def _pop(self, fits: Callable[[str], bool] | None, passed_over: list[tuple[Key, str]]) -> str | None:
-        while self._ready:
-            key, order = heappop(self._ready)
+    def _pop(
+        self, fits: Callable[[str], bool] | None, lane: str | None, passed_over: list[tuple[Key, str]]
+    ) -> str | None:
+        while heap := self._foremost() if lane is None else self._ready.get(lane):
+            key, order = heappop(heap)
             if order not in self._queued:
                 continue
             if fits is not None and not fits(order):
@@ -180,6 +194,14 @@ class Plan:
         """True when its dependencies are delivered and it only waits for files or a slot."""
         return order in self._queued
 
+    def lane_of(self, order: str) -> str:
+        """The lane of a known order, the common one for any other."""
+        return self._lane.get(order, "")
+
+    def lacks(self, lane: str) -> bool:
+        """True when nothing of a lane is ready, but for what may have left it."""
+        return not self._ready.get(lane)
+
     def __contains__(self, order: str) -> bool:
         return order in self._key
 
@@ -188,6 +210,13 @@ class Plan:
         return len(self._key)
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _make_ready(self, key: Key, order: str) -> None:
+        heappush(self._ready.setdefault(self._lane.get(order, ""), []), (key, order))
+
+    def _foremost(self) -> list[tuple[Key, str]]:
+        """The heap whose first order comes before those of all others; an empty one when there is none."""
+        return min(filter(None, self._ready.values()), key=lambda heap: heap[0], default=[])
 
     def _declared(self, files: Iterable[str]) -> tuple[str, ...]:
         """Paths as they are compared; what lies below another path of the same order adds nothing."""
@@ -231,7 +260,7 @@ class Plan:
         while waiting:
             key, order = heappop(waiting)
             if order in self._queued:
-                heappush(self._ready, (key, order))
+                self._make_ready(key, order)
                 break
         if not waiting:
             del line[place]

@@ -23,6 +23,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     checks: int = 0
     landing: bool = False
     """True while no landing is under way"""
+    calls: dict[str, int] = {}
+    """starts that are calls, by profile: they take no slot of the machine"""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """times that an order is taken up again after its controller or guard was killed under it"""
     backoff_s: float = 1.0
     backoff_cap_s: float = 300.0
+    call_backoff_s: float = 0.05
+    """the same for the first retry of a call, which itself takes less than a second"""
     jitter: float = 0.25
     idle_s: float = 300.0
     """silence after which an agent is reported as idle; nobody is ended for it"""
@@ -46,6 +50,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     barren: int = 3
     """orders that an agent may fail one after the other with nothing done; then nothing more is started with it.
     0: any number"""
+    barren_calls: int = 100
+    """the same for calls, many of which fail together when one of many servers dies"""
     confirmations: int = 1
     """times that a check which failed is run again on the same commit before it counts as failed"""
     on_question: Literal["ask", "decline"] = "ask"
@@ -61,14 +67,15 @@ def batch_size(policy: Policy, red_batches: int) -> int:
     return max(1, policy.batch >> max(0, red_batches - 1))
 
 
-def backoff(policy: Policy, order: str, failures: int) -> float:
+def backoff(policy: Policy, order: str, failures: int, *, call: bool = False) -> float:
     """Seconds before try ``failures + 1``: doubled each time, spread by ±jitter, never above the cap.
 
     The spread comes from the order's id, so a replay gives the same number and a crowd that failed together
     does not come back together.
     """
     highest = policy.backoff_cap_s / (1.0 + policy.jitter)
-    plain = min(highest, policy.backoff_s * 2.0 ** min(max(0, failures - 1), MOST_DOUBLINGS))
+    first = policy.call_backoff_s if call else policy.backoff_s
+    plain = min(highest, first * 2.0 ** min(max(0, failures - 1), MOST_DOUBLINGS))
     spread = crc32(f"{order}:{failures}".encode()) / 0xFFFFFFFF
     return max(0.0, plain * (1.0 + policy.jitter * (2.0 * spread - 1.0)))
 

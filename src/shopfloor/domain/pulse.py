@@ -24,6 +24,7 @@ class Pulse:
 
     def __init__(self, policy: Policy) -> None:
         self._most = policy.barren
+        self._most_calls = policy.barren_calls
         self._probes = min(PROBES, policy.retries)
         self._barren: dict[str, dict[str, str]] = {}
         self.probes: dict[str, str] = {}
@@ -34,14 +35,19 @@ class Pulse:
         attempt = record.attempts[-1]
         if attempt.outcome == Reason.AUTH:
             return Hold(agent, f"agent {agent!r} was refused by its models: {attempt.message}")
-        if attempt.commit not in ("", attempt.base):
+        if attempt.commit not in ("", attempt.base) or (attempt.call and attempt.outcome == "completed"):
             self._barren.pop(agent, None)
             self.probes.pop(agent, None)
-        elif attempt.outcome not in BARREN or attempt.exit_code in FROM_OUTSIDE:
-            # It was stopped, or ended well with nothing to do: that says nothing about the agent.
+        elif (
+            attempt.outcome not in BARREN
+            or attempt.exit_code in FROM_OUTSIDE
+            or (attempt.call and not attempt.transient)
+        ):
+            # It was stopped, or ended well with nothing to do, or was told what is wrong with what it was asked: that
+            # says nothing about the agent.
             self.forget(record.order.id)
-        elif self._most:
-            return self._failed(agent, record)
+        elif most := self._most_calls if attempt.call else self._most:
+            return self._failed(agent, record, most)
         return None
 
     def forget(self, order: str) -> None:
@@ -49,10 +55,10 @@ class Pulse:
         for agent in [agent for agent, probe in self.probes.items() if probe == order]:
             del self.probes[agent]
 
-    def _failed(self, agent: str, record: Record) -> Hold | None:
+    def _failed(self, agent: str, record: Record, most: int) -> Hold | None:
         row = self._barren.setdefault(agent, {})
         row[record.order.id] = record.order.name
-        if len(row) < self._most:
+        if len(row) < most:
             return None
         if record.failures < self._probes:
             self.probes.setdefault(agent, record.order.id)

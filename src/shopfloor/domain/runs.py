@@ -73,9 +73,9 @@ class Run(msgspec.Struct, kw_only=True):
     """when that controller last did something for it"""
     earlier_s: float = 0.0
     """wall time of earlier controllers' sessions"""
-    agents_at_work: list[str] = msgspec.field(default_factory=list)
+    agents_at_work: set[str] = msgspec.field(default_factory=set)
     """``order:generation`` of each agent at work now"""
-    checks_at_work: list[str] = msgspec.field(default_factory=list)
+    checks_at_work: set[str] = msgspec.field(default_factory=set)
     """the same for verifications"""
     busy_since: float = 0.0
     busy_s: float = 0.0
@@ -170,12 +170,17 @@ def follow(run: Run, event: Event, *, changed: bool) -> None:
     if event.event_type in _BEGINS:
         if changed or not event.order_id:
             _begin(run, _BEGINS[event.event_type](run), _key(event), at)
+    elif event.event_type == E.ASSIGNED:
+        if changed and event.data.get("call") is True:  # it is at work from its claim on
+            _begin(run, run.agents_at_work, _key(event), at)
     elif event.event_type in _ENDS:
         at_work, key = _ENDS[event.event_type](run), _key(event)
         if key in at_work:
             _end(run, at_work, key, at)
             run.check_s += values.amount(event.data, "duration_s") or 0.0
-    elif event.event_type in (E.SETTLED, E.RETRIED):
+    elif event.event_type == E.SETTLED and (key := _key(event)) in run.agents_at_work:
+        _end(run, run.agents_at_work, key, at)  # of a call, told with the end of its order
+    elif event.event_type in (E.SETTLED, E.RETRIED) and run.checks_at_work:
         # A verification that was stopped has no verdict: it ended with what was decided about its order.
         for left in [k for k in run.checks_at_work if k.startswith(f"{event.order_id}:")]:
             _end(run, run.checks_at_work, left, at)
@@ -197,30 +202,29 @@ def _end_session(run: Run) -> None:
 # -- who is at work ---------------------------------------------------------------------------------------------
 
 
-def _begin(run: Run, at_work: list[str], key: str, at: float) -> None:
+def _begin(run: Run, at_work: set[str], key: str, at: float) -> None:
     if not run.busy:
         run.busy_since = at
-    if key not in at_work:
-        at_work.append(key)
+    at_work.add(key)
     run.peak = max(run.peak, len(run.agents_at_work))
 
 
-def _end(run: Run, at_work: list[str], key: str, at: float) -> None:
+def _end(run: Run, at_work: set[str], key: str, at: float) -> None:
     at_work.remove(key)
     if not run.busy:
         run.busy_s += max(0.0, at - run.busy_since)
 
 
-def _agents(run: Run) -> list[str]:
+def _agents(run: Run) -> set[str]:
     return run.agents_at_work
 
 
-def _checks(run: Run) -> list[str]:
+def _checks(run: Run) -> set[str]:
     return run.checks_at_work
 
 
-_BEGINS: dict[str, Callable[[Run], list[str]]] = {E.AGENT_STARTED: _agents, E.VERIFY_STARTED: _checks}
-_ENDS: dict[str, Callable[[Run], list[str]]] = {E.AGENT_STOPPED: _agents, E.VERIFY_VERDICT: _checks}
+_BEGINS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STARTED: _agents, E.VERIFY_STARTED: _checks}
+_ENDS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STOPPED: _agents, E.VERIFY_VERDICT: _checks}
 
 
 # -- one function for each type of event ------------------------------------------------------------------------

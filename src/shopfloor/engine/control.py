@@ -37,6 +37,8 @@ class Control:
         self.note = note
         self.reason = ""
         self.asked = asyncio.Event()
+        self.interrupt: Callable[[], object] | None = None
+        """ends a call under way"""
         self.handle: Handle | None = None
         self.agent: Agent | None = None
 
@@ -45,6 +47,8 @@ class Control:
         if not self.reason:
             self.reason = reason
         self.asked.set()
+        if self.interrupt is not None:
+            self.interrupt()
 
     async def send(self, attempt: str, text: str) -> Delivery:
         """Say something to the agent. Raises Refused when it has not started, or cannot listen."""

@@ -7,7 +7,7 @@ and comes back through the journal; the loop wakes when something has changed, n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,26 @@ from typing import Any
 import msgspec
 
 from shopfloor.domain.admission import Limits, Load, admit
-from shopfloor.domain.board import Run
-from shopfloor.domain.errors import Conflict, NotFound
+from shopfloor.domain.board import Run, creation
+from shopfloor.domain.errors import NotFound
 from shopfloor.domain.events import E
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.judge import Decision, Hold, Land, Open, Retry, Settle, Start, Stop, Verify
-from shopfloor.domain.order import Reason, Record, State
+from shopfloor.domain.order import Order, Reason, Record
 from shopfloor.domain.verdict import Verdict, required_checks
+from shopfloor.engine.clerk import Clerk
 from shopfloor.engine.counter import Counter
-from shopfloor.engine.facts import bounded, closings, drafts, settlement, status_change
+from shopfloor.engine.facts import bounded
 from shopfloor.engine.hands import release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
-from shopfloor.engine.outset import AskMeans, Outset, claim_of
+from shopfloor.engine.outset import AskMeans, Outset
 from shopfloor.engine.requests import Desk
-from shopfloor.ports import Callers, CheckJob, Door, Job, Lander, Phase, Profile, Runner, Verifier
+from shopfloor.ports import Answering, Callers, CheckJob, Door, Job, Lander, Phase, Profile, Runner, Verifier
 
 ADMISSION_EVERY_S = 2.0
+CAPACITY_EVERY_S = 0.25
+"""How often an agent that answers is asked whether it takes more by now, while nothing else happens."""
 ASKED_TOO_MUCH = frozenset({"429", "503", "529"})
 """What models answer that are asked too much."""
 
@@ -48,6 +51,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     hands_only: bool = False
     """True: start nothing new; only finish, land and answer requests"""
+    answering: Mapping[str, Answering] = {}
+    """the drivers of those profiles whose attempts at an answer are calls"""
+
+
+class More(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders that come to a run while it is performed."""
+
+    orders: AsyncIterator[Sequence[Order]]
+    most_waiting: int = 0
+    """no more are asked for while so many have not ended; 0: as many as there are"""
 
 
 class Controller:
@@ -81,9 +94,17 @@ class Controller:
         self._failure: BaseException | None = None
         self._stopping = ""
         self._sampled = self._lowered = self._storm = float("-inf")
+        self._memory_short = False
+        self._most_waiting = 0
+        self._roomy = asyncio.Event()
+        """set while more orders are wanted"""
+        self._intake: asyncio.Task[None] | None = None
         self.lane = LandingLane(journal, verifier=verifier, lander=lander, evidence=settings.evidence)
         self.outset = Outset(journal, self.lane, lander, profiles=settings.profiles, means=settings.means)
         self.desk = Desk(journal, runner=runner, stop=self.stop)
+        self.clerk = Clerk(
+            journal, outset=self.outset, runner=runner, catch_up=self.desk.catch_up, settled=self._settled
+        )
         self.counter = Counter(journal, self.desk, callers=callers, spawn=self._spawn)
         self._door = door
 
@@ -109,8 +130,11 @@ class Controller:
         await self.journal.commit(Draft(E.AGENT_ADOPTED, data), expect={job.order.id: job.generation})
         await self.runner.submit(self.outset.again(self._record(job.order.id), job))
 
-    async def perform(self) -> str:
+    async def perform(self, more: More | None = None) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
+        if more is not None:
+            self._most_waiting = more.most_waiting
+            self._intake = self._spawn(self._take_orders(more.orders))
         self.journal.observers.append(lambda _event: self._wake.set())
         facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))
         try:
@@ -131,9 +155,11 @@ class Controller:
     async def _loop(self) -> None:
         while not self._failure and not self._stopping:
             self._wake.clear()
+            if not self._most_waiting or len(self.floor.plan) < self._most_waiting:
+                self._roomy.set()
             await self._admission()
             decisions = self.floor.decide(self.journal.now(), self._capacity())
-            for decision in decisions:
+            for decision in await self.clerk.write(self._possible(decisions)):
                 await self._do(decision)
             if not decisions and self._idle():
                 await self.desk.catch_up()  # who asks at the last moment is answered, and may give us more to do
@@ -144,7 +170,17 @@ class Controller:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
+    async def _take_orders(self, orders: AsyncIterator[Sequence[Order]]) -> None:
+        await self._roomy.wait()
+        async for some in orders:
+            created = (Draft(E.CREATED, creation(order), order.created_by) for order in some)
+            await self.journal.commit(*created)
+            self._roomy.clear()
+            await self._roomy.wait()
+
     def _idle(self) -> bool:
+        if self._intake is not None and not self._intake.done():
+            return False
         elsewhere = {*self.floor.held, *self._away}
         at_work = self.floor.live - elsewhere if self.settings.hands_only else self.floor.live
         busy = bool(at_work or self.floor.checking or self.floor.landing)
@@ -155,6 +191,8 @@ class Controller:
     async def _sleep(self) -> None:
         due = self.floor.next_timer()
         timeout = None if due is None else max(0.0, due - self.journal.clock.awake())
+        if any(not self.floor.plan.lacks(name) for name in self.settings.answering):
+            timeout = min(timeout, CAPACITY_EVERY_S) if timeout is not None else CAPACITY_EVERY_S
         if self.floor.board.runs and self._wants_room():
             timeout = min(timeout, ADMISSION_EVERY_S) if timeout is not None else ADMISSION_EVERY_S
         with suppress(TimeoutError):
@@ -165,13 +203,24 @@ class Controller:
         return bool(self.floor.live) or len(self.floor.plan) > 0
 
     def _capacity(self) -> Capacity:
-        run = self.run
+        run, hands_only = self.run, self.settings.hands_only
         limit = min(run.limit or run.max_parallel, run.max_parallel)
         return Capacity(
-            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live) + len(self.floor.held)),
+            starts=0 if hands_only else max(0, limit - self._processes),
             checks=max(0, self.settings.max_checks - len(self.floor.checking)),
             landing=not self.floor.landing,
+            calls={} if hands_only else {name: self._room(name) for name in self.settings.answering},
         )
+
+    @property
+    def _processes(self) -> int:
+        """How many agents are at work that take a slot of this machine."""
+        return len(self.floor.live) - len(self.floor.held) - len(self.floor.calls)
+
+    def _room(self, name: str) -> int:
+        """How many more calls of an agent may be begun."""
+        most = self.settings.answering[name].capacity(self.settings.profiles[name])
+        return max(0, (min(most, 1) if self._memory_short else most) - self.floor.calls.under_way(name))
 
     async def _admission(self) -> None:
         now, run = self.journal.clock.awake(), self.run
@@ -185,7 +234,11 @@ class Controller:
             now - self._lowered,
             now - self._storm,
         )
-        new, why = admit(min(old, most), most, self._load(), limits, lowered_s=lowered_s, storm_s=storm_s)
+        load = self._load()
+        self._memory_short = load.memory_used >= (limits.memory_low if self._memory_short else limits.memory_high)
+        if not self._processes and self.floor.plan.lacks(""):
+            load = msgspec.structs.replace(load, cpu_per_core=0.0)  # calls are no load here
+        new, why = admit(min(old, most), most, load, limits, lowered_s=lowered_s, storm_s=storm_s)
         if why:
             self._lowered = now if new < old else self._lowered
             await self.journal.commit(Draft(E.ADMISSION, {"limit": new, "from": old, "why": why}))
@@ -195,7 +248,7 @@ class Controller:
     async def _do(self, decision: Decision) -> None:
         match decision:
             case Start():
-                await self._start(decision)
+                await self.clerk.start(decision)
             case Stop(order) if order in self.floor.held:
                 # Nobody ends a process that is not ours: it is told when it next speaks for the order.
                 holder, generation = self.floor.held[order], self._record(order).generation
@@ -207,17 +260,18 @@ class Controller:
                 self._checks[order] = self._spawn(self._verify(order))
             case Land(orders):
                 self._spawn(self.lane.land(orders))
-            case Retry():
-                await self._retry(decision)
             case Open() | Hold():
                 await self.journal.commit(_notice(decision))
-            case Settle(reason=Reason.BUDGET) if self.settings.hands_only:
-                return  # whoever goes on with the run may give it a greater budget
-            case Settle(order, outcome, reason, message):
-                record = self._record(order)
-                await self.journal.commit(*settlement(record, outcome, reason or "", message))
-                if order in self._checks:
-                    self._checks.pop(order).cancel()  # nobody waits for what it would find
+
+    def _possible(self, decisions: list[Decision]) -> list[Decision]:
+        if not self.settings.hands_only:
+            return decisions
+        # Whoever goes on with the run may give it a greater budget.
+        return [d for d in decisions if not (isinstance(d, Settle) and d.reason is Reason.BUDGET)]
+
+    def _settled(self, order: str) -> None:
+        if order in self._checks:
+            self._checks.pop(order).cancel()  # nobody waits for what it would find
 
     async def _stop(self, order: str, reason: Reason) -> None:
         attempt = self._record(order).attempt
@@ -228,39 +282,6 @@ class Controller:
 
     def _record(self, order: str) -> Record:
         return self.floor.board.records[order]
-
-    async def _start(self, decision: Start) -> None:
-        record = self._record(decision.order)
-        order, generation = record.order, record.generation
-        if record.state is not State.READY or record.taken or decision.generation != generation + 1:
-            return  # another program changed it since; what follows from that was planned anew
-        job = await self.outset.job(record, decision.generation)
-        if job is None:
-            return
-        try:
-            await self.journal.commit(
-                Draft(E.ASSIGNED, claim_of(job)),
-                *status_change(record, "open" if record.generation == 0 else "in_progress", "assigned"),
-                expect={order.id: record.generation},
-            )
-        except Conflict as problem:
-            if "controller" in problem.message:
-                raise
-            await self.desk.catch_up()
-            if self._record(order.id).generation != generation:
-                return  # another program changed it: it was planned anew
-            # Somebody else claimed it first: it is theirs, and must not keep this run open.
-            await self.journal.commit(*settlement(record, State.FAILED, Reason.LOST, problem.message))
-            return
-        await self.runner.submit(job)
-
-    async def _retry(self, decision: Retry) -> None:
-        record = self._record(decision.order)
-        data = {
-            "work_order_id": decision.order, "generation": record.generation, "kind": decision.kind,
-            "delay_s": decision.delay_s, "why": decision.why, "findings": decision.findings,
-        }  # fmt: skip
-        await self.journal.commit(Draft(E.RETRIED, data))
 
     async def _verify(self, order: str) -> None:
         record, run = self._record(order), self.run
@@ -283,15 +304,11 @@ class Controller:
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     async def _take_facts(self) -> None:
-        async for fact in self.runner.outcomes():
-            record = self._record(fact.order)
-            if record.generation == fact.generation and record.live:
-                now = self.journal.now()
-                if fact.phase is Phase.RETRYING and fact.status in ASKED_TOO_MUCH:
-                    self._storm = now.awake
-                told = [*drafts(fact, record), *closings(fact, record, self.floor.board.accounts, now.wall)]
-                if told:
-                    await self.journal.commit(*told, expect={fact.order: fact.generation})
+        async for facts in self.runner.outcomes():
+            now = self.journal.now()
+            if any(fact.phase is Phase.RETRYING and fact.status in ASKED_TOO_MUCH for fact in facts):
+                self._storm = now.awake
+            await self.clerk.take(facts, now.wall)
             self._wake.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -325,9 +342,8 @@ class Controller:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._failure is None:
             await self.desk.catch_up()
-            for decision in self.floor.decide(self.journal.now(), Capacity()):
-                if isinstance(decision, Retry | Settle):
-                    await self._do(decision)
+            decisions = self.floor.decide(self.journal.now(), Capacity())
+            await self.clerk.write([d for d in self._possible(decisions) if isinstance(d, Retry | Settle)])
             if self.floor.finished and self.run.finished_at is None:
                 await self.journal.commit(Draft(E.RUN_FINISHED, {"run_id": self.run.id}))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.events import VERMAS_STATUS, E, stamp_time
+from shopfloor.domain.judge import Settle
 from shopfloor.domain.order import Deliverable, Reason, Record, State
 from shopfloor.domain.quota import Account, closing
 from shopfloor.engine.journal import Draft
@@ -67,7 +68,9 @@ def drafts(fact: Fact, record: Record) -> list[Draft]:
         return [Draft(E.AGENT_RETRYING, {**data, **again}, actor)]
     if fact.phase is Phase.QUOTA:
         return []
-    return [Draft(E.AGENT_STOPPED, {**data, **_end(fact, record)})]
+    attempt = record.attempt
+    end = _end_of_call(fact) if attempt is not None and attempt.call else _end(fact, record)
+    return [Draft(E.AGENT_STOPPED, {**data, **end})]
 
 
 def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: float) -> list[Draft]:
@@ -83,6 +86,13 @@ def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: 
             more = {"reset_at": stamp_time(wall + said["delay_s"]), "why": bounded(fact.text)}
             found.append(Draft(E.ACCOUNT_CLOSED, {"account": name, **said, **more}))
     return found
+
+
+def answer(fact: Fact, record: Record, settle: Settle) -> list[Draft]:
+    """The end of a call and of its order as one change, in which the end of the order tells of both."""
+    settled, *others = settlement(record, settle.outcome, "", settle.message)
+    data = {**settled.data, "generation": fact.generation, "agent": agent_id(record), "end": _end_of_call(fact)}
+    return [Draft(E.SETTLED, data), *others]
 
 
 def _usage(fact: Fact) -> dict[str, Any]:
@@ -115,6 +125,17 @@ def _end(fact: Fact, record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _end_of_call(fact: Fact) -> dict[str, Any]:
+    """The same of a call, of which there may be very many: without what is empty."""
+    most = MOST_ANSWER_CHARS if fact.outcome == "completed" else MOST_CHARS
+    told = {"reason": fact.outcome, "exit_code": None, "outcome": fact.outcome, "message": bounded(fact.text, most)}
+    more = {
+        "transient": fact.transient, "cost_usd": fact.cost_usd, "tokens_in": fact.tokens_in,
+        "tokens_out": fact.tokens_out, "data": fact.data,
+    }  # fmt: skip
+    return told | {name: value for name, value in more.items() if value or (name == "cost_usd" and value is not None)}
+
+
 def agent_id(record: Record) -> str:
     """How the agent is named to other programs: ``shopfloor/workers/<order name>``."""
     return f"shopfloor/workers/{record.order.name}"
@@ -130,7 +151,9 @@ def status_change(record: Record, old: str, new: str) -> Iterable[Draft]:
 def settlement(record: Record, outcome: State, reason: str, message: str) -> list[Draft]:
     """An order's end: one group, so that ``closed`` is never seen without its status."""
     data = {"work_order_id": record.order.id}
-    old, new = VERMAS_STATUS[record.state], VERMAS_STATUS[outcome]
+    # A call is over so soon that its beginning is told by its claim alone.
+    called = record.attempt is not None and record.attempt.call
+    old, new = "open" if called else VERMAS_STATUS[record.state], VERMAS_STATUS[outcome]
     found = [Draft(E.SETTLED, {**data, "outcome": outcome.value, "reason": reason or None, "message": message})]
     found += status_change(record, old, new)
     if new == "closed":

@@ -38,12 +38,12 @@ class Journal:
         """Both clocks."""
         return Now(self.clock.wall(), self.clock.awake())
 
-    def event(self, draft: Draft, run: str | None) -> Event:
-        """The draft as an event of now."""
+    def event(self, draft: Draft, run: str | None, at: str = "") -> Event:
+        """The draft as an event of now; ``at`` is what the log writes for that, where it is known."""
         return Event(
             event_id=self.new_id(),
             event_type=draft.type,
-            timestamp=stamp_time(self.clock.wall()),
+            timestamp=at or stamp_time(self.clock.wall()),
             actor=draft.actor,
             correlation_id=run,
             data=draft.data,
@@ -55,7 +55,8 @@ class Journal:
     ) -> Sequence[Event]:
         """One logical change: durable when this returns, then folded in. Raises what ``Store.append`` raises."""
         active = run or (self.floor.run.id if self.floor.run else None)
-        stamped = await self.store.append([self.event(d, active) for d in drafts], expect=expect)
+        at = stamp_time(self.clock.wall())
+        stamped = await self.store.append([self.event(d, active, at) for d in drafts], expect=expect)
         self.take(*stamped)
         return stamped
 

@@ -76,6 +76,20 @@ class Outset:
             job, account=self._run.account_of(job.profile.name), limits=limits, budget_usd=_left(limits)
         )
 
+    def is_call(self, record: Record) -> bool:
+        """Whether the next attempt of an order is a call."""
+        return bool(self._floor.calls.lane(record.order, self._run))
+
+    def call(self, record: Record, generation: int) -> Job:
+        """The next attempt of an order that is a call."""
+        run, order = self._run, record.order
+        profile = self._profiles[order.agent or run.agent]
+        return Job(
+            order=order, attempt=names.attempt_id(order.id, generation), generation=generation, profile=profile,
+            prompt="", base="", branch="", account=run.account_of(profile.name), call=True,
+            timeout_s=order.timeout_s if order.timeout_s is not None else run.timeout_s,
+        )  # fmt: skip
+
     @property
     def _run(self) -> Run:
         run = self._floor.run
@@ -133,6 +147,12 @@ def _left(limits: Sequence[Limit]) -> float | None:
 def claim_of(job: Job) -> dict[str, Any]:
     """Of the event by which an attempt takes its order."""
     order: Order = job.order
+    if job.call:
+        return {
+            "work_order_id": order.id, "agent": f"shopfloor/workers/{order.name}", "assignment_path": "",
+            "generation": job.generation, "attempt": job.attempt, "profile": job.profile.name, "account": job.account,
+            "call": True,
+        }  # fmt: skip
     found = {
         "work_order_id": order.id, "agent": f"shopfloor/workers/{order.name}", "assignment_path": "",
         "generation": job.generation, "attempt": job.attempt, "base": job.base, "branch": job.branch,

@@ -22,6 +22,10 @@ EndProcess = Callable[[Attempt], Awaitable[bool]]
 """Ends a local process that outlived its controller; True when there was one."""
 
 
+KILLED = "its controller was killed"
+MOST_TOGETHER = 500
+"""Lost calls that are written down at once."""
+
 Living = Callable[[Handle], Awaitable[bool]]
 """Whether an agent goes on without the controller that started it, and can be followed."""
 
@@ -106,10 +110,10 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], p
     was taken over as it is. What either has spent is what the ledger says, where the log was cut off before that.
     """
     kept = {orphan.key: orphan for orphan in orphans}
+    names = await _end_lost_calls(journal, run)
     records = [journal.floor.board.records[order] for order in run.orders]
     live = [(record, record.attempt) for record in records if record.live and record.attempt is not None]
     bills = await processes.billed({attempt.id for _, attempt in live}) if live else {}
-    names = []
     for record, attempt in live:
         order, holder = record.order.id, holder_of(attempt)
         if holder is not None:
@@ -125,7 +129,7 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], p
                 await journal.commit(Draft(E.AGENT_USAGE, data, agent_id(record)), run=run.id)
             continue
         outlived = await processes.end_process(attempt)
-        text = "its controller was killed" + ("; the agent was still running and was ended" if outlived else "")
+        text = KILLED + ("; the agent was still running and was ended" if outlived else "")
         data |= _lost(attempt, text, orphan, unpriced(bill))
         await journal.commit(Draft(E.AGENT_STOPPED, data), run=run.id)
         names.append(record.order.name)
@@ -144,6 +148,19 @@ def booked(attempt: Attempt, bill: Bill) -> dict[str, Any]:
         "cost_usd": cost, "tokens_in": max(attempt.tokens_in, bill.tokens_in),
         "tokens_out": max(attempt.tokens_out, bill.tokens_out), "steps": attempt.steps, "session": attempt.session,
     }  # fmt: skip
+
+
+async def _end_lost_calls(journal: Journal, run: Run) -> list[str]:
+    """The same for calls, of which there may have been very many: nothing of them is left anywhere."""
+    records = [journal.floor.board.records[order] for order in run.orders]
+    lost = [(r, r.attempt) for r in records if r.live and r.attempt is not None and r.attempt.call]
+    for first in range(0, len(lost), MOST_TOGETHER):
+        ends = []
+        for record, attempt in lost[first : first + MOST_TOGETHER]:
+            data = {"work_order_id": record.order.id, "generation": record.generation, "agent": agent_id(record)}
+            ends.append(Draft(E.AGENT_STOPPED, data | _lost(attempt, KILLED, None, ())))
+        await journal.commit(*ends, run=run.id)
+    return [record.order.name for record, _ in lost]
 
 
 def _lost(attempt: Attempt, text: str, orphan: Orphan | None, notes: Sequence[str]) -> dict[str, Any]:
@@ -175,6 +192,8 @@ async def follow_later_runs(journal: Journal, lane: LandingLane, run: Run) -> No
 
 async def finish_moves(journal: Journal, lane: LandingLane, run: Run) -> None:
     """Settle a landing and a move of the user's branch that were cut off, by looking where the refs stand."""
+    if not run.ref:
+        return  # nothing of it lands anywhere
     plan = run.planned
     if plan:
         tip = await lane.lander.tip(lane.target())

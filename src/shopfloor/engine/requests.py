@@ -48,12 +48,12 @@ class Desk:
         store = self.journal.store
         while True:
             await self.catch_up()
-            await store.wait(self.journal.position, LOOK_EVERY_S)
+            await store.wait(self.journal.position, LOOK_EVERY_S, others=True)
 
     async def catch_up(self) -> None:
         """Take in what others have written since, and answer what waits."""
         async with self._one:
-            async for position, event in self.journal.store.read(self.journal.position):
+            async for position, event in self.journal.store.read(self.journal.position, others=True):
                 self.journal.position = position
                 ours = event.sf is not None and event.sf.controller == self.journal.generation
                 if not ours:
@@ -69,9 +69,10 @@ class Desk:
             await self.catch_up()
             await self.journal.know(order, self.journal.position)
         draft = Draft(E.REQUEST, {"verb": verb, "work_order_id": order, "text": text}, actor)
-        return await answer_to(self.journal, draft, self._answer_waiting)
+        return await answer_to(self.journal, draft, self.serve)
 
-    async def _answer_waiting(self) -> None:
+    async def serve(self) -> None:
+        """Answer what this process asked for."""
         async with self._one:
             for request in list(self.journal.floor.board.requests.values()):
                 await self.answer(request)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.order import Reason
-from shopfloor.ports import Bill, Call, Gateway, Job, Quota, Route
+from shopfloor.ports import Bill, Gateway, Job, ModelCall, Quota, Route
 
 FAILED = 400
 """HTTP statuses from here on are no answers."""
@@ -22,7 +22,7 @@ TOLERANCE_USD = 0.001
 TOLERANCE = 0.01
 """More than either, and it is told that agent and gateway disagree."""
 
-Told = Call | Quota
+Told = ModelCall | Quota
 """What an attempt hears of the gateway."""
 
 
@@ -43,7 +43,7 @@ class Trip:
         self.route = route
         self.tell = tell
         self.seen = job.spent or Bill()
-        self.newest: Call | None = None
+        self.newest: ModelCall | None = None
         self.quota: Quota | None = None
         self.settled = False
         """the gateway itself has told what went over it"""
@@ -52,7 +52,7 @@ class Trip:
         self.broken = False
         """the gateway died under it"""
 
-    def take(self, call: Call) -> None:
+    def take(self, call: ModelCall) -> None:
         """Count a call."""
         self.newest = call
         self.replayed = self.replayed or call.replayed
@@ -184,14 +184,14 @@ class Toll:
             for trip in self._trips.values():
                 trip.broken = True
 
-    async def _pass_on(self, told: Call | Quota) -> None:
+    async def _pass_on(self, told: ModelCall | Quota) -> None:
         if isinstance(told, Quota):
             self._quotas[told.account] = told
             asked = [trip for trip in self._trips.values() if trip.job.profile.account == told.account]
         else:
             asked = [trip for trip in (self._trips.get(told.attempt),) if trip is not None]
         for trip in asked:
-            if isinstance(told, Call):
+            if isinstance(told, ModelCall):
                 trip.take(told)
                 self._payers.setdefault(_paid(trip), set()).add(trip.job.account)
                 await trip.tell(told)

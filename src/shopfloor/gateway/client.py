@@ -17,7 +17,7 @@ import msgspec
 
 from shopfloor.domain.errors import Refused
 from shopfloor.gateway.words import Open, Said, Shut, Start
-from shopfloor.ports import Bill, Call, Limit, Quota, Route
+from shopfloor.ports import Bill, Limit, ModelCall, Quota, Route
 from shopfloor.spawn import Guard, Process, SpawnError, Step
 
 MISSING_HINT = "pip install 'shopfloor[gateway]'"
@@ -54,7 +54,7 @@ class GatewayProcess:
         self._open: dict[str, Open] = {}
         self._bills: dict[str, Bill] = {}
         self._spent: dict[str, float] = {}
-        self._facts: asyncio.Queue[Call | Quota | None] = asyncio.Queue()
+        self._facts: asyncio.Queue[ModelCall | Quota | None] = asyncio.Queue()
         self._deaths = 0
         self._closed = False
 
@@ -105,7 +105,7 @@ class GatewayProcess:
                 await self._ask(Shut(id=next(self._ids), attempt=attempt))
         return self._bills.pop(attempt, Bill())
 
-    async def heard(self) -> AsyncIterator[Call | Quota]:
+    async def heard(self) -> AsyncIterator[ModelCall | Quota]:
         """As the port says."""
         while (fact := await self._facts.get()) is not None:
             yield fact
@@ -230,7 +230,7 @@ class GatewayProcess:
         except Refused:
             return
 
-    def _count(self, call: Call) -> None:
+    def _count(self, call: ModelCall) -> None:
         if call.attempt in self._bills:
             self._bills[call.attempt] = self._bills[call.attempt].plus(call)
         wish = self._open.get(call.attempt)

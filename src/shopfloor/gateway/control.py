@@ -27,7 +27,7 @@ from shopfloor.gateway.server import Server
 from shopfloor.gateway.upstream import Source, Upstream
 from shopfloor.gateway.words import LONGEST_LINE, Open, Said, Shut, Start
 from shopfloor.masking import Masker
-from shopfloor.ports import Call, Clock, Quota
+from shopfloor.ports import Clock, ModelCall, Quota
 
 _encode = msgspec.json.Encoder().encode
 _asked = msgspec.json.Decoder(Open | Shut)
@@ -46,7 +46,7 @@ class Gatehouse:
         self.server: Server | None = None
         self.token = secrets.token_urlsafe(24)
 
-    async def open(self, tell: Callable[[Call | Quota], None]) -> None:
+    async def open(self, tell: Callable[[ModelCall | Quota], None]) -> None:
         """Listen. ``tell`` takes each fact. Raises ShopfloorError."""
         start = self._start
         masker = Masker(self.accounts.secrets)
@@ -59,8 +59,8 @@ class Gatehouse:
         else:
             self._source = Recorder(live, Path(start.record), self._recorded_without) if start.record else live
 
-        def take(fact: Call | Quota) -> None:
-            if isinstance(fact, Call):
+        def take(fact: ModelCall | Quota) -> None:
+            if isinstance(fact, ModelCall):
                 ledger.write(fact)
             tell(fact)
 
@@ -132,8 +132,8 @@ async def _talk(
     def say(said: Said) -> None:
         writer.write(_encode(said) + b"\n")
 
-    def tell(fact: Call | Quota) -> None:
-        say(Said(call=fact) if isinstance(fact, Call) else Said(quota=fact))
+    def tell(fact: ModelCall | Quota) -> None:
+        say(Said(call=fact) if isinstance(fact, ModelCall) else Said(quota=fact))
 
     start = msgspec.json.decode(await reader.readline(), type=Start)
     house = Gatehouse(start, environment, clock)

@@ -22,7 +22,7 @@ from shopfloor.gateway.stream import WithoutUsage
 from shopfloor.gateway.upstream import Answer, Broken, Source, Unreachable, passing, whole
 from shopfloor.gateway.usage import Meter, Usage
 from shopfloor.masking import Masker
-from shopfloor.ports import Call, Clock, Quota
+from shopfloor.ports import Clock, ModelCall, Quota
 
 MOST_BYTES = 64 << 20
 """of a request, and of an answer that is not streamed"""
@@ -39,7 +39,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     masker: Masker
     clock: Clock
-    tell: Callable[[Call | Quota], None]
+    tell: Callable[[ModelCall | Quota], None]
     """takes a call when it is over, and an account that has closed"""
     free: bool = False
     """answers come from a cassette: nothing is spent"""
@@ -96,7 +96,7 @@ class Exchange:
     def finish(self) -> None:
         """Settle what is not settled, and write it down; exactly once, also when the worker hung up."""
         usage, estimated, cost = self._settle()
-        call = Call(
+        call = ModelCall(
             at=self.began_wall,
             attempt=self.way.attempt,
             order=self.way.order,

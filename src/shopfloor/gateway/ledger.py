@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.ports import Bill, Call
+from shopfloor.ports import Bill, ModelCall
 
 _encode = msgspec.json.Encoder().encode
-_call = msgspec.json.Decoder(Call)
+_call = msgspec.json.Decoder(ModelCall)
 
 
 class Ledger:
@@ -31,7 +31,7 @@ class Ledger:
             if end and os.pread(self._file, 1, end - 1) != b"\n":
                 os.write(self._file, b"\n")  # a torn line stays alone
 
-    def write(self, call: Call) -> None:
+    def write(self, call: ModelCall) -> None:
         """Take in a call. Raises OSError when the disk does not take it; it is summed all the same."""
         for group in ("attempt", "order", "run", "account", "model"):
             name = getattr(call, group)

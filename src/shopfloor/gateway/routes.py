@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 
 from shopfloor.domain.budget import Budget, Hold, Over
-from shopfloor.ports import Bill, Call, Limit
+from shopfloor.ports import Bill, Limit, ModelCall
 
 
 class Way:
@@ -87,7 +87,7 @@ class Routes:
         self._settled.set()
         self._settled = asyncio.Event()
 
-    def count(self, way: Way, call: Call) -> None:
+    def count(self, way: Way, call: ModelCall) -> None:
         """Put a call on the bill of its attempt."""
         way.bill = way.bill.plus(call)
 

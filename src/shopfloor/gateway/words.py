@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shopfloor.config.accounts import GatewaySettings
-from shopfloor.ports import Call, Limit, Quota
+from shopfloor.ports import Limit, ModelCall, Quota
 
 LONGEST_LINE = 16 << 20
 
@@ -51,5 +51,5 @@ class Said(msgspec.Struct, kw_only=True, omit_defaults=True):
     address: str = ""
     error: str = ""
     hint: str = ""
-    call: Call | None = None
+    call: ModelCall | None = None
     quota: Quota | None = None

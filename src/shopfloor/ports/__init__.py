@@ -8,6 +8,9 @@ paths are absolute.
 
 from shopfloor.ports.agents import (
     Agent,
+    Answered,
+    Answering,
+    Call,
     Capabilities,
     Delivery,
     Handle,
@@ -22,7 +25,7 @@ from shopfloor.ports.agents import (
 )
 from shopfloor.ports.clock import Clock
 from shopfloor.ports.door import Caller, Callers, Door, Service
-from shopfloor.ports.gateway import Bill, Call, Gateway, Limit, Quota
+from shopfloor.ports.gateway import Bill, Gateway, Limit, ModelCall, Quota
 from shopfloor.ports.landing import CheckJob, Landed, Lander, Mirrored, Proposal, Target, Verifier
 from shopfloor.ports.runner import Fact, Job, Phase, Runner
 from shopfloor.ports.store import CONTROLLER, Query, Store
@@ -31,6 +34,8 @@ from shopfloor.ports.workspaces import Claim, Orphan, Snapshot, Workspace, Works
 __all__ = [
     "CONTROLLER",
     "Agent",
+    "Answered",
+    "Answering",
     "Bill",
     "Call",
     "Caller",
@@ -51,6 +56,7 @@ __all__ = [
     "Launch",
     "Limit",
     "Mirrored",
+    "ModelCall",
     "Orphan",
     "Outliving",
     "Phase",

@@ -223,3 +223,51 @@ class Outliving(Agent, Protocol):
     async def route(self, handle: Handle) -> Route | None:
         """The way to its models that it was started with, None: it had none. Raises Refused when that is not known."""
         ...
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt that is a call: no process, no workspace, no folder. What is asked is in ``order.metadata``."""
+
+    order: Order
+    attempt: str
+    generation: int
+    """1 for the first attempt"""
+    profile: Profile
+    timeout_s: float | None
+    """of the call itself: its clock starts when a server is free for it, so the driver counts it; None: no limit"""
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What came of a call."""
+
+    text: str = ""
+    """the answer, which the log keeps"""
+    failed: str = ""
+    """why there is none; empty: there is one"""
+    timed_out: bool = False
+    """it failed because it took longer than its limit"""
+    final: bool = False
+    """it failed and no new try would do better: the order fails at once"""
+    cost_usd: float | None = None
+    """None: it is not known"""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    data: dict[str, Any] = {}
+    """small facts for the log: which server, how long each step took"""
+
+
+@runtime_checkable
+class Answering(Agent, Protocol):
+    """An Agent that answers without a process of its own: an order for an answer is one call of it."""
+
+    async def answer(self, call: Call) -> Answered:
+        """What came of it. Raises Refused when it cannot be tried at all; cancelled when the attempt is stopped."""
+        ...
+
+    def capacity(self, profile: Profile) -> int:
+        """How many calls may be under way now, those that wait for a server included; may change at any time."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is kept between calls, such as connections; harmless when repeated. No call comes after it."""
+        ...

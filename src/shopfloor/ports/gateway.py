@@ -20,7 +20,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """before this gateway knew of it; counts only when it has not heard of ``key`` yet"""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     """One model call, as it stands in the ledger. Times are wall seconds, durations seconds."""
 
     at: float
@@ -81,7 +81,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     limit: str = ""
     """the ``key`` of the limit that its newest call was refused for"""
 
-    def plus(self, call: Call) -> Bill:
+    def plus(self, call: ModelCall) -> Bill:
         """The bill with one more call."""
         cost = self.cost_usd if call.cost_usd is None else (self.cost_usd or 0.0) + call.cost_usd
         answered = not call.refused and bool(call.tokens_in or call.tokens_out)
@@ -122,7 +122,7 @@ class Gateway(Protocol):
         """Take it away: later calls are answered with 401. Harmless when there is none."""
         ...
 
-    def heard(self) -> AsyncIterator[Call | Quota]:
+    def heard(self) -> AsyncIterator[ModelCall | Quota]:
         """Calls and closed accounts as they happen, until its process dies or it is closed.
 
         One that died starts again by itself, with the ways that are open, and can be heard again.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from shopfloor.ports.gateway import Bill, Limit
 from shopfloor.ports.workspaces import Snapshot, Workspace
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt to execute somewhere."""
 
     order: Order
@@ -49,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """where that one works"""
     spent: Bill | None = None
     """what has gone over its way to its models by then"""
+    call: bool = False
+    """it is one call of an agent that answers: there is no prompt, no base and no branch"""
 
 
 class Phase(StrEnum):
@@ -67,7 +69,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One fact about one attempt, keyed by order and generation."""
 
     phase: Phase
@@ -109,6 +111,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """ASKED: it is answered by yes or no"""
     transient: bool = False
     """ENDED in failure: trying again may help"""
+    data: dict[str, Any] = {}
+    """ENDED: small facts that came with it"""
 
 
 class Runner(Protocol):
@@ -125,8 +129,8 @@ class Runner(Protocol):
         """
         ...
 
-    def outcomes(self) -> AsyncIterator[Fact]:
-        """Facts of all attempts as they happen, until the runner is closed."""
+    def outcomes(self) -> AsyncIterator[Sequence[Fact]]:
+        """Facts of all attempts as they happen, those that are there at once together, until the runner is closed."""
         ...
 
     async def send(self, attempt: str, text: str) -> Delivery:

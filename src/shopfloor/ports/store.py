@@ -54,15 +54,19 @@ class Store(Protocol):
         """
         ...
 
-    def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+    def read(self, after: int = 0, *, others: bool = False) -> AsyncIterator[tuple[int, Event]]:
         """All events after a position (0: the beginning) up to now, oldest first, each with the position behind it.
 
-        Incomplete groups and malformed lines are left out and reported by ``query(what="meta")``.
+        Incomplete groups and malformed lines are left out and reported by ``query(what="meta")``. ``others``: what this
+        store wrote itself as the leading one may be left out.
         """
         ...
 
-    async def wait(self, after: int, timeout_s: float) -> bool:
-        """True as soon as the log is longer than ``after``; False when the time is over."""
+    async def wait(self, after: int, timeout_s: float, *, others: bool = False) -> bool:
+        """True as soon as the log is longer than ``after``; False when the time is over.
+
+        ``others``: not by what this store wrote itself as the leading one.
+        """
         ...
 
     async def query(self, query: Query) -> list[dict[str, Any]]:

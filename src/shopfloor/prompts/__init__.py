@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 TYPES = ("task", "bug", "feature", "epic", "merge-request", "chore")
 
 
-class PromptOrder(msgspec.Struct, frozen=True, kw_only=True):
+class PromptOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an order needs but its id, its run and its time; ``depends_on`` has names."""
 
     name: str
@@ -46,6 +47,8 @@ class PromptOrder(msgspec.Struct, frozen=True, kw_only=True):
     issue_type: str = "task"
     source: str = ""
     """the file as given; empty: it came as text"""
+    metadata: dict[str, Any] = {}
+    """for its agent or for other programs, beside its words: a JSON object"""
 
 
 class _Draft:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from shopfloor.domain.errors import NotFound
 from shopfloor.ports import Delivery, Fact, Job
+
+MOST_TOGETHER = 500
+"""Facts that are told of at once."""
 
 
 class Control(Protocol):
@@ -50,12 +53,25 @@ class LocalRunner:
         if attempt in self._running:
             self._running[attempt][1].stop(reason)
 
-    async def outcomes(self) -> AsyncIterator[Fact]:
-        """Facts of all attempts as they happen, until ``close``. Raises what an attempt died of, if it ever does."""
-        while (fact := await self._facts.get()) is not None:
-            if isinstance(fact, Exception):
-                raise fact
-            yield fact
+    async def outcomes(self) -> AsyncIterator[Sequence[Fact]]:
+        """Facts of all attempts as they happen, those that are there at once together, until ``close``.
+
+        Raises what an attempt died of, if it ever does: after the facts that came before.
+        """
+        found: Fact | Exception | None = None
+        while (found := await self._facts.get()) is not None:
+            facts: list[Fact] = []
+            while isinstance(found, Fact):
+                facts.append(found)
+                if len(facts) == MOST_TOGETHER or self._facts.empty():
+                    break
+                found = self._facts.get_nowait()
+            if facts:
+                yield facts
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                return
 
     async def send(self, attempt: str, text: str) -> Delivery:
         """Pass a person's words to the agent. Raises NotFound when it has ended, Refused when it cannot listen."""

@@ -21,7 +21,9 @@ from shopfloor.stores.changes import (
     alternatives,
     check_controller,
     check_generation,
+    check_schema,
     check_session,
+    check_untold,
     of_session,
     own_event,
     stamp,
@@ -117,6 +119,7 @@ class Books:
                 self.follow(alone=True)
                 sequence = self.follower.mark.sequence
             self.log.create()  # a log that somebody replaced was let go of
+            clean = self.generation and not any(change.foreign for change in changes)
             lines = self._lines(changes, sequence)
             if not any(change.parts for change in changes):
                 return
@@ -136,7 +139,9 @@ class Books:
         self._unpublished = True
         if not quick:
             with contextlib.suppress(ShopfloorError):
-                self.follow()
+                events = [event for change in changes for event in change.stamped]
+                if not (clean and self.follower.take_own(written, lines, events)):
+                    self.follow()
         self._views.feed(lines[:whole].lstrip(CANCEL))
 
     def _glance(self, changes: Sequence[Change]) -> int | None:
@@ -183,11 +188,7 @@ class Books:
 
     def _check(self, change: Change, claims: Mapping[str, int]) -> None:
         mark = self.follower.mark
-        if mark.schema > SCHEMA:
-            raise Refused(
-                f"{str(self.log.path)!r} has schema {mark.schema}, this version writes schema {SCHEMA}",
-                hint="type: pip install --upgrade shopfloor",
-            )
+        check_schema(self.log.path, mark.schema)
         if self.generation and mark.controller > self.generation:
             raise superseded(self.generation, mark.controller)
         if not self.generation:
@@ -196,10 +197,7 @@ class Books:
             if order == CONTROLLER:
                 check_controller(generation, mark.controller)
                 continue
-            if order in self.follower.told:  # not decoded yet, but somebody has said something of it
-                raise Conflict(
-                    f"order {order!r} was just changed by somebody else", hint=f"type: shopfloor show {order}"
-                )
+            check_untold(order, self.follower.told)
             check_generation(order, generation, max(claims.get(order, 0), self.follower.generation(order)))
 
     def _led(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
-from shopfloor.domain.events import E, Event, Stamp, stamp_time
+from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
 from shopfloor.domain.fold import by_session
 from shopfloor.domain.names import base36
 from shopfloor.ports import CONTROLLER, Clock
@@ -52,11 +53,26 @@ def stamp(events: Sequence[Event], controller: int, sequence: int) -> list[Event
     return [msgspec.structs.replace(event, sf=sf) for event, sf in zip(events, stamps, strict=True)]
 
 
-def superseded(own: int, newer: int) -> Conflict:
+def superseded(own: int, newer: int) -> Led:
     """The error of a controller that is no longer the one."""
-    return Conflict(
+    return Led(
         f"controller {own} may not write any more: controller {newer} has started", hint="type: shopfloor status"
     )
+
+
+def check_schema(path: Path, schema: int) -> None:
+    """Raise Refused for a log that a newer version has begun."""
+    if schema > SCHEMA:
+        raise Refused(
+            f"{str(path)!r} has schema {schema}, this version writes schema {SCHEMA}",
+            hint="type: pip install --upgrade shopfloor",
+        )
+
+
+def check_untold(order: str, told: Collection[str]) -> None:
+    """Raise Conflict for an order of which somebody has said something that is not decoded yet."""
+    if order in told:
+        raise Conflict(f"order {order!r} was just changed by somebody else", hint=f"type: shopfloor show {order}")
 
 
 def check_generation(order: str, expected: int, actual: int) -> None:

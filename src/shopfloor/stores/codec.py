@@ -25,7 +25,7 @@ UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What encoding raises for values that have no place in JSON; a lone surrogate is a ValueError."""
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     """The wire order of the keys; ``caused_by`` and ``sf`` are left out when they are not set."""
 
     event_id: str

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from shopfloor.domain.errors import Conflict
-from shopfloor.domain.events import E
+from shopfloor.domain.events import E, Event
 from shopfloor.ports import CONTROLLER
 from shopfloor.stores import index as files
 from shopfloor.stores.codec import decode
 from shopfloor.stores.files import Lock
 from shopfloor.stores.index import Index, Mark, News
-from shopfloor.stores.log import Log
+from shopfloor.stores.log import Log, Written
+from shopfloor.stores.own import Own
 from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
 from shopfloor.stores.scan import Found, Scanner
 
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 BATCH = 3_000
 """Events that are folded into the index in one transaction."""
+
+RUSH = 500
+"""Events in a quarter of a second, while which nothing is brought up that nobody asks for."""
 
 
 NEAR = 1 << 12
@@ -67,6 +71,11 @@ class Follower:
         self._turn = Lock(log.folder / ".index.lock")
         self._has_turn = False
         self._news = News()
+        self.own = Own()
+        """what this store wrote while it led"""
+        self._gap = False
+        """what lies between the index and ``_news`` was let go of"""
+        self._asked = 0
         self._use_file = True
         self._rebuilt = 0
         self.told: set[str] = set()
@@ -77,7 +86,12 @@ class Follower:
     @property
     def behind(self) -> bool:
         """True when the index lacks something."""
-        return bool(self._news)
+        return self._gap or bool(self._news)
+
+    def rush(self) -> bool:
+        """True when more events have come since this was last asked than are folded in at once."""
+        events, self._asked = self.mark.events - self._asked, self.mark.events
+        return events >= RUSH
 
     def generation(self, order: str) -> int:
         """The greatest generation claimed for an order so far."""
@@ -116,6 +130,35 @@ class Follower:
                         break
         if alone and self.scanner.undecided:
             self._take(self.scanner.settle())
+
+    def take_own(self, written: Written, lines: bytes, events: Sequence[Event]) -> bool:
+        """Take in what we have just written, without reading it; False when it has to be read all the same."""
+        scanner, start = self.scanner, written.start
+        clean = scanner.seen == start and not (scanner.torn or scanner.undecided or self.told)
+        whole = written.end - start == len(lines) == written.size
+        if not (clean and whole and events) or lines.count(b"\n") != len(events):
+            return False
+        self.own.add(start, written.end)
+        found, begin = [], 0
+        for event in events:
+            end = lines.index(b"\n", begin) + 1
+            found.append(Found(start + begin, start + end, event))
+            begin = end
+        stamp = events[-1].sf
+        scanner.pass_over(lines, stamp.sequence if stamp is not None else 0)
+        self._take(found)
+        if len(self._news.found) >= BATCH:
+            self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Keep no more of what the index lacks than is needed to write on: it is read again when somebody asks.
+
+        Where much is written at once that is cheaper than to fold it in piece by piece, and memory stays as it is.
+        """
+        claims, self._news = self._news.claims, News(self.mark.offset)
+        self._news.claims = claims
+        self._gap = True
 
     def follow_in_turn(self, *, may_restart: bool) -> None:
         """The same, for many processes at one moment: where much is unread, one reads and folds it for all of them."""
@@ -311,6 +354,7 @@ class Follower:
 
     def _stand_at(self, mark: Mark) -> None:
         self.mark = mark
+        self._gap = False
         self.scanner = Scanner(mark.offset, mark.line)
         self._news = News(mark.offset)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from shopfloor.stores.scan import Found, Problem
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
-MOST_KEPT = 20_000
-"""Changed records kept decoded while much is taken in: some 50 MiB. Most then change no more, and are written once."""
+MOST_KEPT = 1_500
+"""Changed records kept decoded while much is taken in: some 4 MiB. Most then change no more, and are written once."""
+WRITTEN_AT_ONCE = 500
+"""Records that are made rows of at a time."""
 CHECKPOINT_PAGES = 8000
 """Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 
@@ -226,12 +229,9 @@ class Index:
         """Write the rows of the orders that changed; ``counted``: see to it at once who waits for them."""
         old = tally.before(self._db, self._changed) if counted else {}
         records = {order: self._board.records[order] for order in self._changed}
-        rows = []
-        for order, record in records.items():
-            values = tally.columns(record, self._board.run_of(record))
-            place = (bounded(record.created_seq), self._changed[order])
-            rows.append((*order_row(record).values(), *place, _encode(record), *values, 0))
-        self._db.executemany(_UPSERT, rows)
+        left = iter(records.items())
+        while some := list(islice(left, WRITTEN_AT_ONCE)):
+            self._db.executemany(_UPSERT, [self._row(order, record) for order, record in some])
         tally.note_needs(self._db, records)
         self._changed.clear()
         if counted:
@@ -239,6 +239,11 @@ class Index:
             for run in self._board.runs.values():
                 if self._lands.get(run.id) != run.land:
                     tally.land_changed(self._db, run)
+
+    def _row(self, order: str, record: Record) -> tuple[Any, ...]:
+        values = tally.columns(record, self._board.run_of(record))
+        place = (bounded(record.created_seq), self._changed[order])
+        return (*order_row(record).values(), *place, _encode(record), *values, 0)
 
     def _write_generations(self, generations: dict[str, int]) -> None:
         self._db.executemany(

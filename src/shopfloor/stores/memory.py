@@ -114,16 +114,29 @@ class MemoryStore:
                 break
         return written
 
-    async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+    async def read(self, after: int = 0, *, others: bool = False) -> AsyncIterator[tuple[int, Event]]:
         """Events behind the position ``after``, up to now, each with the position behind it."""
         self._check_open()
         until = len(self.log.events)
         for position in range(max(0, after), until):
-            yield position + 1, self.log.events[position]
+            event = self.log.events[position]
+            if not (others and self._wrote(event)):
+                yield position + 1, event
 
-    async def wait(self, after: int, timeout_s: float) -> bool:
+    def _wrote(self, event: Event) -> bool:
+        return event.sf is not None and 0 < event.sf.controller == self._generation
+
+    def _beyond(self, after: int, *, others: bool) -> int:
+        """The position behind what this store wrote itself from ``after`` on, where that does not count."""
+        events = self.log.events
+        while others and after < len(events) and self._wrote(events[after]):
+            after += 1
+        return after
+
+    async def wait(self, after: int, timeout_s: float, *, others: bool = False) -> bool:
         """True as soon as there is an event behind ``after``; False when the time is over."""
         self._check_open()
+        after = self._beyond(after, others=others)
         woken = asyncio.Event()
         self.log.waiting.add(woken)
         try:
@@ -131,6 +144,7 @@ class MemoryStore:
                 while len(self.log.events) <= after:
                     woken.clear()
                     await woken.wait()
+                    after = self._beyond(after, others=others)
         except TimeoutError:
             pass
         finally:

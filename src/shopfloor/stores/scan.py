@@ -98,6 +98,12 @@ class Scanner:
             self._skipped, self.rest = len(self.rest), b""
         return counted
 
+    def pass_over(self, lines: bytes, sequence: int) -> None:
+        """Take whole lines for read: whoever calls this has their events already."""
+        self.offset += len(lines)
+        self.line += lines.count(b"\n")
+        self.sequence = max(self.sequence, sequence)
+
     def settle(self) -> list[Found]:
         """Nobody is writing: a group that is not complete never will be. The events of others that it held back."""
         counted: list[Found] = []

@@ -69,7 +69,7 @@ class Sheet:
 
     def content(self) -> bytes:
         """The bytes of the file."""
-        return b"".join([line + b"\n" for line in self._lines])
+        return b"\n".join([*self._lines, b""])
 
     def add(self, lines: Iterable[bytes]) -> None:
         """Lines that another program wrote elsewhere, as if they stood at the end."""

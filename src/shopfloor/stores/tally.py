@@ -100,6 +100,10 @@ def before(db: sqlite3.Connection, orders: Iterable[str]) -> dict[str, int]:
 
 def note_needs(db: sqlite3.Connection, records: Mapping[str, Record]) -> None:
     """Keep what these orders wait for."""
+    if db.execute("SELECT 1 FROM needs LIMIT 1").fetchone() is None:  # then there is nothing to take away
+        needs = ((order, need) for order, record in records.items() for need in {*record.order.depends_on})
+        db.executemany("INSERT INTO needs VALUES (?, ?)", needs)
+        return
     for order, record in records.items():
         wanted = set(record.order.depends_on)
         known = {need for (need,) in db.execute("SELECT need FROM needs WHERE id = ?", (order,))}

@@ -31,6 +31,9 @@ POLL_S = 0.1
 LAG_S = 0.25
 """How far index and views may be behind the log while nobody asks."""
 
+RUSH_S = 5.0
+"""How far while thousands of events come in: most orders change again before anybody could look."""
+
 PUT_OFF = 8
 """How many times that is put off while somebody reads the log: a start reads all of it and is waited for."""
 
@@ -86,21 +89,30 @@ class WorkdirStore:
             )
         return change.stamped
 
-    async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+    async def read(self, after: int = 0, *, others: bool = False) -> AsyncIterator[tuple[int, Event]]:
         """Events behind the byte position ``after``, up to now, each with the position behind it."""
-        scanner, until = await self._run(self._books.scanner, after)
-        pieces = self._books.log.scan(scanner, until)
         nothing: list[Found] = []
         self._readers += 1
         try:
-            while (found := await self._run(next, pieces, nothing)) is not nothing:
-                for _start, end, event in found:
-                    if end > after:
-                        yield end, event
+            while True:
+                after = self._books.follower.own.beyond(after) if others else after
+                if others and after == self._size():
+                    return
+                scanner, until = await self._run(self._books.scanner, after)
+                # Where others wrote, that is read alone: what is ours before and after it is known.
+                stop = self._books.follower.own.next_after(after, until) if others else until
+                pieces = self._books.log.scan(scanner, stop, settle=stop == until)
+                while (found := await self._run(next, pieces, nothing)) is not nothing:
+                    for _start, end, event in found:
+                        if end > after:
+                            yield end, event
+                if stop == until:
+                    return
+                after = stop
         finally:
             self._readers -= 1
 
-    async def wait(self, after: int, timeout_s: float) -> bool:
+    async def wait(self, after: int, timeout_s: float, *, others: bool = False) -> bool:
         """True as soon as there is an event behind ``after``: at once for own ones, within ``POLL_S`` for others."""
         loop = asyncio.get_running_loop()
         limit = loop.time() + timeout_s
@@ -110,10 +122,14 @@ class WorkdirStore:
         try:
             while True:
                 woken.clear()
-                if self._size() != seen:
-                    last, seen = await self._run(self._books.look)
-                    if last > after:
-                        return True
+                after = self._books.follower.own.beyond(after) if others else after
+                if (size := self._size()) != seen:
+                    if others and size == after:
+                        seen = size
+                    else:
+                        last, seen = await self._run(self._books.look)
+                        if last > (self._books.follower.own.beyond(after) if others else after):
+                            return True
                 self._tidy_later()
                 left = limit - loop.time()
                 if left <= 0:
@@ -202,7 +218,10 @@ class WorkdirStore:
 
     def _tidy(self) -> None:
         self._tidying = None
-        if self._readers and self._put_off < PUT_OFF:
+        put_off = PUT_OFF * bool(self._readers)
+        if self._books.follower.rush():
+            put_off = round(RUSH_S / LAG_S)
+        if self._put_off < put_off:
             self._put_off += 1
             self._tidy_later()
         elif not self._closed:

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shopfloor.domain.errors import Refused
-from shopfloor.ports import Bill, Call, Gateway, Limit, Quota, Route
+from shopfloor.ports import Bill, Gateway, Limit, ModelCall, Quota, Route
 from shopfloor.spawn import Guard
 from shopfloor.testing.gateway_bench import COST, KEY, LIMIT_S, MODELS, PATHS, SCRIPTS, Bench, Reply, post, request
 from shopfloor.testing.model import Model
@@ -201,8 +201,8 @@ async def an_account_with_nothing_left_is_asked_no_more_until_its_reset(bench: B
         while (await bench.call(other)).status != 200:
             await asyncio.to_thread(_rest)
     answered = ("wo-b.a1", 200)
-    await bench.until(lambda facts: any(isinstance(f, Call) and (f.attempt, f.status) == answered for f in facts))
-    (first,) = [f for f in bench.facts if isinstance(f, Call) and (f.attempt, f.status) == answered]
+    await bench.until(lambda facts: any(isinstance(f, ModelCall) and (f.attempt, f.status) == answered for f in facts))
+    (first,) = [f for f in bench.facts if isinstance(f, ModelCall) and (f.attempt, f.status) == answered]
     assert first.at >= quota.reset_at
     assert len([fact for fact in bench.facts if isinstance(fact, Quota)]) == 1
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from shopfloor.ports import Call, Gateway, Limit, Quota, Route
+from shopfloor.ports import Gateway, Limit, ModelCall, Quota, Route
 from shopfloor.testing.model import Model
 
 KEY = "sk-real-key-of-main-4711"
@@ -90,7 +90,7 @@ class Bench:
 
     def __init__(self, gateway: Gateway, model: Model) -> None:
         self.gateway, self.model = gateway, model
-        self.facts: list[Call | Quota] = []
+        self.facts: list[ModelCall | Quota] = []
         self._changed = asyncio.Event()
 
     async def listen(self) -> None:
@@ -114,14 +114,14 @@ class Bench:
         path, body = request(dialect, script, stream=stream, model=more.pop("model", ""))
         return await asyncio.to_thread(post, route.url, route.token, path, body, **more)
 
-    async def until(self, holds: Callable[[list[Call | Quota]], bool]) -> None:
+    async def until(self, holds: Callable[[list[ModelCall | Quota]], bool]) -> None:
         """Wait for facts. Raises TimeoutError."""
         async with asyncio.timeout(LIMIT_S):
             while not holds(self.facts):
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def calls(self, number: int) -> list[Call]:
+    async def calls(self, number: int) -> list[ModelCall]:
         """So many calls, once they are heard of."""
-        await self.until(lambda facts: sum(isinstance(f, Call) for f in facts) >= number)
-        return [fact for fact in self.facts if isinstance(fact, Call)]
+        await self.until(lambda facts: sum(isinstance(f, ModelCall) for f in facts) >= number)
+        return [fact for fact in self.facts if isinstance(fact, ModelCall)]

@@ -73,11 +73,30 @@ async def the_history_of_an_order(bench: Bench) -> None:
     assert [row["data"]["work_order_id"] for row in newest] == ["wo-b2", "wo-a1"]
 
 
+async def _what_others_wrote_is_found(bench: Bench, store: Store, other: Store) -> None:
+    """Also between what the leading store wrote, which is left out."""
+    start = [position async for position, _ in store.read()][-1]
+    assert not await store.wait(start, 0.0, others=True)
+    position = start
+    found: list[str] = []
+    for n in range(1, 25):
+        await store.append([bench.created(f"wo-o{n}"), bench.created(f"wo-p{n}")])
+        if n % 3 == 0:
+            assert not await store.wait(position, 0.0, others=True), "nobody else has written"
+            await other.append([bench.created(f"wo-t{n}") for _ in range(n % 2 + 1)])
+            assert await store.wait(position, 0.0, others=True)
+        async for place, event in store.read(position, others=True):
+            position, found = place, [*found, event.order_id]
+    theirs = [f"wo-t{n}" for n in range(3, 25, 3) for _ in range(n % 2 + 1)]
+    assert [order for order in found if order in theirs] == theirs, "each once, and in their order"
+
+
 async def answers_are_as_new_as_the_log(bench: Bench) -> None:
     store, other = await bench.leader(), bench.open()
     for n in range(1, 30):
         await (store if n % 2 else other).append([bench.created(f"wo-{n}a")])
         assert [len(await rows(one)) for one in (store, other)] == [n, n]
+    await _what_others_wrote_is_found(bench, store, other)
 
 
 async def the_log_speaks_of_itself(bench: Bench) -> None:

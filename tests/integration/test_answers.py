@@ -1,0 +1,232 @@
+"""Orders for answers by an agent without a process: in any folder, told one by one, stopped, resumed, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shopfloor import NotFound, Outcome, PromptOrder, Refused, Shopfloor, State, UsageError
+from shopfloor.domain.events import E
+from shopfloor.stores.views import ORDERS
+
+from .answering import Scripted, flags, wish
+from .lab import Lab
+
+CHILD = Path(__file__).with_name("answering.py")
+ORDERS_TO_KILL = 1200
+
+
+@pytest.fixture(autouse=True)
+def agent() -> type[Scripted]:
+    return Scripted.fresh()
+
+
+def at(folder: Path, **more: object) -> Shopfloor:
+    return Shopfloor.open(folder, without_git=True, flags=flags(**more))
+
+
+async def perform(folder: Path, *wishes: PromptOrder, **more: Any) -> list[Outcome]:
+    async with at(folder) as floor:
+        return [outcome async for outcome in floor.outcomes(wishes, **more)]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / ".work/events.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
+
+
+async def test_answers_are_told_with_their_text_and_data_in_a_plain_folder(
+    tmp_path: Path, agent: type[Scripted]
+) -> None:
+    outcomes = await perform(tmp_path, *(wish(f"spec-{n}", timeout_s=2.5) for n in range(30)))
+    assert {o.order.name: o.text for o in outcomes} == {f"spec-{n}": f"spec-{n}"[::-1] for n in range(30)}
+    assert all(o.ok and o.tries == 1 and o.cost_usd == 0.01 for o in outcomes)
+    assert outcomes[0].data == {"url": "here", "timeout_s": 2.5}
+    assert outcomes[0].order.metadata["spec"] == {"id": outcomes[0].order.name}
+    assert 1 < agent.most <= agent.room, "the agent says how many it takes"
+    assert agent.closed == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".work"]
+    assert not (tmp_path / ".work/attempts").exists()
+
+
+async def test_what_other_programs_read_tells_the_same(tmp_path: Path) -> None:
+    await perform(tmp_path, wish("good"), wish("bad", {"failed": "Invalid specification", "final": True}))
+    lines = [msgspec.json.decode(line) for line in (tmp_path / ".work" / ORDERS).read_bytes().splitlines()]
+    found = {line["metadata"]["shopfloor"]["name"]: line for line in lines}
+    assert (found["good"]["status"], found["bad"]["status"]) == ("closed", "in_progress")
+    assert found["bad"]["assignee"] == "operations"
+    assert found["good"]["metadata"]["spec"] == {"id": "good"}
+    last = {e["data"]["work_order_id"]: e["data"]["to_status"] for e in log_of(tmp_path) if e["event_type"] == E.STATUS}
+    assert sorted(last.values()) == ["closed", "in_progress"]
+    async with at(tmp_path) as floor:
+        report = await floor.report()
+        again = await floor.answers()
+    assert (report.counts["answered"], report.counts["failed"], report.peak_parallel) == (1, 1, 2)
+    assert [(o.order.name, o.text, o.message) for o in again] == [
+        ("good", "doog", ""), ("bad", "", "Invalid specification"),
+    ]  # fmt: skip
+
+
+async def test_a_floor_without_git_is_found_again_and_refuses_a_change(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Shopfloor.open(tmp_path, flags=flags())
+    with pytest.raises(NotFound):
+        Shopfloor.open(tmp_path / "nowhere", without_git=True)
+    with pytest.raises(Refused, match=r"tidy must hand back a change.*in no git repository") as refused:
+        await perform(tmp_path, wish("tidy", deliverable="change", checks=("true",)))
+    assert "git init" in refused.value.hint
+    with pytest.raises(Refused, match="agent 'scripted' works in a checkout"):
+        await perform(tmp_path, wish("one", agent="scripted"))
+    assert not (tmp_path / ".work").exists()
+    await perform(tmp_path, wish("one"))
+    async with Shopfloor.open(tmp_path, flags=flags()) as floor:
+        assert (await floor.report()).counts["answered"] == 1
+        with pytest.raises(NotFound, match="not a git repository"):
+            _ = floor.repository
+        assert any("in no git repository" in finding.what for finding in await floor.doctor())
+
+
+async def test_a_failure_is_tried_again_and_ends_with_its_reason(tmp_path: Path, agent: type[Scripted]) -> None:
+    fails = {"failed": "500 Internal Server Error", "data": {"url": "b"}}
+    outcomes = await perform(
+        tmp_path,
+        wish("twice", fails, {"raises": "connection refused"}),
+        wish("never", *[fails] * 9),
+        wish("late", *[{"failed": "no answer in 2 s", "timed_out": True}] * 9),
+        wish("wrong", {"failed": "Stack effect mismatch", "final": True}),
+        wish("odd", {"text": "ok", "data": {"much": "x" * 100_000}}),
+    )
+    found = {o.order.name: (str(o.state), o.reason, o.text or o.message, o.tries) for o in outcomes}
+    assert found == {
+        "twice": ("done", "", "eciwt", 3),
+        "never": ("failed", "error", "500 Internal Server Error (4 tries)", 4),
+        "late": ("failed", "timeout", "no answer in 2 s (4 tries)", 4),
+        "wrong": ("failed", "error", "Stack effect mismatch", 1),
+        "odd": ("done", "", "ok", 1),
+    }
+    by_name = {o.order.name: o for o in outcomes}
+    assert (by_name["never"].data, by_name["odd"].data) == ({"url": "b"}, {})
+    assert len(agent.calls) == 3 + 4 + 4 + 1 + 1
+
+
+async def test_leaving_the_loop_stops_what_is_under_way_and_it_can_be_resumed(
+    tmp_path: Path, agent: type[Scripted]
+) -> None:
+    wishes = [wish("quick"), wish("hangs", {"hangs": True}), wish("too", {"hangs": True})]
+    async with at(tmp_path) as floor:
+        outcomes = floor.outcomes(wishes)
+        assert (await anext(outcomes)).order.name == "quick"
+        await outcomes.aclose()
+        assert sorted(a.partition(".")[2] for a in agent.cancelled) == ["a1", "a1"]
+    with pytest.raises(Refused, match="unfinished"):
+        await perform(tmp_path, wish("other"))
+    more = [*wishes, wish("new")]
+    assert [o.order.name for o in await perform(tmp_path, *more, resume=True)] == ["hangs", "too", "new"]
+    assert Counter(a.partition(".")[0] for a in agent.calls).most_common(1)[0][1] == 2
+    with pytest.raises(NotFound):
+        await perform(tmp_path, resume=True)
+
+
+async def test_one_order_is_stopped_by_a_person_and_the_others_go_on(tmp_path: Path, agent: type[Scripted]) -> None:
+    agent.began = asyncio.Event()
+    async with at(tmp_path) as floor:
+
+        async def stop_it() -> str:
+            await agent.began.wait() if agent.began else None
+            assert floor.floor is not None
+            (record,) = floor.floor.board.find("hangs")
+            return await floor.ask("stop", record.order.id)
+
+        stopping = asyncio.create_task(stop_it())
+        outcomes = [o async for o in floor.outcomes([wish("hangs", {"hangs": True}), wish("fine")])]
+        assert "is stopped" in await stopping
+    assert {o.order.name: (str(o.state), o.reason) for o in outcomes} == {
+        "hangs": ("cancelled", "stopped"), "fine": ("done", ""),
+    }  # fmt: skip
+
+
+async def test_a_stream_is_asked_for_more_when_what_it_gave_is_durable(tmp_path: Path) -> None:
+    durable: list[int] = []
+
+    async def stream() -> AsyncIterator[Sequence[PromptOrder]]:
+        for piece in range(4):
+            yield [wish(f"s{piece}-{n}") for n in range(3)]
+            durable.append(sum(e["event_type"] == E.CREATED for e in log_of(tmp_path)))
+
+    async with at(tmp_path) as floor:
+        outcomes = [o.order.name async for o in floor.outcomes(stream())]
+    assert sorted(outcomes) == [f"s{piece}-{n}" for piece in range(4) for n in range(3)]
+    assert durable == [3, 6, 9, 12]
+
+
+async def test_an_empty_list_and_a_stream_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        await perform(tmp_path)
+
+    async def stream() -> AsyncIterator[Sequence[PromptOrder]]:
+        yield [wish("one")]
+        raise Refused("the queue is gone", hint="start it")
+
+    async with at(tmp_path) as floor:
+        with pytest.raises(Refused, match="the queue is gone"):
+            _ = [o async for o in floor.outcomes(stream())]
+    assert [o.order.name for o in await perform(tmp_path, resume=True)] in ([], ["one"])
+
+
+async def test_answers_and_changes_side_by_side_in_a_repository(tmp_path: Path, agent: type[Scripted]) -> None:
+    lab = Lab(tmp_path)
+    prompt = lab.prompt("write", '```script\n[[do]]\nwrite = "x.txt"\n```\n', agent="scripted")
+    more = flags(check="true", max_parallel=1, load_per_core=100.0)
+    async with Shopfloor.open(lab.repo, flags=more) as floor:
+        report = await floor.run([prompt, wish("asks", depends_on=("write",)), *(wish(f"q{n}") for n in range(5))])
+    assert (report.counts["landed"], report.counts["answered"]) == (1, 6)
+    assert agent.most > 1, "calls take no slot of the machine"
+
+
+def test_killed_in_the_middle_nothing_is_lost_and_nothing_that_was_told_is_done_again(tmp_path: Path) -> None:
+    folder, told = tmp_path / "floor", tmp_path / "told"
+    folder.mkdir()
+    words = [sys.executable, str(CHILD), str(folder), str(ORDERS_TO_KILL), str(told)]
+    for least in (100, 500):
+        child = subprocess.Popen(words)
+        try:
+            while child.poll() is None and (not told.exists() or told.read_text().count("\n") < least):
+                pass
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        assert child.returncode == -signal.SIGKILL, "it was over before it could be killed"
+    subprocess.run(words, check=True, timeout=50)
+    events = log_of(folder)
+    names = {e["data"]["work_order_id"]: e["data"]["shopfloor"]["name"] for e in events if e["event_type"] == E.CREATED}
+    assert sorted(names.values()) == [f"spec-{n:04d}" for n in range(ORDERS_TO_KILL)], "each is an order, once"
+    done = Counter(names[e["data"]["work_order_id"]] for e in events if e["event_type"] == E.SETTLED)
+    assert set(done) == set(names.values())
+    assert set(done.values()) == {1}
+    lines = told.read_text().splitlines()
+    assert all(line.split() == [line.split()[0], line.split()[0][::-1]] for line in lines)
+    assert len({line.split()[0] for line in lines}) == len(lines), "what was told once is not told again"
+    last_claim: dict[str, int] = {}
+    for place, event in enumerate(events):
+        order = event["data"].get("work_order_id", "")
+        if event["event_type"] == E.SETTLED:
+            last_claim[order] = place
+        elif event["event_type"] == E.ASSIGNED:
+            assert order not in last_claim, "an order that had ended was claimed again"
+
+
+async def test_the_end_is_durable_before_it_is_told(tmp_path: Path) -> None:
+    async with at(tmp_path) as floor:
+        async for outcome in floor.outcomes([wish(f"d{n}") for n in range(5)]):
+            ended = {e["data"]["work_order_id"] for e in log_of(tmp_path) if e["event_type"] == E.SETTLED}
+            assert outcome.order.id in ended
+            assert outcome.state is State.DONE
