@@ -13,6 +13,10 @@ _WHERE = {
     "Settings": "shopfloor.config.settings",
     "Profile": "shopfloor.ports",
     "Order": "shopfloor.domain.order",
+    "Record": "shopfloor.domain.order",
+    "State": "shopfloor.domain.order",
+    "Deliverable": "shopfloor.domain.order",
+    "stamp_time": "shopfloor.domain.events",
     "Event": "shopfloor.domain.events",
     "Report": "shopfloor.domain.report",
     "ShopfloorError": "shopfloor.domain.errors",
@@ -24,17 +28,21 @@ _WHERE = {
 
 __all__ = [
     "Conflict",
+    "Deliverable",
     "Event",
     "NotFound",
     "Order",
     "Profile",
+    "Record",
     "Refused",
     "Report",
     "Settings",
     "Shopfloor",
     "ShopfloorError",
+    "State",
     "UsageError",
     "__version__",
+    "stamp_time",
 ]
 
 

@@ -7,21 +7,29 @@ from shopfloor.domain.errors import Refused as Refused
 from shopfloor.domain.errors import ShopfloorError as ShopfloorError
 from shopfloor.domain.errors import UsageError as UsageError
 from shopfloor.domain.events import Event as Event
+from shopfloor.domain.events import stamp_time as stamp_time
+from shopfloor.domain.order import Deliverable as Deliverable
 from shopfloor.domain.order import Order as Order
+from shopfloor.domain.order import Record as Record
+from shopfloor.domain.order import State as State
 from shopfloor.domain.report import Report as Report
 from shopfloor.ports import Profile as Profile
 
 __all__ = [
     "Conflict",
+    "Deliverable",
     "Event",
     "NotFound",
     "Order",
     "Profile",
+    "Record",
     "Refused",
     "Report",
     "Settings",
     "Shopfloor",
     "ShopfloorError",
+    "State",
     "UsageError",
     "__version__",
+    "stamp_time",
 ]

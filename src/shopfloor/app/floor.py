@@ -20,6 +20,7 @@ from shopfloor.app import carry, holders, housekeeping, intake
 from shopfloor.app import doctor as doctor_module
 from shopfloor.app.gateway import refuse_to_mix
 from shopfloor.app.mail import Mail
+from shopfloor.app.orders import Orders
 from shopfloor.app.sessions import WorkSession
 from shopfloor.app.trouble import disk_trouble
 from shopfloor.app.wiring import Place, SystemClock, agents, build, open_store, policy, prepare
@@ -34,6 +35,7 @@ from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Order, Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
+from shopfloor.engine.direct import AHEAD
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S, answer_to
 from shopfloor.engine.session import Session, Start
@@ -80,14 +82,16 @@ class Shopfloor:
         settings: Settings | None = None,
         flags: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
+        without_git: bool = False,
     ) -> Self:
         """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
 
+        ``without_git``: the folder itself is the floor's, whatever repository it lies in: only answers are made there.
         Raises NotFound for a folder without a repository, Refused for a bare one or a git that is too old, and
         UsageError for settings that are off.
         """
         env = whole_environment() if environment is None else environment
-        repository = git.discover(Path(repo), env, ready=False)
+        repository = git.folder(Path(repo)) if without_git else git.discover(Path(repo), env, ready=False)
         found = settings or load_settings(repository.root, flags=flags, environment=env)
         return cls(Place(repository=repository, settings=found, environment=dict(env), clock=SystemClock()))
 
@@ -151,7 +155,7 @@ class Shopfloor:
             return await self._by_hand(draft)
         if wire := await Wire.connect(self.work):
             return await self._by_socket(wire, draft)
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        journal = self._aside()
         (meta,) = await self.store.query(Query(what="meta"))
         (request,) = await self.store.append([journal.event(draft, None)])
         position, deadline = int(meta["position"]), self.clock.awake() + REPLY_S
@@ -185,8 +189,16 @@ class Shopfloor:
     @property
     def mail(self) -> Mail:
         """Messages to and from agents and people; works with and without a controller."""
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
-        return Mail(self.work, journal, person(), masked=Masker(self.place.secrets).text)
+        return Mail(self.work, self._aside(), person(), masked=Masker(self.place.secrets).text)
+
+    @property
+    def orders(self) -> Orders:
+        """Orders of no run: made, changed and looked at, with and without a controller."""
+        return Orders(self._aside(), person(), new_name=random_name, masked=Masker(self.place.secrets).text)
+
+    def _aside(self) -> Journal:
+        """Writes beside whoever leads."""
+        return Journal(self.store, Floor(), self.clock, new_event_id)
 
     async def _by_socket(self, wire: Wire, draft: Draft) -> str:
         verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))
@@ -201,13 +213,13 @@ class Shopfloor:
         finally:
             await wire.close()
 
-    def session(self, name: str = "", *, pid: int = 0) -> WorkSession:
+    def session(self, name: str = "", *, pid: int = 0, ahead: int = AHEAD) -> WorkSession:
         """Work on orders with a process of your own: claim some, hand in work, give some back.
 
         ``pid`` is the process that holds what is claimed, by default this one. Raises NotFound when there is none.
+        ``ahead`` orders are looked up at once, and kept for the next claims: fewer where many sessions share a process.
         """
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
-        return WorkSession(self.place, journal, holders.holder(name, pid))
+        return WorkSession(self.place, self._aside(), holders.holder(name, pid), ahead=ahead)
 
     async def _by_hand(self, draft: Draft) -> str:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))

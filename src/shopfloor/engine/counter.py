@@ -23,6 +23,7 @@ from shopfloor.domain.order import Record
 from shopfloor.domain.prompt import render
 from shopfloor.engine.hands import (
     PREFIX,
+    Back,
     Claimed,
     Work,
     claim_data,
@@ -101,7 +102,7 @@ class Counter:
     async def _return(self, which: Callable[[Holder], bool], why: str) -> None:
         lost = [(order, holder) for order, holder in self._floor.held.items() if which(holder)]
         found = [
-            release_data(order, self._record(order).generation, holder, f"{holder.name} {why}", lost=True)
+            release_data(order, self._record(order).generation, holder, Back(why=f"{holder.name} {why}"), lost=True)
             for order, holder in lost
         ]
         if found:
@@ -138,7 +139,8 @@ class Counter:
 
     async def _release(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         record, holder = self._mine(request, force=request.get("force") is True)
-        data = release_data(record.order.id, record.generation, holder, values.text(request, "why"))
+        back = _convert(request.get("back") or {}, Back)
+        data = release_data(record.order.id, record.generation, holder, back)
         await self._journal.commit(Draft(E.RELEASED, data), expect={record.order.id: record.generation})
         return {}
 

@@ -5,7 +5,7 @@ drivers call it through ``asyncio.to_thread``. Paths inside a repository are ``s
 byte survives; `shown` makes them fit for people, logs and JSON. A commit or tree is named by its full hash.
 """
 
-from shopfloor.git.discover import Repository, discover
+from shopfloor.git.discover import Repository, discover, folder
 from shopfloor.git.files import is_blank, open_lock, sync_file, sync_folder, write_durably
 from shopfloor.git.output import Merge, Unreadable, Worktree, differences, is_hash, status
 from shopfloor.git.repository import Git, GitError, RefMoved
@@ -24,6 +24,7 @@ __all__ = [
     "Worktree",
     "differences",
     "discover",
+    "folder",
     "is_blank",
     "is_hash",
     "is_ours",

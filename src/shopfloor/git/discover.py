@@ -45,6 +45,12 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             raise Refused(f"branch {shown(self.branch)!r} has signs in its name that cannot be shown", hint=hint)
 
 
+def folder(path: Path) -> Repository:
+    """A folder as it is, whether or not there is a repository; nothing that needs one works there."""
+    root = path.resolve()
+    return Repository(root=root, common_dir=root / ".git", version=(), branch="", head="")
+
+
 def discover(path: Path, env: Mapping[str, str], *, ready: bool = True) -> Repository:
     """The repository that ``path`` lies in. Raises NotFound when there is none, Refused where git or it cannot serve.
 
