@@ -154,6 +154,8 @@ def _malformed(record: Record, field: str, value: Any) -> str:
 
 def _untimely(record: Record, field: str, value: Any, changes: Mapping[str, Any]) -> str:
     state = record.state
+    if field == "dependencies" and needs_of(value) == record.order.depends_on:
+        return ""  # what it is related to keeps nobody waiting
     if field in WORDS and state not in _NOT_BEGUN:
         return f"the order is {state}: {_WHY.get(state, 'an agent works from what it said before')}"
     opened = state in _REOPENED and changes.get("status") == "open"

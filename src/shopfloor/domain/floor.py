@@ -16,6 +16,7 @@ from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
 from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.loose import Loose
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Capacity, Policy, batch_size, remaining
@@ -41,7 +42,8 @@ class Floor:
         self.checking: set[str] = set()
         self.live: set[str] = set()
         self.held: dict[str, Holder] = {}
-        """the live ones that a session holds: no agent of ours works on them"""
+        """what sessions hold: no agent of ours works on it"""
+        self.loose = Loose(self.board, self.held, self._delivered)
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
@@ -75,6 +77,7 @@ class Floor:
             self._key(record)
         for record in records:
             self._place(record, run, now)
+        self.loose.begin(now)
 
     def apply(self, event: Event, now: Now) -> None:
         """Fold one event in and queue what follows from it."""
@@ -94,6 +97,7 @@ class Floor:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
+            self.loose.note(record, now)
         news = event.event_type in _TELLING and self.entry.follow(now)
         if news or run.land != landing or event.event_type == E.AGENT_HELD:
             self._place_all(run, now)
@@ -114,8 +118,7 @@ class Floor:
         if self.over_budget:
             return decisions + self._over_budget(run)
         holds, self._holds = self._holds, []
-        # What may still start is known once these are facts.
-        return decisions + (holds or self._starts(capacity.starts))
+        return decisions + (holds or self._starts(capacity.starts))  # what may still start is known once these are facts
 
     def claim(self, limit: int, wanted: Wanted) -> list[Start]:
         """Orders for a session that asks for some, the next ones first, as ``decide`` would start them.

@@ -168,7 +168,7 @@ class Controller:
         run = self.run
         limit = min(run.limit or run.max_parallel, run.max_parallel)
         return Capacity(
-            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live) + len(self.floor.held)),
+            starts=0 if self.settings.hands_only else max(0, limit - len(self.floor.live - self.floor.held.keys())),
             checks=max(0, self.settings.max_checks - len(self.floor.checking)),
             landing=not self.floor.landing,
         )

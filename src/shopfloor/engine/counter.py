@@ -119,6 +119,7 @@ class Counter:
 
     async def _claim_for(self, holder: Holder, limit: int, wanted: Wanted) -> Sequence[Claimed]:
         starts = self._floor.claim(limit, wanted)
+        starts += self._floor.loose.claim(limit - len(starts), wanted, self._journal.now())
         return await self._take(starts, holder) if starts else []
 
     async def _take(self, starts: Sequence[Start], holder: Holder) -> list[Claimed]:
@@ -126,14 +127,19 @@ class Counter:
         base = (run.tip or run.base) if run else ""
         records = [self._record(start.order) for start in starts]
         prompts = [render(record) for record in records]
-        claims = [claim_data(r.order, start.generation, base, holder) for r, start in zip(records, starts, strict=True)]
+        claims = [
+            claim_data(r.order, start.generation, base if r.order.run else "", holder)
+            for r, start in zip(records, starts, strict=True)
+        ]
         try:
             await self._journal.commit(
                 *(Draft(E.ASSIGNED, data, f"{PREFIX}{holder.name}") for data in claims),
                 expect={record.order.id: record.generation for record in records},
             )
         except ShopfloorError:
-            self._floor.unclaim(starts, self._journal.now())
+            now = self._journal.now()
+            self._floor.unclaim(starts, now)
+            self._floor.loose.unclaim(starts, now)
             raise
         return [Claimed.of(r.order, d, prompt) for r, d, prompt in zip(records, claims, prompts, strict=True)]
 

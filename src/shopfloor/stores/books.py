@@ -22,6 +22,7 @@ from shopfloor.stores.changes import (
     check_controller,
     check_generation,
     check_session,
+    may_wait,
     of_session,
     own_event,
     stamp,
@@ -70,7 +71,7 @@ class Books:
         self._durable = Durable(self.log)
         self._unpublished = False
         self._owed = False
-        """the views lack what sessions said while nobody led"""
+        """the views lack what processes that live on said while nobody led"""
         self._said = 0
         """where the log ended after we last said something that the views lack"""
 
@@ -89,7 +90,7 @@ class Books:
         with contextlib.suppress(ShopfloorError):
             if self._unpublished and not self.generation:
                 self._said = self.log.size()
-                if all(map(of_session, changes)):
+                if all(map(may_wait, changes)):
                     self._owed = True  # one rewrite does for many
                 elif not self._led():
                     self._publish_in_turn()
