@@ -120,7 +120,12 @@ class Orders:
         if "dependencies" not in changes:
             return
         needs = edits.needs_of(changes["dependencies"])
-        known = {one: await self.get(one) for one in needs}
-        edges = {r.order.id: r.order.depends_on for r in await self.all()} if known else {}
-        if reaches(needs, record.order.id, lambda one: edges.get(one, ())):
+        above: dict[str, tuple[str, ...]] = {}
+        left = [(await self.get(one)).order.id for one in needs]
+        while left:  # only what these wait for is looked at, however many orders there are
+            one = left.pop()
+            rows = [] if one in above else await self._store.query(Query(order=one))
+            above |= {row["id"]: tuple(row["record"]["order"].get("depends_on", ())) for row in rows}
+            left += above.get(one, ()) if rows else ()
+        if reaches(needs, record.order.id, lambda one: above.get(one, ())):
             raise UsageError(f"{record.order.name!r} would wait for itself: one of {', '.join(needs)} waits for it")

@@ -118,7 +118,7 @@ class Floor:
         if self.over_budget:
             return decisions + self._over_budget(run)
         holds, self._holds = self._holds, []
-        return decisions + (holds or self._starts(capacity.starts))  # what may still start is known once these are facts
+        return decisions + (holds or self._starts(capacity.starts))  # these are facts before anything else starts
 
     def claim(self, limit: int, wanted: Wanted) -> list[Start]:
         """Orders for a session that asks for some, the next ones first, as ``decide`` would start them.

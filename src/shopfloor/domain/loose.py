@@ -1,4 +1,4 @@
-"""Orders of no run, while a run is performed: sessions take them, nothing is started on them, and no run waits for them."""
+"""Orders of no run, while a run is performed: sessions take them, nothing is started on them, no run waits for them."""
 
 from __future__ import annotations
 

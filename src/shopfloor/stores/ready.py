@@ -67,10 +67,15 @@ _run = msgspec.json.Decoder(Run)
 
 
 _UNDER_WAY = (*sorted(AT_WORK), State.VERIFIED)
-_ROWS = "SELECT id, generation, run, planned OR others, blob FROM orders"
-_READY = f"{_ROWS} WHERE state = 'ready' AND NOT waits ORDER BY priority, rowid"
+_READY = (
+    "SELECT id, generation, run, planned OR others, blob FROM orders WHERE state = 'ready' AND NOT waits"
+    " ORDER BY priority, rowid"
+)
 # The plus keeps SQLite from looking through all that is ready instead of the few that are named.
-_NAMED = f"{_ROWS} WHERE +state = 'ready' AND NOT waits AND id IN (SELECT value FROM json_each(?)) ORDER BY priority, rowid"
+_NAMED = (
+    "SELECT id, generation, run, planned OR others, blob FROM orders WHERE +state = 'ready' AND NOT waits"
+    " AND id IN (SELECT value FROM json_each(?)) ORDER BY priority, rowid"
+)
 _WITH_FILES = (
     f"SELECT blob FROM orders WHERE state IN ({', '.join('?' * len(_UNDER_WAY))}) AND files <> ''"  # noqa: S608 - values are bound
     " ORDER BY priority, rowid"

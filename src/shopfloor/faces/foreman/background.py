@@ -51,7 +51,7 @@ class BackgroundConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Turn = Callable[[BackgroundConfig, str], Awaitable[str]]
-"""One turn of a session: its configuration, what it is told; what it answers. Whatever it raises counts as a failure."""
+"""One turn of a session: its configuration and what it is told; what it answers. What it raises counts as a failure."""
 
 
 def background_of(config: Mapping[str, Any]) -> tuple[BackgroundConfig, ...]:
@@ -64,7 +64,7 @@ def background_of(config: Mapping[str, Any]) -> tuple[BackgroundConfig, ...]:
             raise UsageError(f"background_sessions has {entry!r}: {problem}") from None
         if one.trigger == "session_event" and not one.event_names:
             raise UsageError(f"background session {one.name!r} waits for no event", hint="give event_names")
-        if one.trigger == "timer" and one.interval_seconds <= 0 or one.pool_size < 1:
+        if (one.trigger == "timer" and one.interval_seconds <= 0) or one.pool_size < 1:
             raise UsageError(
                 f"background session {one.name!r}: interval_seconds {one.interval_seconds}, pool_size {one.pool_size}",
                 hint="give an interval above 0, and at least one turn at a time",

@@ -26,12 +26,12 @@ class Facts(Protocol):
 
     @property
     def issue_type(self) -> str:
-        """``task``, ``bug`` …"""
+        """What kind of issue it is, e.g. ``task`` or ``bug``."""
         ...
 
     @property
     def status(self) -> str:
-        """``open``, ``blocked`` …"""
+        """Where it stands, e.g. ``open`` or ``blocked``."""
         ...
 
     @property

@@ -14,6 +14,8 @@ MOST_NAMED = 10
 MOST_CHARS = 300
 """of a result or a question"""
 
+_ASKING = "pending_user_input"
+
 HEAD = "[crew]"
 """How the block begins, so that nobody takes it for words of the user."""
 
@@ -36,7 +38,7 @@ class Progress:
             self._lost.update({task.id: task.lost for task in found})
 
     def trouble(self, text: str) -> None:
-        """Something about a worker (its mount plan is missing, its session cannot be opened) that is told next, once."""
+        """Something about a worker (no mount plan, no session) that is told next, once."""
         if text not in self._troubles:
             self._troubles.append(text)
 
@@ -50,7 +52,7 @@ class Progress:
             *_named("orphaned: their worker ended, they are open again", self._orphans(found), MOST_ORPHANS),
             *_named("in progress", [t for t in found if t.status == "in_progress"], MOST_NAMED, owner=True),
             *_named("completed since you were last told", ended, MOST_NAMED, words=True),
-            *_named("needs input: ask the user, then unblock", _at(found, "pending_user_input"), MOST_QUESTIONS, words=True),
+            *_named("needs input: ask the user, then unblock", _at(found, _ASKING), MOST_QUESTIONS, words=True),
             *_named("blocked", self._fresh(_at(found, "blocked")), MOST_QUESTIONS, words=True),
             *(f"- worker trouble: {text}" for text in self._troubles),
         ]
@@ -110,7 +112,7 @@ async def after_failure(tasks: Tasks, routing: Routing, name: str) -> str:
     if task.status != "open":
         return ""
     if routing.gives_up(task):
-        await tasks.block(task.id, f"failed {task.retries} times; the last time: {task.blocking_notes or 'no word why'}")
+        await tasks.block(task.id, f"failed {task.retries} times: its worker came to nothing")
         return ""
     pool = routing.pool_for(task, failed=True)
     if pool and pool != task.metadata.get("pool"):

@@ -11,8 +11,17 @@ from shopfloor import ShopfloorError, UsageError
 from shopfloor.faces.foreman.history import changes_of
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.tasks import FINISHED, Task, Tasks
-from shopfloor.faces.foreman.words import KINDS, PRIORITIES, STATUSES, TYPES, Parameters
-from shopfloor.faces.foreman.words import kind_of, priority_of, status_of, type_of
+from shopfloor.faces.foreman.words import (
+    KINDS,
+    PRIORITIES,
+    STATUSES,
+    TYPES,
+    Parameters,
+    kind_of,
+    priority_of,
+    status_of,
+    type_of,
+)
 
 MOST_LISTED = 100
 """issues in one answer, unless ``limit`` says otherwise: a model pays for each"""
@@ -83,7 +92,7 @@ class IssueTool:
 
     async def _create(self, given: Parameters) -> dict[str, Any]:
         title, metadata = given.needed("title"), given.object("metadata")
-        for key in ("category", "parent_id", "discovered_from"):
+        for key in ("category", "parent_id", "discovered_from", "assignee"):
             if given.text(key):
                 metadata[key] = given.text(key)
         wish = _Wish(type_of(given.value("issue_type") or "task"), metadata)
@@ -120,13 +129,14 @@ class IssueTool:
         return {"events": events, "count": len(events)}
 
     def _fitting(self, found: Sequence[Task], given: Parameters) -> list[Task]:
-        """Those that the conditions of a list leave; ``priority`` is the least urgent that is wanted of what is ready."""
+        """Those that the conditions of a list leave."""
         wanted: dict[str, object] = {key: given.text(key) for key in ("assignee", "category") if given.text(key)}
         if given.has("issue_type"):
             wanted["issue_type"] = type_of(given.value("issue_type"))
         if given.has("priority"):
             wanted["priority"] = priority_of(given.value("priority"))
-        return [task for task in found if all(getattr(task, key) == value for key, value in wanted.items())]
+        shown = ((task, issue_of(task)) for task in found)
+        return [task for task, issue in shown if all(issue[key] == value for key, value in wanted.items())]
 
     # -- working on one ---------------------------------------------------------------------------------------------
 
@@ -164,17 +174,21 @@ class IssueTool:
         if task.status in FINISHED and status not in FINISHED:
             text = f"{task.id} is {task.status}: what is finished is not opened again"
             raise UsageError(text, hint=f"create an issue with discovered_from {task.id}")
-        changes: dict[str, Any] = {k: given.text(k) for k in ("title", "description", "assignee") if given.has(k)}
+        changes: dict[str, Any] = {key: given.text(key) for key in ("title", "description") if given.has(key)}
         if given.has("priority"):
             changes["priority"] = priority_of(given.value("priority"))
         if given.has("issue_type"):
             changes["issue_type"] = type_of(given.value("issue_type"))
-        if given.has("metadata"):
-            changes["metadata"] = given.object("metadata")
+        metadata = given.object("metadata")
         moved = status != task.status
+        for key in ("category", "parent_id", "discovered_from", *(() if moved else ("assignee",))):
+            if given.has(key):
+                metadata[key] = given.text(key)
+        if metadata:
+            changes["metadata"] = metadata
         if note := given.any("comment", *(() if moved else ("result", "blocking_notes", "block_reason"))):
             changes["comment"] = note
-        if changes and not (moved and status == "in_progress" and list(changes) == ["assignee"]):
+        if changes:
             await self.tasks.update(task.id, **changes)
         if moved:
             await self._move(task, status, given)
@@ -187,7 +201,7 @@ class IssueTool:
         if status == "in_progress":
             await tasks.claim(name)
         elif status == "open":
-            await (tasks.release(name, why) if task.status == "in_progress" else tasks.unblock(name, given.text("info")))
+            await (tasks.release(name, why) if task.status == "in_progress" else tasks.unblock(name, given.any("info")))
         elif status == "blocked":
             await tasks.block(name, why or "no reason was given")
         elif status == "pending_user_input":
@@ -224,8 +238,12 @@ class _Wish:
 
 
 def issue_of(task: Task) -> dict[str, Any]:
-    """An issue as models and programs read it: every field, empty ones as null."""
+    """An issue as models and programs read it: every field, empty ones as null.
+
+    Whom the foreman would like to have it is its ``assignee`` until somebody takes it.
+    """
     found: dict[str, Any] = msgspec.to_builtins(task)
+    found["assignee"] = task.assignee or str(task.metadata.get("assignee") or "")
     return {key: (None if value == "" else value) for key, value in found.items()}
 
 
@@ -244,9 +262,8 @@ _TEXTS = {
 _SILENT = ("session_id", "actor")
 """Words that other crews send along: who speaks is known."""
 
-KNOWN = frozenset(
-    {*_TEXTS, *_SILENT, "status", "priority", "issue_type", "dependency_type", "depends_on", "metadata", "limit", "force"}
-)
+_OTHERS = ("status", "priority", "issue_type", "dependency_type", "depends_on", "metadata", "limit", "force")
+KNOWN = frozenset((*_TEXTS, *_SILENT, *_OTHERS))
 
 
 def _schema(operations: list[str]) -> dict[str, Any]:
