@@ -87,7 +87,7 @@ class Orders:
             if not changes:
                 return record
             await self._refuse(record, changes)
-            fenced = edits.fenced(changes)
+            fenced = edits.fenced(record, changes)
             data: dict[str, Any] = {"work_order_id": record.order.id, "changes": changes, **self._handle}
             if fenced:
                 data["generation"] = record.generation + 1
