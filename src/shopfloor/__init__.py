@@ -11,6 +11,8 @@ from shopfloor._version import __version__
 _WHERE = {
     "Shopfloor": "shopfloor.app",
     "Settings": "shopfloor.config.settings",
+    "Talk": "shopfloor.app.talks",
+    "Talks": "shopfloor.app.talks",
     "Profile": "shopfloor.ports",
     "Order": "shopfloor.domain.order",
     "Record": "shopfloor.domain.order",
@@ -40,6 +42,8 @@ __all__ = [
     "Shopfloor",
     "ShopfloorError",
     "State",
+    "Talk",
+    "Talks",
     "UsageError",
     "__version__",
     "stamp_time",

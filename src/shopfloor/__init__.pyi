@@ -1,5 +1,7 @@
 from shopfloor._version import __version__ as __version__
 from shopfloor.app import Shopfloor as Shopfloor
+from shopfloor.app.talks import Talk as Talk
+from shopfloor.app.talks import Talks as Talks
 from shopfloor.config.settings import Settings as Settings
 from shopfloor.domain.errors import Conflict as Conflict
 from shopfloor.domain.errors import NotFound as NotFound
@@ -29,6 +31,8 @@ __all__ = [
     "Shopfloor",
     "ShopfloorError",
     "State",
+    "Talk",
+    "Talks",
     "UsageError",
     "__version__",
     "stamp_time",

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prompts": {"domain", "config"},
     **{driver: {"domain", "ports", "config", "spawn", "git", "masking"} for driver in DRIVERS},
     **{part: {"domain", "ports"} for part in ENGINE},
-    "app": {"domain", "ports", "config", "spawn", "git", "guard", "prompts", "masking"} | ENGINE | DRIVERS,
+    "app": {"domain", "ports", "config", "spawn", "git", "guard", "prompts", "masking", "muscle"} | ENGINE | DRIVERS,
     "": {"domain", "ports", "config", "app"},
     "faces": {""},
     **{edge: PUBLIC | {"app", "faces", "office"} for edge in EDGES},

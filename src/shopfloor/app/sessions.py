@@ -110,6 +110,15 @@ class WorkSession:
         await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, found.attempt))
         self._mine.pop(order, None)
 
+    @property
+    def claimed(self) -> frozenset[str]:
+        """Ids of what this object has claimed and not given away, as far as it knows."""
+        return frozenset(self._mine)
+
+    def forget(self, order: str) -> None:
+        """Do not give it back at the end: it was taken back already."""
+        self._mine.pop(order, None)
+
     async def held(self) -> list[Held]:
         """What this session holds now."""
         rows = [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]

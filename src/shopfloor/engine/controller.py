@@ -24,7 +24,7 @@ from shopfloor.domain.order import Reason, Record, State
 from shopfloor.domain.verdict import Verdict, required_checks
 from shopfloor.engine.counter import Counter
 from shopfloor.engine.facts import bounded, closings, drafts, settlement, status_change
-from shopfloor.engine.hands import release_data
+from shopfloor.engine.hands import Back, release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.outset import AskMeans, Outset, claim_of
@@ -199,7 +199,7 @@ class Controller:
             case Stop(order) if order in self.floor.held:
                 # Nobody ends a process that is not ours: it is told when it next speaks for the order.
                 holder, generation = self.floor.held[order], self._record(order).generation
-                data = release_data(order, generation, holder, "stopped by a person")
+                data = release_data(order, generation, holder, Back(why="stopped by a person"))
                 await self.journal.commit(Draft(E.RELEASED, data))
             case Stop(order, reason):
                 await self._stop(order, reason)

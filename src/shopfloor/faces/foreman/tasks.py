@@ -130,7 +130,7 @@ def status_of(record: Record) -> str:
 
 def dependencies_of(order: Order) -> list[dict[str, str]]:
     """What an order is connected with, as other programs write it."""
-    found = {}
+    found: dict[tuple[str, str], None] = {}
     raw = order.extra.get("dependencies")
     for entry in raw if isinstance(raw, list) else []:
         if isinstance(entry, Mapping) and isinstance(entry.get("depends_on_id"), str):
@@ -337,6 +337,15 @@ class Tasks:
     async def block(self, name: str, reason: str) -> Task:
         """Set it aside because of something in the way. Raises UsageError without a reason, Refused when not ours."""
         return await self._set_aside(name, "blocked", reason)
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Ids of what it holds."""
+        return self._session.claimed
+
+    def forget(self, name: str) -> None:
+        """It is held no longer: somebody else took it back, or closed it."""
+        self._session.forget(name)
 
     async def end(self) -> None:
         """Give back what is still held, and hang up."""
