@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 import amplifier_orchestrator_foreman_worker.orchestrator as contract
 import pytest
-from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator, WorkerConfig
+from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator, WorkerConfig, load_mount_plan
 
 from shopfloor import Shopfloor
 from shopfloor.faces.foreman.tasks import Task, Tasks
@@ -106,7 +107,7 @@ class Fake:
 
     async def execute(self, prompt: str) -> str:
         self.prompts.append(prompt)
-        if self.number == 0:
+        if "parent_id" not in self.given:
             return await self.crew.foreman(prompt) if self.crew.foreman else f"You said: {prompt}"
         return await self.crew.do(self, prompt) if self.crew.do else "no work"
 
@@ -220,3 +221,294 @@ async def test_the_usage_block_runs_unchanged(
     assert (done.title, done.result, done.assignee[:-1]) == ("Fetch pages", "Pages are fetched.", "coding-worker-")
     assert (tmp_path / "workspace" / "where.txt").read_text().strip() == str(tmp_path / "workspace")
     assert left_over() == []
+
+
+# -- 2, 3: mount plans ----------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_loaded_before_the_first_message(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+    (plans / "foreman-profile.json").unlink()
+    async with orchestrator(plans, tmp_path / "workspace") as one:
+        assert (one.foreman_session, one.worker_tasks, one._initialized, crew.made) == (None, [], False, [])
+        with pytest.raises(FileNotFoundError, match=r"Mount plan not found: .*foreman-profile\.json"):
+            await one.execute_user_message("Anybody there?")
+        assert (one.foreman_session, one.worker_tasks, crew.made) == (None, [], [])
+        (plans / "foreman-profile.json").write_text(json.dumps(BY_BEHAVIOUR))
+        assert await one.execute_user_message("And now?") == "You said: And now?"
+        assert crew.made[0].config == BY_BEHAVIOUR, "what is handed to a session of others is never changed"
+    assert not (tmp_path / "workspace").exists()
+
+
+async def test_the_mount_plans_give_what_they_say(plans: Path, tmp_path: Path, model: Model) -> None:
+    async with board(tmp_path / "workspace") as tasks:
+        await tasks.create("Look", "[[script work]]", category="coding")
+        async with orchestrator(plans, tmp_path / "workspace") as one:
+            assert await one.execute_user_message("Hello") == "ok"
+            await all_are(tasks, "completed", 1)
+    for prompt, system, tools in (
+        ("Hello", "You are the Foreman...", {"bash", "issue_manager"}),
+        ("claimed for you", "You are a coding worker...", {"bash"}),
+    ):
+        asked = next(r for r in model.requests() if prompt in json.dumps(r.body["messages"][0]))
+        assert asked.body["model"] == "claude-sonnet-4-20250514"
+        assert json.dumps(asked.body["system"]).startswith((f'[{{"text": "{system}', f'"{system}', '[{"type"')), asked
+        assert system in json.dumps(asked.body["system"])
+        assert {tool["name"] for tool in asked.body["tools"]} == tools
+
+
+# -- 4: work in the background --------------------------------------------------------------------------------------
+
+
+async def test_each_task_is_done_once_by_the_right_kind_while_the_foreman_thinks(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+    thinking = asyncio.Event()
+    worked: list[tuple[str, str]] = []
+
+    async def think(prompt: str) -> str:
+        if prompt.endswith("Think hard"):
+            await thinking.wait()
+        return prompt[-10:]
+
+    async def do(session: Fake, prompt: str) -> str:
+        worked.append((session.name, prompt.split()[1].rstrip(",")))
+        return f"done by {session.name}"
+
+    crew.foreman, crew.do = think, do
+    async with board(tmp_path / "workspace") as tasks:
+        for number in range(12):
+            await tasks.create(f"Task {number}", category=("coding", "research")[number % 2])
+        async with orchestrator(plans, tmp_path / "workspace") as one:
+            first = asyncio.create_task(one.execute_user_message("Think hard"))
+            done = await all_are(tasks, "completed", 12)
+            assert not first.done()
+            assert await one.execute_user_message("Still there") == "till there"
+            thinking.set()
+            assert await first == "Think hard"
+            assert set(one.worker_session_ids) == {"coding-worker-0", "coding-worker-1", "research-worker-2"}
+    assert sorted(task for _, task in worked) == sorted(task.id for task in done)
+    assert all(task.result == f"done by {task.assignee}" for task in done)
+    assert all(task.assignee.startswith(task.category) for task in done)
+    assert crew.open == []
+    assert left_over() == []
+
+
+# -- 5, 6: errors ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_fails_waits_and_tries_again_while_others_go_on(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ForemanWorkerOrchestrator(worker_configs=[]).pause_s == 2.0
+    failures = 2
+    crew = use(monkeypatch, Scripted())
+
+    async def do(session: Fake, prompt: str) -> str:
+        nonlocal failures
+        if "Fragile" in prompt and failures:
+            failures -= 1
+            raise RuntimeError("it broke")
+        return "done"
+
+    crew.do = do
+    async with board(tmp_path / "workspace") as tasks:
+        fragile = await tasks.create("Fragile", category="coding")
+        await tasks.create("Sturdy", category="research")
+        async with orchestrator(plans, tmp_path / "workspace") as one:
+            await one.execute_user_message("Go")
+            await all_are(tasks, "completed", 2)
+            assert not any(task.done() for task in one.worker_tasks)
+            told = await one.execute_user_message("And?")
+        found = await tasks.get(fragile.id)
+        events = [(e.event_type, e.data.get("delay_s")) for e in await tasks.events(fragile.id)]
+    assert found.retries == 2
+    assert [delay for kind, delay in events if kind == "work_order.released"] == [0.05, 0.1]
+    assert [r.levelno for r in caplog.records if "failed on" in r.message] == [logging.ERROR] * 2
+    assert "completed since you were last told: 2" in told
+
+
+async def test_an_error_of_the_foreman_reaches_the_caller_and_it_goes_on(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+
+    async def answer(prompt: str) -> str:
+        if prompt == "Break":
+            raise ValueError("no such thing")
+        return "fine"
+
+    crew.foreman = answer
+    async with orchestrator(plans, tmp_path / "workspace") as one:
+        with pytest.raises(RuntimeError, match="Foreman execution failed: no such thing") as caught:
+            await one.execute_user_message("Break")
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert await one.execute_user_message("Go on") == "fine"
+
+
+# -- 7: programs of either generation -------------------------------------------------------------------------------
+
+
+async def test_both_ways_to_make_a_crew(plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = use(monkeypatch, Scripted())
+    worker = {"tools": {"issue_manager": {"provider": "tool-issue"}}}
+    one = ForemanWorkerOrchestrator(
+        loader="loader", foreman_config={"who": "foreman"},
+        worker_configs=[WorkerConfig(name="coding-worker", config=worker, count=2)], workspace_root=tmp_path,
+        approval_system="approval", display_system="display",
+    )  # fmt: skip
+    assert (one.loader, one.approval_system, one.display_system) == ("loader", "approval", "display")
+    async with one as same:
+        assert same is one
+        assert await one.execute_user_message("Hello") == "You said: Hello"
+        await until(lambda: len(crew.made) == 3 and all(s.prompts for s in crew.made))
+        assert one._initialized
+        assert not one._shutdown_event.is_set()
+        assert [task.get_name() for task in one.worker_tasks] == ["coding-worker-0", "coding-worker-1"]
+        assert one.worker_session_ids == {"coding-worker-0": "fake-1", "coding-worker-1": "fake-2"}
+    assert one._shutdown_event.is_set()
+    foreman, *others = crew.made
+    given = {"loader": "loader", "approval_system": "approval", "display_system": "display"}
+    assert (foreman.config, foreman.given) == ({"who": "foreman"}, given)
+    assert all((s.config, s.given) == (worker, {**given, "parent_id": "fake-0"}) for s in others)
+    assert [m["role"] for m in foreman.messages] == ["system"]
+    assert "Foreman" in foreman.messages[0]["content"]
+    assert "{{" not in foreman.messages[0]["content"]
+    assert "issue_manager" in foreman.messages[0]["content"]
+    assert "worker" in others[0].messages[0]["content"]
+    # Without any tasks in sight their sessions look for work themselves.
+    assert all('category "coding"' in s.prompts[0] for s in others)
+
+
+async def test_a_session_without_a_place_for_words(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Scripted()
+
+    def mute(config: dict[str, Any], **given: Any) -> Fake:
+        made = crew(config, **given)
+        made.coordinator = SimpleNamespace(get=lambda _name: None)
+        return made
+
+    monkeypatch.setattr(contract, "AmplifierSession", mute)
+    one = orchestrator(plans, tmp_path / "workspace")
+    with pytest.raises(RuntimeError, match="Foreman: No context manager mounted"):
+        await one.execute_user_message("Hello")
+    assert (one.foreman_session, one._initialized, crew.open) == (None, False, [])
+
+
+async def test_a_missing_plan_of_a_worker_is_told_and_its_worker_comes_when_it_is_there(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Scripted())
+    (plans / "research-worker.json").unlink()
+    async with board(tmp_path / "workspace") as tasks, orchestrator(plans, tmp_path / "workspace") as one:
+        await tasks.create("Find out", category="research")
+        await one.execute_user_message("Go")
+        told = await until(lambda: one.progress and one.progress._troubles)
+        assert "research-worker-2: FileNotFoundError: Mount plan not found" in told[0]
+        assert "research-worker.json" in await one.execute_user_message("And?")
+        (plans / "research-worker.json").write_text(json.dumps(CODING))
+        await all_are(tasks, "completed", 1)
+
+
+def test_plans_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Mount plan not found"):
+        load_mount_plan(tmp_path, "none")
+    for name, text in {"broken": "{ off", "list": "[]"}.items():
+        (tmp_path / f"{name}.json").write_text(text)
+        with pytest.raises(ValueError, match=r"Invalid JSON in .*json"):
+            load_mount_plan(tmp_path, name)
+    (tmp_path / "empty.json").write_text("{}")
+    assert load_mount_plan(tmp_path, "empty") == {}
+
+
+# -- 8: the end -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_team_ends_at_once(plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = use(monkeypatch, Scripted())
+    async with board(tmp_path / "workspace") as tasks:
+        await tasks.create("First", category="coding")
+        one = orchestrator(plans, tmp_path / "workspace", pause_s=60.0)
+        await one.execute_user_message("Go")
+        await all_are(tasks, "completed", 1)
+        began = asyncio.get_running_loop().time()
+        await one.shutdown()
+        assert asyncio.get_running_loop().time() - began < 0.3
+    assert (crew.open, left_over(), one.worker_tasks) == ([], [], [])
+    await one.shutdown()
+
+
+async def test_a_hung_worker_is_cancelled_and_its_task_is_open_again(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+    begun = asyncio.Event()
+
+    async def hang(_session: Fake, _prompt: str) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    crew.do = hang
+    assert ForemanWorkerOrchestrator(worker_configs=[]).grace_s == 10.0
+    async with board(tmp_path / "workspace") as tasks:
+        made = await tasks.create("Endless", category="coding")
+        one = orchestrator(plans, tmp_path / "workspace", grace_s=0.1)
+        await one.execute_user_message("Go")
+        async with asyncio.timeout(SOON):
+            await begun.wait()
+        assert (await tasks.get(made.id)).status == "in_progress"
+        assert await one.get_worker_status() == {made.id: "running"}
+        await one.shutdown()
+        found = await tasks.get(made.id)
+        assert (found.status, found.assignee, found.retries) == ("open", "", 0)
+        assert (crew.open, left_over()) == ([], [])
+
+        async def work(_session: Fake, _prompt: str) -> str:
+            return "done after all"
+
+        crew.do = work
+        assert await one.execute_user_message("Again") == "You said: Again"  # a new team
+        (done,) = await all_are(tasks, "completed", 1)
+        assert done.result == "done after all"
+        await one.shutdown()
+    assert (crew.open, left_over()) == ([], [])
+
+
+async def test_first_messages_that_come_together_make_one_team(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+    async with orchestrator(plans, tmp_path / "workspace") as one:
+        answers = await asyncio.gather(*(one.execute_user_message(str(n)) for n in range(3)))
+        assert answers == ["You said: 0", "You said: 1", "You said: 2"]
+        await until(lambda: len(crew.made) == 4)
+        assert len(one.worker_tasks) == 3
+    assert len(crew.made) == 4
+    assert (crew.open, left_over()) == ([], [])
+
+
+async def test_a_caller_that_goes_away_takes_the_turn_with_it(
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = use(monkeypatch, Scripted())
+    ended: list[str] = []
+
+    async def think(_prompt: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("turn")
+        return "never"
+
+    crew.foreman = think
+    async with orchestrator(plans, tmp_path / "workspace", worker_configs=[]) as one:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await one.execute_user_message("Go")
+        assert ended == ["turn"]
