@@ -6,17 +6,21 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
-import amplifier_orchestrator_foreman_worker.orchestrator as contract
 import pytest
-from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator, WorkerConfig, load_mount_plan
 
 from shopfloor import Shopfloor
 from shopfloor.faces.foreman.tasks import Task, Tasks
 from shopfloor.testing.model import Model
+
+# By the name that other programs import, which no type checker of ours has to know.
+contract: Any = import_module("amplifier_orchestrator_foreman_worker.orchestrator")
+ForemanWorkerOrchestrator = contract.ForemanWorkerOrchestrator
+WorkerConfig = contract.WorkerConfig
 
 USAGE = """
 from amplifier_orchestrator_foreman_worker import (
@@ -131,7 +135,7 @@ def use(monkeypatch: pytest.MonkeyPatch, crew: Scripted) -> Scripted:
     return crew
 
 
-def orchestrator(plans: Path, workspace: Path, **given: Any) -> ForemanWorkerOrchestrator:
+def orchestrator(plans: Path, workspace: Path, **given: Any) -> Any:
     given = {"worker_configs": TEAM, "pause_s": 0.05, **given}
     return ForemanWorkerOrchestrator(
         loader=object(), mount_plans_dir=plans, foreman_profile="foreman-profile", workspace_root=workspace, **given
@@ -164,7 +168,8 @@ async def all_are(tasks: Tasks, status: str, count: int) -> list[Task]:
         there = await tasks.all(status=status)
         return there if len(there) >= count else []
 
-    return await until(found)
+    tasks_found: list[Task] = await until(found)
+    return tasks_found
 
 
 def left_over() -> list[asyncio.Task[Any]]:
@@ -417,13 +422,13 @@ async def test_a_missing_plan_of_a_worker_is_told_and_its_worker_comes_when_it_i
 
 def test_plans_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Mount plan not found"):
-        load_mount_plan(tmp_path, "none")
+        contract.load_mount_plan(tmp_path, "none")
     for name, text in {"broken": "{ off", "list": "[]"}.items():
         (tmp_path / f"{name}.json").write_text(text)
         with pytest.raises(ValueError, match=r"Invalid JSON in .*json"):
-            load_mount_plan(tmp_path, name)
+            contract.load_mount_plan(tmp_path, name)
     (tmp_path / "empty.json").write_text("{}")
-    assert load_mount_plan(tmp_path, "empty") == {}
+    assert contract.load_mount_plan(tmp_path, "empty") == {}
 
 
 # -- 8: the end -----------------------------------------------------------------------------------------------------
