@@ -4,6 +4,7 @@ import ast
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -13,7 +14,8 @@ from typing import Any, Self
 
 import pytest
 
-from shopfloor import Shopfloor
+from campaigns._crews import Crew, crews
+from shopfloor import Deliverable, Order, Shopfloor
 from shopfloor.faces.foreman.tasks import Task, Tasks
 from shopfloor.testing.model import Model
 
@@ -517,3 +519,32 @@ async def test_a_caller_that_goes_away_takes_the_turn_with_it(
             async with asyncio.timeout(0.2):
                 await one.execute_user_message("Go")
         assert ended == ["turn"]
+
+
+# -- 9: many ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(120)
+async def test_fifty_workers_in_three_processes_and_one_is_killed(tmp_path: Path) -> None:
+    """A thousand tasks: each is completed exactly once, and what the dead one held comes back."""
+    async with board(tmp_path / "workspace") as tasks:
+        made = [Order(id="", name="", title=f"Task {n}", deliverable=Deliverable.ANSWER) for n in range(1000)]
+        made = await tasks.floor.orders.create(made)
+        with crews() as running:
+            running += [Crew(tmp_path, f"worker-{n}", workers=w) for n, w in enumerate((17, 17, 16))]
+            victim, *others = running
+            await until(lambda: len(victim.lines()) > 50)
+            await asyncio.to_thread(victim.kill)
+            done = await all_are(tasks, "completed", 1000)
+            codes = [await asyncio.to_thread(crew.end) for crew in others]
+            ends = [crew.lines()[-1] for crew in others]
+        assert {task.id for task in done} == {order.id for order in made}
+        events = [event async for _, event in tasks.floor.store.read()]
+    ended = Counter(event.order_id for event in events if event.event_type == "agent.stopped")
+    claims = Counter((e.order_id, e.data["generation"]) for e in events if e.event_type == "work_order.assigned")
+    assert set(ended.values()) == {1}
+    assert set(claims.values()) == {1}
+    assert sum(task.lost for task in done) > 0, "it was killed with something in its hands"
+    assert len({task.assignee for task in done}) == 50
+    assert codes == [0, 0]
+    assert ends == [{"sessions": 0, "tasks": 0}] * 2
