@@ -11,7 +11,7 @@ from shopfloor.app import holders
 from shopfloor.domain import edits
 from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
 from shopfloor.domain.events import E, Event
-from shopfloor.domain.fold import creation
+from shopfloor.domain.fold import creation, fold
 from shopfloor.domain.graph import check_acyclic, reaches
 from shopfloor.domain.order import Order, Record
 from shopfloor.engine.journal import Draft, Journal
@@ -93,10 +93,13 @@ class Orders:
                 data["generation"] = record.generation + 1
             event = self._journal.event(Draft(E.UPDATED, data, actor or self._person), None)
             try:
-                await self._store.append([event], expect={record.order.id: record.generation} if fenced else None)
+                (said,) = await self._store.append(
+                    [event], expect={record.order.id: record.generation} if fenced else None
+                )
             except Conflict:
                 continue
-            return await self.get(record.order.id)
+            fold(record, said)
+            return record
         raise Conflict(f"{name!r} goes on being changed by others", hint="try again")
 
     async def changed(self, after: int, timeout_s: float) -> int:

@@ -98,16 +98,18 @@ class WorkSession:
         Nothing is done by saying so. Raises NotFound for an unknown commit or an order that is not ours, Refused for
         work that is not what the order hands back, or that changes nothing.
         """
-        found = await self._held(order)
-        work = self._work(found, commit) if commit else Work()
-        work = msgspec.structs.replace(work, text=text)
+        attempt = self._mine.get(order, "")
+        if commit or not attempt:
+            found = await self._held(order)
+            attempt = found.attempt
+        work = msgspec.structs.replace(self._work(found, commit) if commit else Work(), text=text)
         request = {"verb": "finish", "order": order, "work": msgspec.to_builtins(work)}
 
         async def directly(direct: Direct) -> bool:
             await direct.finish(order, work)
             return True
 
-        await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, found.attempt))
+        await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, attempt))
         self._mine.pop(order, None)
 
     @property
@@ -119,9 +121,10 @@ class WorkSession:
         """Do not give it back at the end: it was taken back already."""
         self._mine.pop(order, None)
 
-    async def held(self) -> list[Held]:
-        """What this session holds now."""
-        rows = [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+    async def held(self, order: str = "") -> list[Held]:
+        """What this session holds now, or only this order if it does."""
+        query = Query(what="held", order=order)
+        rows = [msgspec.convert(row, Held) for row in await self._store.query(query)]
         return [row for row in rows if row.holder.identity == self.holder.identity]
 
     async def close(self) -> None:
@@ -201,7 +204,7 @@ class WorkSession:
         ]
 
     async def _gone(self, order: str) -> bool:
-        return all(row.id != order for row in await self.held())
+        return not await self.held(order)
 
     async def _handed_in(self, order: str, attempt: str) -> bool:
         rows = await self._store.query(Query(order=order))
@@ -211,7 +214,7 @@ class WorkSession:
     # -- inside: the commit -----------------------------------------------------------------------------------------
 
     async def _held(self, order: str) -> Held:
-        found = next((row for row in await self.held() if row.id == order), None)
+        found = next(iter(await self.held(order)), None)
         if found is None:
             raise NotFound(f"this session does not hold {order!r}", hint=f"shopfloor claim, or: shopfloor show {order}")
         return found

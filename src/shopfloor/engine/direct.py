@@ -198,7 +198,7 @@ class Direct:
 
     async def find(self, order: str, *, anybody: bool = False) -> Held:
         """The order that this session (or ``anybody``) holds. Raises NotFound, or Refused naming who holds it."""
-        found = next((h for h in await self._held() if h.id == order), None)
+        found = next(iter(await self._held(order)), None)
         if found is None:
             raise NotFound(f"no session holds {order!r}", hint=f"type: shopfloor show {order}")
         self._controller = found.controller
@@ -212,8 +212,8 @@ class Direct:
         dead = {holder.identity for holder in holders if not self._alive(holder)}
         return [found for found in await self._held() if found.holder.identity in dead] if dead else []
 
-    async def _held(self) -> list[Held]:
-        return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+    async def _held(self, order: str = "") -> list[Held]:
+        return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held", order=order))]
 
     async def _give(self, order: str, generation: int, holder: Holder, back: Back) -> None:
         await self._append(E.RELEASED, release_data(order, generation, holder, back), generation)

@@ -92,8 +92,8 @@ class Source(Protocol):
         """
         ...
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
         ...
 
     def handles(self) -> Iterator[str]:
@@ -125,9 +125,11 @@ class BoardSource:
             order = record.order
             yield Seen(order.id, record.generation, order.run, True, msgspec.json.encode(record))
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
-        return (msgspec.json.encode(record) for record in self._board.records.values() if held(record) is not None)
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
+        known = self._board.records
+        meant = [known[order]] if order in known else [] if order else known.values()
+        return (msgspec.json.encode(record) for record in meant if held(record) is not None)
 
     def handles(self) -> Iterator[str]:
         """The sessions that hold anything."""
@@ -165,8 +167,10 @@ class IndexSource:
         named = [msgspec.json.encode(orders).decode()] if orders else []
         return map(Seen._make, self._index.rows(_NAMED if orders else _READY, named))
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
+        if order:
+            return self._blobs("SELECT blob FROM orders WHERE id = ? AND holder <> ''", [order])
         return self._blobs("SELECT blob FROM orders WHERE holder <> ''", [])
 
     def handles(self) -> Iterator[str]:
@@ -238,10 +242,10 @@ class _May:
         return self._plan.pop() is not None  # else somebody works on a file of it, or an earlier row needs it
 
 
-def held_rows(source: Source, *, controller: int) -> list[dict[str, Any]]:
-    """What sessions hold: id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller."""
+def held_rows(source: Source, *, order: str = "", controller: int) -> list[dict[str, Any]]:
+    """What sessions hold, or one order: id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller."""
     rows = []
-    for blob in source.held():
+    for blob in source.held(order):
         hold = _hold.decode(blob)
         last = hold.attempts[-1]
         row = {"id": hold.order.id, "generation": hold.generation, "attempt": last.id, "handle": last.handle}

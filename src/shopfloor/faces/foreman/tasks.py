@@ -282,7 +282,8 @@ class Tasks:
         if task.finished:
             return task
         if task.status == "in_progress":
-            await self._own(task.id, force=force)
+            if not force:
+                self._refuse_others(task)
             await self._session.release(task.id, reason or "closed", force=force, aside="blocked")
         meta = {"metadata": {"close_reason": reason}} if reason else {}
         closed = await self._change(task.id, lambda _record: {"status": "closed", **meta})
@@ -311,13 +312,14 @@ class Tasks:
             who = f" by {task.assignee}" if task.assignee else ""
             what = f"is {task.status}{who}" if task.status != "open" else "waits for others, or for its next try"
             raise Refused(f"{task.id!r} was not claimed: it {what}")
-        return await self.get(task.id)
+        return msgspec.structs.replace(task, status="in_progress", assignee=self.actor)
 
     async def release(self, name: str, why: str = "", *, failed: bool = False, delay_s: float = 0.0) -> Task:
         """Give it back; see :meth:`WorkSession.release`. Raises Refused when it is not ours."""
-        order = await self._own(name)
-        await self._session.release(order, why, failed=failed, delay_s=delay_s)
-        return await self.get(order)
+        task = await self.get(name)
+        self._refuse_others(task)
+        await self._session.release(task.id, why, failed=failed, delay_s=delay_s)
+        return await self.get(task.id)
 
     async def complete(self, name: str, result: str = "") -> Task:
         """Hand in what came of it; one that is free is claimed first. Harmless when it is completed already."""
@@ -325,10 +327,10 @@ class Tasks:
         if task.status == "completed":
             return task
         if task.status == "open":
-            await self.claim(task.id)
-        order = await self._own(task.id)
-        await self._session.finish(order, text=result or "done")
-        return await self.get(order)
+            task = await self.claim(task.id)
+        self._refuse_others(task)
+        await self._session.finish(task.id, text=result or "done")
+        return await self.get(task.id)
 
     async def ask(self, name: str, question: str) -> Task:
         """Set it aside until the user has answered. Raises UsageError without a question, Refused when not ours."""
@@ -358,9 +360,9 @@ class Tasks:
             raise UsageError("say why: the question to the user, or what is in the way")
         task = await self.get(name)
         if task.status == "in_progress":
-            order = await self._own(task.id)
-            await self._session.release(order, why, aside=status)
-            return await self.get(order)
+            self._refuse_others(task)
+            await self._session.release(task.id, why, aside=status)
+            return await self.get(task.id)
 
         def aside(record: Record) -> Mapping[str, Any]:
             if record.state is not State.READY:
@@ -372,13 +374,11 @@ class Tasks:
     async def _change(self, name: str, change: Any) -> Task:
         return task_of(await self._orders.change(name, change, actor=self.actor))
 
-    async def _own(self, name: str, *, force: bool = False) -> str:
-        """The id of one that we hold ourselves: not another worker of our process. Raises Refused."""
-        task = await self.get(name)
-        if not force and (task.status != "in_progress" or task.assignee != self.actor):
+    def _refuse_others(self, task: Task) -> None:
+        """Raise Refused unless we hold it ourselves: not another worker of our process."""
+        if task.status != "in_progress" or task.assignee != self.actor:
             who = f"in progress by {task.assignee}" if task.status == "in_progress" else task.status
             raise Refused(f"{task.id!r} is {who}: {self.actor!r} does not hold it")
-        return task.id
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:

@@ -144,72 +144,57 @@ class IssueTool:
         return {"issue": issue_of(await self.tasks.claim(given.needed("issue_id")))}
 
     async def _release(self, given: Parameters) -> dict[str, Any]:
-        name = given.needed("issue_id")
-        await self.tasks.release(name, given.any("reason", "comment"))
-        return await self._get(given)
+        task = await self.tasks.release(given.needed("issue_id"), given.any("reason", "comment"))
+        return {"issue": issue_of(task)}
 
     async def _complete(self, given: Parameters) -> dict[str, Any]:
-        await self.tasks.complete(given.needed("issue_id"), given.any("result", "comment", "reason"))
-        return await self._get(given)
+        task = await self.tasks.complete(given.needed("issue_id"), given.any("result", "comment", "reason"))
+        return {"issue": issue_of(task)}
 
     async def _ask(self, given: Parameters) -> dict[str, Any]:
         question = given.any("reason", "blocking_notes", "block_reason", "comment")
         if not question:
             raise UsageError("reason is missing, or is empty", hint="say what the user has to tell you")
-        await self.tasks.ask(given.needed("issue_id"), question)
-        return await self._get(given)
+        return {"issue": issue_of(await self.tasks.ask(given.needed("issue_id"), question))}
 
     async def _unblock(self, given: Parameters) -> dict[str, Any]:
-        await self.tasks.unblock(given.needed("issue_id"), given.any("info", "comment", "reason"))
-        return await self._get(given)
+        task = await self.tasks.unblock(given.needed("issue_id"), given.any("info", "comment", "reason"))
+        return {"issue": issue_of(task)}
 
     async def _close(self, given: Parameters) -> dict[str, Any]:
         reason = given.any("reason", "result", "comment")
-        await self.tasks.close(given.needed("issue_id"), reason, force=given.yes("force"))
-        return await self._get(given)
+        return {"issue": issue_of(await self.tasks.close(given.needed("issue_id"), reason, force=given.yes("force")))}
 
     async def _update(self, given: Parameters) -> dict[str, Any]:
-        task = await self._named(given)
-        status = status_of(given.value("status")) if given.has("status") else task.status
+        name = given.needed("issue_id")
+        if not given.has("status"):  # nothing has to be known of it first
+            return {"issue": issue_of(await self.tasks.update(name, **_changes(given)))}
+        status, task = status_of(given.value("status")), await self.tasks.get(name)
         if task.status in FINISHED and status not in FINISHED:
             text = f"{task.id} is {task.status}: what is finished is not opened again"
             raise UsageError(text, hint=f"create an issue with discovered_from {task.id}")
-        changes: dict[str, Any] = {key: given.text(key) for key in ("title", "description") if given.has(key)}
-        if given.has("priority"):
-            changes["priority"] = priority_of(given.value("priority"))
-        if given.has("issue_type"):
-            changes["issue_type"] = type_of(given.value("issue_type"))
-        metadata = given.object("metadata")
         moved = status != task.status
-        for key in ("category", "parent_id", "discovered_from", *(() if moved else ("assignee",))):
-            if given.has(key):
-                metadata[key] = given.text(key)
-        if metadata:
-            changes["metadata"] = metadata
-        if note := given.any("comment", *(() if moved else ("result", "blocking_notes", "block_reason"))):
-            changes["comment"] = note
-        if changes:
-            await self.tasks.update(task.id, **changes)
-        if moved:
-            await self._move(task, status, given)
-        return await self._get(given)
+        if changes := _changes(given, moved=moved):
+            task = await self.tasks.update(task.id, **changes)
+        return {"issue": issue_of(await self._move(task, status, given) if moved else task)}
 
-    async def _move(self, task: Task, status: str, given: Parameters) -> None:
+    async def _move(self, task: Task, status: str, given: Parameters) -> Task:
         """A new status, by the operation that means it."""
         name, tasks = task.id, self.tasks
         why = given.any("block_reason", "blocking_notes", "reason", "comment")
         if status == "in_progress":
-            await tasks.claim(name)
-        elif status == "open":
-            await (tasks.release(name, why) if task.status == "in_progress" else tasks.unblock(name, given.any("info")))
-        elif status == "blocked":
-            await tasks.block(name, why or "no reason was given")
-        elif status == "pending_user_input":
-            await tasks.ask(name, why or "no question was given")
-        elif status == "completed":
-            await tasks.complete(name, given.any("result", "comment", "reason"))
-        else:
-            await tasks.close(name, given.any("reason", "result", "comment"))
+            return await tasks.claim(name)
+        if status == "open" and task.status == "in_progress":
+            return await tasks.release(name, why)
+        if status == "open":
+            return await tasks.unblock(name, given.text("info"))
+        if status == "blocked":
+            return await tasks.block(name, why or "no reason was given")
+        if status == "pending_user_input":
+            return await tasks.ask(name, why or "no question was given")
+        if status == "completed":
+            return await tasks.complete(name, given.any("result", "comment", "reason"))
+        return await tasks.close(name, given.any("reason", "result", "comment"))
 
     # -- what waits for what ----------------------------------------------------------------------------------------
 
@@ -227,6 +212,24 @@ class IssueTool:
 
     async def _named(self, given: Parameters) -> Task:
         return await self.tasks.get(given.needed("issue_id"))
+
+
+def _changes(given: Parameters, *, moved: bool = False) -> dict[str, Any]:
+    """The fields that an update sets; ``moved``: its status changes too, so that some words go with that."""
+    changes: dict[str, Any] = {key: given.text(key) for key in ("title", "description") if given.has(key)}
+    if given.has("priority"):
+        changes["priority"] = priority_of(given.value("priority"))
+    if given.has("issue_type"):
+        changes["issue_type"] = type_of(given.value("issue_type"))
+    metadata = given.object("metadata")
+    for key in ("category", "parent_id", "discovered_from", *(() if moved else ("assignee",))):
+        if given.has(key):
+            metadata[key] = given.text(key)
+    if metadata:
+        changes["metadata"] = metadata
+    if note := given.any("comment", *(() if moved else ("result", "blocking_notes", "block_reason"))):
+        changes["comment"] = note
+    return changes
 
 
 class _Wish:
