@@ -243,7 +243,10 @@ class _May:
 
 
 def held_rows(source: Source, *, order: str = "", controller: int) -> list[dict[str, Any]]:
-    """What sessions hold, or one order: id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller."""
+    """What sessions hold, of one ``order`` or of all.
+
+    Each row has id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller.
+    """
     rows = []
     for blob in source.held(order):
         hold = _hold.decode(blob)
