@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.figures import Figure
@@ -71,7 +72,7 @@ def _each(
             result = await tool.execute({"operation": operation, **about, **params})
             assert result.success, result.error
 
-    return [lambda tool=tool, names=names: calls(tool, names) for tool, names in zip(tools, shares, strict=True)]
+    return [partial(calls, tool, names) for tool, names in zip(tools, shares, strict=True)]
 
 
 async def _rate(what: str, calls: Sequence[Callable[[], Awaitable[None]]]) -> list[Figure]:

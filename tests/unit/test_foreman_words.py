@@ -62,7 +62,7 @@ def test_parameters_are_flat_or_nested() -> None:
         ({"title": 5}, lambda p: p.text("title")),
         ({"title": "  "}, lambda p: p.needed("title")),
         ({}, lambda p: p.needed("title")),
-        ({"metadata": []}, lambda p: p.object("metadata")),
+        ({"metadata": []}, lambda p: p.mapping("metadata")),
         ({"depends_on": [1]}, lambda p: p.texts("depends_on")),
         ({"limit": 0}, lambda p: p.whole("limit", 1)),
         ({"limit": True}, lambda p: p.whole("limit", 1)),

@@ -1,5 +1,7 @@
 """Orders of no run while a run goes on: sessions take them, no agent of ours does, the run does not wait for them."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -12,7 +14,7 @@ from .events_of import Desk, begun, decided, is_over, order, started
 ANN = Holder(name="ann", pid=11, start_time=5, host="here", boot="b1")
 
 
-def loose(name: str, **fields: object) -> Order:
+def loose(name: str, **fields: Any) -> Order:
     return order(name, run="", deliverable=Deliverable.ANSWER, **fields)
 
 
@@ -24,8 +26,8 @@ def desk_with(*orders: Order) -> Desk:
     return desk
 
 
-def claim(desk: Desk, limit: int = 9, **wanted: tuple[str, ...]) -> list[str]:
-    starts = desk.floor.loose.claim(limit, Wanted(**wanted), desk.log.now)
+def claim(desk: Desk, limit: int = 9, types: tuple[str, ...] = ()) -> list[str]:
+    starts = desk.floor.loose.claim(limit, Wanted(types=types), desk.log.now)
     return [f"{start.order}:{start.generation}" for start in starts]
 
 
@@ -33,7 +35,7 @@ def take(desk: Desk, name: str, generation: int = 1) -> None:
     desk.write(E.ASSIGNED, name, generation=generation, attempt=f"wo-{name}.a{generation}", handle=ANN.handle())
 
 
-def say(desk: Desk, kind: E, name: str, **data: object) -> None:
+def say(desk: Desk, kind: E, name: str, **data: Any) -> None:
     event = desk.log.write(kind, f"wo-{name}", stamped=False, handle=ANN.handle(), **data)
     desk.log.events[-1] = event = msgspec.structs.replace(event, sf=Stamp(0, len(desk.log.events)))
     desk.take(event)

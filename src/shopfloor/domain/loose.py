@@ -58,10 +58,10 @@ class Loose:
         found: list[Start] = []
         records = self._board.records
         while len(found) < limit and not self._board.paused:
-            order = self._plan.pop(lambda order: wanted.fits(records[order].order))
-            if order is None:
+            ready = self._plan.pop(lambda order: wanted.fits(records[order].order))
+            if ready is None:
                 break
-            found.append(Start(order, records[order].generation + 1))
+            found.append(Start(ready, records[ready].generation + 1))
         return found
 
     def unclaim(self, starts: Iterable[Start], now: Now) -> None:

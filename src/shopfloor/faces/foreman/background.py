@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -110,7 +111,7 @@ class Background:
             if config.trigger == "timer":
                 self._spawn(self._tick(config, queue), f"background-{config.name}-timer")
             for name in config.event_names if config.trigger == "session_event" else ():
-                self._ends.append(self._router.subscribe(name, lambda signal, queue=queue: _offer(queue, signal)))
+                self._ends.append(self._router.subscribe(name, partial(_offer, queue)))
 
     def trigger(self, name: str, data: Mapping[str, Any] | None = None) -> None:
         """Have a session take a turn now, whatever else wakes it. Raises NotFound."""

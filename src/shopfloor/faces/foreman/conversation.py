@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from shopfloor import ShopfloorError
+from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.tasks import FINISHED, STATUSES, Task, Tasks
+from shopfloor.faces.foreman.tool import IssueTool
 
 MOST_KEPT = 200
 """lines of the conversation that are remembered"""
@@ -33,25 +35,6 @@ HELP = """what you type goes to the foreman; the crew works on meanwhile
 Ctrl-C              once: the foreman stops speaking; again: leave"""
 
 
-class Spent(Protocol):
-    """What models have cost."""
-
-    @property
-    def usd(self) -> float | None:
-        """None: the price is not known."""
-        ...
-
-    @property
-    def tokens_in(self) -> int:
-        """Read by models."""
-        ...
-
-    @property
-    def tokens_out(self) -> int:
-        """Written by models."""
-        ...
-
-
 class Crew(Protocol):
     """Who is talked with."""
 
@@ -64,8 +47,14 @@ class Crew(Protocol):
         """One turn of the foreman."""
         ...
 
-    def spent(self) -> Spent:
-        """What the foreman and his workers have cost so far."""
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """What foreman and workers have cost so far: ``usd`` (None: not known), ``tokens_in``, ``tokens_out``."""
+        ...
+
+    @property
+    def routing(self) -> Routing:
+        """Which pool an issue is for."""
         ...
 
 
@@ -209,8 +198,12 @@ class Conversation:
         if not rest:
             return "type: /add WORDS"
         title = rest if len(rest) <= MOST_CHARS else f"{rest[: MOST_CHARS - 1]}…"
-        task = await self._crew.tasks.create(title, rest if title != rest else "")
-        return f"added {_line(task)}"
+        tool = IssueTool(self._crew.tasks, routing=self._crew.routing)
+        made = await tool.execute({"operation": "create", "title": title, "description": rest if title != rest else ""})
+        if made.error is not None:
+            return made.error.message
+        issue = (made.output or {})["issue"]
+        return f"added {issue['id']} {_short(issue['title'])}"
 
     async def _answer(self, rest: str) -> str:
         name, _, words = rest.partition(" ")
@@ -221,9 +214,12 @@ class Conversation:
         return f"{_line(task)} goes on with your answer"
 
     async def _cost(self, _rest: str) -> str:
-        spent = self._crew.spent()
-        usd = "the price is not known" if spent.usd is None else f"${spent.usd:.4f}"
-        return f"{usd}; {spent.tokens_in:,} tokens in, {spent.tokens_out:,} tokens out"
+        spent = self._crew.spent
+        if not spent:
+            return "nothing is known of what was spent"
+        usd = spent.get("usd")
+        price = "the price is not known" if usd is None else f"${usd:.4f}"
+        return f"{price}; {spent.get('tokens_in', 0):,} tokens in, {spent.get('tokens_out', 0):,} tokens out"
 
 
 def _questions(found: Sequence[Task]) -> list[str]:

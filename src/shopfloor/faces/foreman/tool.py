@@ -91,7 +91,7 @@ class IssueTool:
     # -- making and finding -----------------------------------------------------------------------------------------
 
     async def _create(self, given: Parameters) -> dict[str, Any]:
-        title, metadata = given.needed("title"), given.object("metadata")
+        title, metadata = given.needed("title"), given.mapping("metadata")
         for key in ("category", "parent_id", "discovered_from", "assignee"):
             if given.text(key):
                 metadata[key] = given.text(key)
@@ -110,7 +110,7 @@ class IssueTool:
 
     async def _list(self, given: Parameters) -> dict[str, Any]:
         status = status_of(given.value("status")) if given.has("status") else ""
-        found = await self.tasks.all(status=status, metadata=given.object("metadata"))
+        found = await self.tasks.all(status=status, metadata=given.mapping("metadata"))
         return _listed("issues", self._fitting(found, given), given)
 
     async def _ready(self, given: Parameters) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _changes(given: Parameters, *, moved: bool = False) -> dict[str, Any]:
         changes["priority"] = priority_of(given.value("priority"))
     if given.has("issue_type"):
         changes["issue_type"] = type_of(given.value("issue_type"))
-    metadata = given.object("metadata")
+    metadata = given.mapping("metadata")
     for key in ("category", "parent_id", "discovered_from", *(() if moved else ("assignee",))):
         if given.has(key):
             metadata[key] = given.text(key)

@@ -89,7 +89,7 @@ class Parameters:
             raise UsageError(f"{key} is missing, or is empty")
         return text
 
-    def object(self, key: str) -> dict[str, Any]:
+    def mapping(self, key: str) -> dict[str, Any]:
         """An object; empty when it is not given. Raises UsageError for anything else."""
         value = self._given.get(key, {})
         if not isinstance(value, Mapping):
