@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import msgspec
+
 from shopfloor.app import gateway
 from shopfloor.app.floor import Shopfloor
 from shopfloor.app.money import routed, trouble
@@ -50,6 +52,17 @@ class Talks:
         self._gateway: Gateway | None = None
         self._draining: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._live: list[Talk] = []
+        self._past = Spent()
+        """by the talks that have ended"""
+
+    @property
+    def spent(self) -> Spent:
+        """What all of them have come to so far."""
+        found = msgspec.structs.replace(self._past)
+        for talk in self._live:
+            _add(found, talk.spent)
+        return found
 
     async def open(
         self,
@@ -82,10 +95,19 @@ class Talks:
                 self._guard = await Guard().__aenter__()
         access, ended = await self._way(model, account, {**place.environment, **(environment or {})})
         commands = worker_environment(place.environment, workspace=str(folder))
-        return Conversation(
+
+        async def over() -> None:
+            self._live.remove(talk)
+            _add(self._past, talk.spent)
+            if ended is not None:
+                await ended()
+
+        talk = Conversation(
             Endpoint(**endpoint_of(model, access)), tools=Tools(self._guard, folder, commands, timeout_s=COMMAND_S),
-            only=only, extras=extras, words=words, remembered=remembered, steps=steps, ended=ended,
+            only=only, extras=extras, words=words, remembered=remembered, steps=steps, ended=over,
         )  # fmt: skip
+        self._live.append(talk)
+        return talk
 
     async def close(self) -> None:
         """End what the tools of all of them left running, and the gateway. May be called again."""
@@ -128,6 +150,14 @@ class Talks:
                 )
                 self._draining = asyncio.create_task(_drain(self._gateway))
         return self._gateway
+
+
+def _add(total: Spent, more: Spent) -> None:
+    """A price that is not known makes the whole unknown."""
+    total.usd = None if total.usd is None or more.usd is None else total.usd + more.usd
+    total.calls += more.calls
+    total.tokens_in += more.tokens_in
+    total.tokens_out += more.tokens_out
 
 
 async def _drain(gate: Gateway) -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from shopfloor import Shopfloor, Talks
 from shopfloor.faces.foreman import briefs
+from shopfloor.faces.foreman.background import Background, BackgroundConfig
 from shopfloor.faces.foreman.config import ISSUES, WorkerConfig, load_mount_plan, read_plan
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.progress import Progress, worker_status
 from shopfloor.faces.foreman.session import Seat, Session, default_session, furnish
+from shopfloor.faces.foreman.signals import EventRouter
 from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.team import Job, team_of
 from shopfloor.faces.foreman.tool import IssueTool
@@ -44,7 +48,8 @@ class ForemanWorkerOrchestrator:
     again; after a failure it doubles. ``grace_s``: how long :meth:`shutdown` waits for what is at work before it is
     cancelled. ``routing`` has pools of workers, beside or instead of ``worker_configs``. ``queue``: False has sessions
     look for work themselves, True has tasks claimed for them; by default they are claimed for sessions of our own, and
-    for others where there are tasks in the workspace.
+    for others where there are tasks in the workspace. ``background`` sessions begin with the first message;
+    ``router`` is told what the crew does, by the names in ``signals.Name``, and wakes those that wait for a signal.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class ForemanWorkerOrchestrator:
         grace_s: float = GRACE_S,
         routing: Routing | None = None,
         queue: bool | None = None,
+        background: Sequence[BackgroundConfig] = (),
+        router: EventRouter | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.loader = loader
@@ -81,6 +88,8 @@ class ForemanWorkerOrchestrator:
         self.tasks: Tasks | None = None
         """the foreman's, from the first message on"""
         self.progress: Progress | None = None
+        self.router = router or EventRouter()
+        self.background = Background(background, turn=self._aside, router=self.router)
         self._environment = environment
         self._own_queue = queue
         self._initialized = False
@@ -92,6 +101,8 @@ class ForemanWorkerOrchestrator:
         self._watching: asyncio.Task[None] | None = None
         self._workers: list[Worker] = []
         self._turns: set[asyncio.Task[Any]] = set()
+        self._spent: dict[str, Any] = {}
+        """by the crews before this one"""
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,10 +134,22 @@ class ForemanWorkerOrchestrator:
         """For each task that was begun: ``running``, ``completed``, ``failed`` or ``cancelled``."""
         return worker_status(await self.tasks.all()) if self.tasks is not None else {}
 
+    def look(self) -> Tasks:
+        """The foreman's tasks, also before the first message: nothing is started or written by it."""
+        self._open_floor()
+        assert self.tasks is not None  # the floor is open
+        return self.tasks
+
     @property
     def spent(self) -> dict[str, Any]:
-        """What the model calls of the foreman came to, as far as its session tells: see ``CrewSession.spent``."""
-        return dict(getattr(self.foreman_session, "spent", None) or {})
+        """``usd`` (None: a price is not known), ``calls``, ``tokens_in`` and ``tokens_out`` of foreman and workers.
+
+        Of sessions of our own, since the newest start of the crew; empty before their first call.
+        """
+        if self._talks is None:
+            return dict(self._spent)
+        found = self._talks.spent
+        return msgspec.structs.asdict(found) if found.calls else {}
 
     # -- beginning --------------------------------------------------------------------------------------------------
 
@@ -157,6 +180,7 @@ class ForemanWorkerOrchestrator:
         words = briefs.foreman(kinds, [job.name for job in team])
         await context.add_message({"role": "system", "content": words})
         await self._start_workers()
+        self.background.start()
 
     async def _start_workers(self) -> None:
         self._open_floor()
@@ -223,7 +247,7 @@ class ForemanWorkerOrchestrator:
         self._folder.mkdir(parents=True, exist_ok=True)
         return Seat(
             talks=self._talks, folder=self._folder.resolve(), environment=self._floor.environment,
-            tool=IssueTool(tasks, routing=self.routing), foreman=foreman,
+            tool=IssueTool(tasks, routing=self.routing, router=self.router), foreman=foreman,
         )  # fmt: skip
 
     async def _furnished(self, session: Session, tasks: Tasks, plan: Mapping[str, Any], *, foreman: bool) -> bool:
@@ -240,6 +264,20 @@ class ForemanWorkerOrchestrator:
     ) -> bool:
         self.worker_session_ids[name] = getattr(session, "session_id", "")
         return await self._furnished(session, tasks, load(), foreman=False)
+
+    async def _aside(self, config: BackgroundConfig, words: str) -> str:
+        """A turn beside the crew, in a session of its own."""
+        assert self._floor is not None  # it is open
+        tasks, worker = Tasks(self._floor, f"background-{config.name}"), WorkerConfig(config.profile or config.name)
+        plan = self._worker_plan(worker)
+        parent = getattr(self.foreman_session, "session_id", None)
+        try:
+            async with self._session(plan, tasks, foreman=False, parent_id=parent) as session:
+                await self._furnished(session, tasks, plan, foreman=False)
+                answer: str = await session.execute(words)
+                return answer
+        finally:
+            await tasks.end()
 
     # -- what workers ask for ---------------------------------------------------------------------------------------
 
@@ -282,13 +320,14 @@ class ForemanWorkerOrchestrator:
         All sessions are closed, nothing is left running. Harmless when repeated; the next message starts a new team.
         """
         async with self._changing:
-            if not self._initialized:
+            if not self._initialized and self._floor is None:
                 return
             await self._let_go()
             self._initialized = False
 
     async def _let_go(self) -> None:
         self._shutdown_event.set()
+        await self.background.close()
         if self._queue is not None:
             await self._queue.wake()
         await self._end({*self.worker_tasks, *self._turns}, self.grace_s)
@@ -301,7 +340,7 @@ class ForemanWorkerOrchestrator:
             await _quietly(session.__aexit__(None, None, None), "closing the foreman's session")
         self.worker_tasks, self._workers = [], []
         self._queue = self._watching = None
-        tasks, talks, floor = self.tasks, self._talks, self._floor
+        tasks, talks, floor, self._spent = self.tasks, self._talks, self._floor, self.spent
         self.tasks = self._talks = self._floor = self.progress = None
         self.worker_session_ids.clear()
         if tasks is not None and talks is not None and floor is not None:

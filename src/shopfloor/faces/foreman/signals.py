@@ -25,6 +25,7 @@ class Name(StrEnum):
     EXECUTION_COMPLETED = "foreman:worker:execution_completed"
     EXECUTION_FAILED = "foreman:worker:execution_failed"
     SESSION_STATE_WRITTEN = "foreman:worker:session_state_written"
+    """what came of an issue is in the log"""
 
 
 class Signal(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from shopfloor import ShopfloorError, UsageError
 from shopfloor.faces.foreman.history import changes_of
 from shopfloor.faces.foreman.pools import Routing
+from shopfloor.faces.foreman.signals import EventRouter, Name
 from shopfloor.faces.foreman.tasks import FINISHED, Task, Tasks
 from shopfloor.faces.foreman.words import (
     KINDS,
@@ -59,9 +60,11 @@ class IssueTool:
         "get_events. Ids may be cut short as long as they are unique."
     )
 
-    def __init__(self, tasks: Tasks, *, routing: Routing | None = None) -> None:
+    def __init__(self, tasks: Tasks, *, routing: Routing | None = None, router: EventRouter | None = None) -> None:
+        """``router`` is told of each issue that is created."""
         self.tasks = tasks
         self.routing = routing or Routing()
+        self._router = router
         self.operations: dict[str, Operation] = {
             "create": self._create, "list": self._list, "get": self._get, "update": self._update,
             "close": self._close, "claim": self._claim, "release": self._release, "complete": self._complete,
@@ -103,6 +106,8 @@ class IssueTool:
             priority=priority_of(given.value("priority")) if given.has("priority") else 2,
             issue_type=wish.issue_type, depends_on=given.texts("depends_on"), metadata=metadata,
         )  # fmt: skip
+        if self._router is not None:
+            self._router.emit(Name.TASK_CREATED, {"task": task.id, "title": task.title, "by": self.tasks.actor})
         return {"issue": issue_of(task)}
 
     async def _get(self, given: Parameters) -> dict[str, Any]:

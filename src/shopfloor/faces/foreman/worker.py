@@ -13,6 +13,7 @@ from shopfloor.faces.foreman import briefs
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.progress import after_failure
 from shopfloor.faces.foreman.session import Session
+from shopfloor.faces.foreman.signals import EventRouter, Name
 from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
 from shopfloor.faces.foreman.waiting import Queue, outcome_of
 
@@ -40,6 +41,11 @@ class Crew(Protocol):
 
     def trouble(self, worker: str, text: str) -> None:
         """Something that the user is to be told: the worker cannot work."""
+        ...
+
+    @property
+    def router(self) -> EventRouter:
+        """Is told what the worker does."""
         ...
 
 
@@ -73,8 +79,10 @@ class Worker:
             await self.tasks.end()
 
     async def _serve(self) -> None:
+        self._tell(Name.BUNDLE_LOADING)
         async with self._open_session() as session:
             issues = await self._opened(session)
+            self._tell(Name.SESSION_CREATED)
             context = session.coordinator.get("context")
             if context is None:
                 raise RuntimeError(f"Worker {self.name}: No context manager mounted")
@@ -99,7 +107,13 @@ class Worker:
             log.info("worker %s: %s", self.name, str(ended.value)[:SHOWN_CHARS])
 
     async def _work(self, session: Session, given: Given) -> None:
+        self._tell(Name.TASK_STARTED, task=given.id)
+        self._tell(Name.EXECUTION_STARTING, task=given.id)
         ended = await outcome_of(session.execute(briefs.issue(given)))
+        if ended.error is not None:
+            self._tell(Name.EXECUTION_FAILED, task=given.id, error=str(ended.error))
+        else:
+            self._tell(Name.EXECUTION_COMPLETED, task=given.id)
         for task in self.tasks.held:  # what its session has handed in by itself is not among them
             try:
                 if task != given.id:
@@ -111,6 +125,7 @@ class Worker:
             except ShopfloorError as problem:  # it was closed or taken back meanwhile
                 self.tasks.forget(task)
                 log.warning("worker %s: what came of %s was not taken: %s", self.name, task, problem.message)
+        self._tell(Name.SESSION_STATE_WRITTEN, task=given.id)
 
     async def _conclude(self, given: Given, answer: str) -> None:
         log.info("worker %s, %s: %s", self.name, given.id, answer[:SHOWN_CHARS])
@@ -130,6 +145,9 @@ class Worker:
         why = f"{type(error).__name__}: {error}"
         await self.tasks.release(given.id, why, failed=True, delay_s=delay)
         await after_failure(self.tasks, self._crew.routing, given.id)
+
+    def _tell(self, name: Name, **data: str) -> None:
+        self._crew.router.emit(name, {"worker": self.name, **data})
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
