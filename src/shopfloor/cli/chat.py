@@ -17,7 +17,6 @@ import msgspec
 
 from shopfloor import UsageError
 from shopfloor.cli.edge import Edge, verb
-from shopfloor.cli.words import clean
 from shopfloor.faces.foreman.background import BackgroundConfig, background_of
 from shopfloor.faces.foreman.config import WorkerConfig
 from shopfloor.faces.foreman.conversation import Conversation
@@ -200,7 +199,7 @@ class _Screen:
         """Some lines; they may come while somebody types."""
         if self._prompted:
             self._write("\r\x1b[K")
-        self._edge.put("\n".join(map(clean, text.split("\n"))))
+        self._edge.put(text)
         sys.stdout.flush()
         if self._prompted:
             self._write(PROMPT)

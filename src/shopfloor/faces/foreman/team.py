@@ -47,9 +47,14 @@ def team_of(configs: Sequence[WorkerConfig], routing: Routing) -> list[Job]:
 
 
 def wish_of(category: str, served: set[str], *, pooled: bool) -> Wish:
-    """A specialist takes what is of its kind. What is of no known kind is for the general workers, else for anybody."""
+    """A specialist takes what is of its kind; a general worker what no specialist is there for.
+
+    Without general workers, what is of no known kind is for anybody.
+    """
     loose: dict[str, tuple[str, ...]] = {"pool": ("",)} if pooled else {}
     if category != GENERAL and GENERAL in served:
         return Wish(metadata={"category": (category,), **loose})
-    others = tuple(kind for kind in KINDS if kind not in (category, GENERAL))
+    others = tuple(
+        kind for kind in KINDS if kind not in (category, GENERAL) and (category != GENERAL or kind in served)
+    )
     return Wish(metadata=loose, without={"category": others})
