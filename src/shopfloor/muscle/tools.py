@@ -1,4 +1,4 @@
-"""What a worker can do: run a command, read and edit files, and speak about work orders with the floor that started it."""
+"""What a worker can do: run a command, read and edit files, and speak with the floor that has started it."""
 
 from __future__ import annotations
 
