@@ -7,22 +7,18 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
 
+from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator, WorkerConfig, load_mount_plan
+from amplifier_orchestrator_foreman_worker import orchestrator as contract
 from campaigns._crews import Crew, crews
 from shopfloor import Deliverable, Order, Shopfloor
 from shopfloor.faces.foreman.tasks import Task, Tasks
 from shopfloor.testing.model import Model
-
-# By the name that other programs import, which no type checker of ours has to know.
-contract: Any = import_module("amplifier_orchestrator_foreman_worker.orchestrator")
-ForemanWorkerOrchestrator = contract.ForemanWorkerOrchestrator
-WorkerConfig = contract.WorkerConfig
 
 USAGE = """
 from amplifier_orchestrator_foreman_worker import (
@@ -137,7 +133,7 @@ def use(monkeypatch: pytest.MonkeyPatch, crew: Scripted) -> Scripted:
     return crew
 
 
-def orchestrator(plans: Path, workspace: Path, **given: Any) -> Any:
+def orchestrator(plans: Path, workspace: Path, **given: Any) -> ForemanWorkerOrchestrator:
     given = {"worker_configs": TEAM, "pause_s": 0.05, **given}
     return ForemanWorkerOrchestrator(
         loader=object(), mount_plans_dir=plans, foreman_profile="foreman-profile", workspace_root=workspace, **given
@@ -424,13 +420,13 @@ async def test_a_missing_plan_of_a_worker_is_told_and_its_worker_comes_when_it_i
 
 def test_plans_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Mount plan not found"):
-        contract.load_mount_plan(tmp_path, "none")
+        load_mount_plan(tmp_path, "none")
     for name, text in {"broken": "{ off", "list": "[]"}.items():
         (tmp_path / f"{name}.json").write_text(text)
         with pytest.raises(ValueError, match=r"Invalid JSON in .*json"):
-            contract.load_mount_plan(tmp_path, name)
+            load_mount_plan(tmp_path, name)
     (tmp_path / "empty.json").write_text("{}")
-    assert contract.load_mount_plan(tmp_path, "empty") == {}
+    assert load_mount_plan(tmp_path, "empty") == {}
 
 
 # -- 8: the end -----------------------------------------------------------------------------------------------------

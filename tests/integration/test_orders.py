@@ -83,9 +83,8 @@ async def test_changes_that_meet_are_all_made(tmp_path: Path) -> None:
 
 async def test_a_change_that_may_not_be_is_refused_by_name(tmp_path: Path) -> None:
     async with floor_in(tmp_path) as floor, floor.session("ann") as ann:
-        await floor.orders.create(
-            [wish("wo-a"), wish("wo-b", depends_on=("wo-a",)), wish("wo-c", depends_on=("wo-b",))]
-        )
+        needs: dict[str, tuple[str, ...]] = {"wo-a": (), "wo-b": ("wo-a",), "wo-c": ("wo-b",)}
+        await floor.orders.create([wish(name, depends_on=need) for name, need in needs.items()])
         with pytest.raises(UsageError, match="would wait for itself"):
             await floor.orders.change("wo-a", lambda _record: {"dependencies": ["wo-c"]})
         await ann.claim(1)

@@ -208,7 +208,7 @@ def test_one_that_failed_is_counted_and_the_next_attempt_is_told() -> None:
     assert (record.state, record.failures, record.findings) == (State.READY, 1, "the disk was full")
     assert (record.attempts[0].outcome, record.retry_delay_s) == (Reason.ERROR, 4.0)
     assert decided(desk) == []
-    desk.pass_time(4.1)
+    desk.log.pass_time(4.1)
     assert decided(desk) == [Start("wo-a", 2)]
 
 

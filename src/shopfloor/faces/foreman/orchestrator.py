@@ -228,7 +228,7 @@ class ForemanWorkerOrchestrator:
     # -- sessions ---------------------------------------------------------------------------------------------------
 
     def _session_class(self) -> SessionClass:
-        """What makes sessions; ``compat`` looks it up elsewhere."""
+        """What makes sessions; a drop-in name may look it up elsewhere."""
         return default_session
 
     def _session(self, plan: Mapping[str, Any], tasks: Tasks, *, foreman: bool, **more: Any) -> Session:

@@ -1,9 +1,8 @@
 """The orchestrator. What makes its sessions is this module's ``AmplifierSession`` at the moment it is needed."""
 
+from amplifier_orchestrator_foreman_worker.config import WorkerConfig, load_mount_plan
 from shopfloor.faces.foreman import orchestrator as _orchestrator
 from shopfloor.faces.foreman.session import default_session
-
-from .config import WorkerConfig, load_mount_plan
 
 AmplifierSession = default_session
 
