@@ -181,8 +181,9 @@ def test_without_a_key_it_says_what_to_type(office: Shop) -> None:
 
 def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -> None:
     keyboard, screen = pty.openpty()
+    env = {name: value for name, value in office.env.items() if not name.startswith("PYTEST") and name != "CI"}
     process = subprocess.Popen(
-        [*COMMAND, "chat", *MODEL, "--grace", "0.2"], cwd=office.root, env={**office.env, "TERM": "xterm"},
+        [*COMMAND, "chat", *MODEL, "--grace", "0.2"], cwd=office.root, env={**env, "TERM": "xterm"},
         stdin=screen, stdout=screen, stderr=screen, start_new_session=True,
     )  # fmt: skip
     os.close(screen)
@@ -199,6 +200,10 @@ def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -
         until(lambda: b"/help says what you can type" in seen and seen.endswith(b"> "), "a prompt")
         os.write(keyboard, b"Hi [[script hello]]\n")
         until(lambda: b"Hello." in seen and seen.endswith(b"> "), "an answer, and the prompt again")
+        os.write(keyboard, b"/tasks\n")
+        until(lambda: b"there are none" in seen and seen.endswith(b"> "), "what a command says")
+        assert b"> > " not in seen
+        assert b"pydantic" not in seen, "nobody else speaks here"
         os.write(keyboard, b"/quit\n")
         assert process.wait(40) == 0
         until(lambda: b"the crew stops" in seen, "a last word")

@@ -124,7 +124,7 @@ async def _talk(
             with suppress(asyncio.CancelledError):
                 await watch
         if terminal:
-            edge.put("the crew stops; what it was at is open again")
+            screen.last("the crew stops; what it was at is open again")
     return code
 
 
@@ -140,6 +140,7 @@ async def _listen(conversation: Conversation, screen: _Screen) -> int:
     while True:
         what = await heard.get()
         if isinstance(what, str):
+            screen.entered()
             if not what:  # nobody can type any more: what was said is answered first
                 await conversation.answered()
                 return 0
@@ -203,6 +204,16 @@ class _Screen:
         sys.stdout.flush()
         if self._prompted:
             self._write(PROMPT)
+
+    def entered(self) -> None:
+        """A line was typed: what is said now stands below it."""
+        self._prompted = False
+
+    def last(self, text: str) -> None:
+        """The same, when nobody is asked for a line any more."""
+        self.say(text)
+        if self._prompted:
+            self._write("\r\x1b[K")
 
     def prompt(self) -> None:
         """Ask for the next line."""

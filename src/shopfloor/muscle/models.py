@@ -10,6 +10,7 @@ from typing import Any
 
 import genai_prices
 import msgspec
+import pydantic_ai
 from pydantic_ai import Agent, ModelHTTPError, UsageLimits
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model
@@ -19,6 +20,8 @@ from pydantic_ai.toolsets import FunctionToolset
 from shopfloor.mcp.verbs import schema
 from shopfloor.muscle.events import Spent
 from shopfloor.muscle.tools import Done, Tools
+
+pydantic_ai.BANNER_ENABLED = False  # what a terminal shows is ours to say
 
 Told = Callable[[str, Done, int], None]
 """Hears of each tool call: what was done, what came of it, and how many milliseconds it took."""
