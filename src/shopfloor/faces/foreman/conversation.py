@@ -22,6 +22,8 @@ MOST_CHARS = 160
 """of a result or a question in a line"""
 QUIET_S = 1.0
 """between two looks at what has become of the issues"""
+RESTS = 9.0
+"""how many times as long as a look took it rests: with very many issues the crew needs the machine"""
 LOOK_S = 30.0
 """how long one look waits for something new in the log"""
 
@@ -143,10 +145,11 @@ class Conversation:
         while True:
             end = await tasks.changed(after, LOOK_S)
             if end != after:
-                after = end
+                after, began = end, asyncio.get_running_loop().time()
                 for task in await tasks.all():
                     self._news(task)
-                await self._pause(QUIET_S)
+                took_s = asyncio.get_running_loop().time() - began
+                await self._pause(max(QUIET_S, RESTS * took_s))
 
     def _news(self, task: Task) -> None:
         if self._known.get(task.id) == task.status:
