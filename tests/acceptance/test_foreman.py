@@ -439,6 +439,15 @@ async def test_an_idle_team_ends_at_once(plans: Path, tmp_path: Path, monkeypatc
         one = orchestrator(plans, tmp_path / "workspace", pause_s=60.0)
         await one.execute_user_message("Go")
         await all_are(tasks, "completed", 1)
+        seen: list[int] = []
+
+        def at_rest() -> bool:
+            """Nobody was woken for a while, and everybody has found nothing."""
+            assert one._queue is not None
+            seen.append(one._queue._news)
+            return len(seen) > 20 and len({*seen[-20:], *one._queue._nothing.values()}) == 1
+
+        await until(at_rest)
         began = asyncio.get_running_loop().time()
         await one.shutdown()
         assert asyncio.get_running_loop().time() - began < 0.3

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any, NamedTuple
 
 from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
+
+log = logging.getLogger(__name__)
 
 SETTLE_S = 0.02
 """Between two looks: what many write at one moment is one piece of news."""
@@ -75,7 +78,12 @@ class Queue:
         """Hear of news until cancelled. A pause without any is news too: a delay is over, or a holder has died."""
         position = 0
         while True:
-            position = await self._tasks.changed(position, self._pause_s)
+            heard = await outcome_of(self._tasks.changed(position, self._pause_s))
+            if heard.error is None:
+                position = heard.value
+            else:  # the workers look all the same, and say what is wrong
+                log.error("news of tasks cannot be heard: %s", heard.error, exc_info=heard.error)
+                await asyncio.sleep(self._pause_s)
             await self.wake()
             await asyncio.sleep(min(SETTLE_S, self._pause_s))
 
