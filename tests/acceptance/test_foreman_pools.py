@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator
 from shopfloor.faces.foreman.background import BackgroundConfig
 from shopfloor.faces.foreman.pools import routing_of
 from shopfloor.faces.foreman.signals import EventRouter, Name
 from shopfloor.faces.foreman.tool import IssueTool
 
-from .test_foreman import CODING, Fake, ForemanWorkerOrchestrator, Scripted, all_are, board, left_over, use
+from .test_foreman import CODING, Fake, Scripted, all_are, board, left_over, use
 
 CREW = routing_of(
     {

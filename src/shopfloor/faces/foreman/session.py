@@ -151,6 +151,7 @@ def default_session(config: Mapping[str, Any], *, loader: Any = None, seat: Seat
         if isinstance(loader, core.ModuleLoader):
             given = {key: value for key, value in more.items() if value is not None}
             found: Session = core.AmplifierSession(whole_plan(config), loader=loader, **given)
+            found.coordinator.loader = loader  # it is what loads the modules; some versions do not hand it on
             return found
     if seat is None:
         raise UsageError("a session of our own needs a seat", hint="it is made by ForemanWorkerOrchestrator")
