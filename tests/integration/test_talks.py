@@ -126,7 +126,7 @@ async def test_its_commands_do_not_see_the_key(model: Model, tmp_path: Path) -> 
 
 async def test_through_the_gateway_where_there_is_a_budget(model: Model, tmp_path: Path) -> None:
     """It keeps the limit, and no key leaves it."""
-    async with talks_in(tmp_path, model, use_gateway="always", budget="0.006") as talks:
+    async with talks_in(tmp_path, model, use_gateway="always", budget="0.008") as talks:
         talk = await talks.open(SONNET, folder=tmp_path)
         async with talk:
             assert await talk.turn("Hello") == "ok"

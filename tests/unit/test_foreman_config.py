@@ -72,7 +72,7 @@ def test_specialists_take_their_own_and_the_rest_is_for_the_general_ones() -> No
     team = team_of(configs, Routing())
     assert [job.name for job in team] == ["coding-worker-0", "coding-worker-1", "writer-2"]
     assert team[0].wish == Wish(metadata={"category": ("coding",)})
-    assert team[2].wish == Wish(without={"category": ("coding", "research")})
+    assert team[2].wish == Wish(without={"category": ("coding",)})
 
 
 def test_without_general_ones_nothing_of_no_kind_is_left_lying() -> None:
