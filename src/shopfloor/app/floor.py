@@ -216,8 +216,8 @@ class Shopfloor:
     def session(self, name: str = "", *, pid: int = 0, ahead: int = AHEAD) -> WorkSession:
         """Work on orders with a process of your own: claim some, hand in work, give some back.
 
-        ``pid`` is the process that holds what is claimed, by default this one. Raises NotFound when there is none.
-        ``ahead`` orders are looked up at once, and kept for the next claims: fewer where many sessions share a process.
+        ``pid`` holds what is claimed, by default this process; ``ahead`` orders are looked up at once and kept for the
+        next claims: fewer where many sessions share a process. Raises NotFound when there is no such process.
         """
         return WorkSession(self.place, self._aside(), holders.holder(name, pid), ahead=ahead)
 
@@ -335,9 +335,7 @@ class Shopfloor:
 
     async def _problems(self, orders: Sequence[Order]) -> list[Any]:
         async with Guard() as guard:
-            return await intake.problems(
-                orders, self.settings, agents(self.place, guard), self.environment
-            )  # fmt: skip
+            return await intake.problems(orders, self.settings, agents(self.place, guard), self.environment)
 
     async def _refuse(self, orders: Sequence[Order]) -> None:
         found = await self._problems(orders)

@@ -146,7 +146,7 @@ class Talks:
                 place = self._place
                 assert self._guard is not None  # `open` has started it
                 self._gateway = gateway.process(
-                    place.settings, env, self._guard, root=place.repository.root, work=place.work
+                    place.settings, env, self._guard, root=place.work.parent, work=place.work
                 )
                 self._draining = asyncio.create_task(_drain(self._gateway))
         return self._gateway

@@ -95,6 +95,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     """what other programs wrote beside all this, as they wrote it: unknown keys, ``metadata``, ``dependencies``"""
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it was given beside its words, for its agent or for other programs; not to be changed."""
+        found = self.extra.get("metadata")
+        return found if isinstance(found, dict) else {}
+
 
 class Attempt(msgspec.Struct, kw_only=True):
     """One try of one order by one agent in one workspace."""

@@ -32,7 +32,6 @@ PAUSE_S = 2.0
 GRACE_S = 10.0
 LAST_S = 2.0
 """For what was cancelled to end; then it is left alone."""
-LOG = Path(".work", "events.jsonl")
 
 SessionClass = Callable[..., Any]
 
@@ -303,7 +302,8 @@ class ForemanWorkerOrchestrator:
     def _claims(self) -> bool:
         if self._own_queue is not None:
             return self._own_queue
-        return self._session_class() is default_session or (self._folder / LOG).exists()
+        work = self._floor.work if self._floor is not None else self._folder / ".work"
+        return self._session_class() is default_session or (work / "events.jsonl").exists()
 
     async def _news(self) -> str:
         """What is put before the user's words: what the crew has done since."""
