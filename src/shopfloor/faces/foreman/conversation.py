@@ -11,6 +11,7 @@ from shopfloor import ShopfloorError
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.tasks import FINISHED, STATUSES, Task, Tasks
 from shopfloor.faces.foreman.tool import IssueTool
+from shopfloor.faces.foreman.words import short
 
 MOST_KEPT = 200
 """lines of the conversation that are remembered"""
@@ -200,7 +201,7 @@ class Conversation:
     async def _add(self, rest: str) -> str:
         if not rest:
             return "type: /add WORDS"
-        title = rest if len(rest) <= MOST_CHARS else f"{rest[: MOST_CHARS - 1]}…"
+        title = _short(rest)
         tool = IssueTool(self._crew.tasks, routing=self._crew.routing)
         made = await tool.execute({"operation": "create", "title": title, "description": rest if title != rest else ""})
         if made.error is not None:
@@ -235,8 +236,7 @@ def _line(task: Task) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MOST_CHARS else f"{line[: MOST_CHARS - 1]}…"
+    return short(text, MOST_CHARS)
 
 
 def _reason(problem: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.tasks import FINISHED, Task, Tasks
+from shopfloor.faces.foreman.words import short
 
 MOST_ORPHANS = 5
 MOST_QUESTIONS = 3
@@ -86,14 +87,11 @@ def _named(what: str, found: Sequence[Task], most: int, *, owner: bool = False, 
     lines = [f"- {what}: {len(found)}"]
     for task in found[:most]:
         said = (task.result or task.blocking_notes) if words else ""
-        more = (f" ({task.assignee})" if owner and task.assignee else "") + (f": {_short(said)}" if said else "")
-        lines.append(f"  {task.id} {_short(task.title)}{more}")
+        more = (f" ({task.assignee})" if owner and task.assignee else "") + (
+            f": {short(said, MOST_CHARS)}" if said else ""
+        )
+        lines.append(f"  {task.id} {short(task.title, MOST_CHARS)}{more}")
     return lines
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MOST_CHARS else f"{line[: MOST_CHARS - 1]}…"
 
 
 def worker_status(found: Sequence[Task]) -> dict[str, str]:

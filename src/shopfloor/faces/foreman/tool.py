@@ -11,11 +11,9 @@ from shopfloor import ShopfloorError, UsageError
 from shopfloor.faces.foreman.history import changes_of
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.signals import EventRouter, Name
-from shopfloor.faces.foreman.tasks import FINISHED, Task, Tasks
+from shopfloor.faces.foreman.tasks import FINISHED, KINDS, STATUSES, Task, Tasks
 from shopfloor.faces.foreman.words import (
-    KINDS,
     PRIORITIES,
-    STATUSES,
     TYPES,
     Parameters,
     kind_of,

@@ -6,17 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shopfloor import UsageError
+from shopfloor.faces.foreman.tasks import KINDS, STATUSES
 
-STATUSES = ("open", "in_progress", "blocked", "closed", "completed", "pending_user_input")
 TYPES = ("bug", "feature", "task", "epic", "chore")
-KINDS = ("blocks", "related", "parent-child", "discovered-from")
-"""Of dependencies; only the first keeps anybody waiting."""
 PRIORITIES = {"critical": 0, "high": 1, "medium": 2, "normal": 2, "low": 3, "deferred": 4}
 
 _STATUS_ALIASES = {
     "done": "completed", "complete": "completed", "waiting": "pending_user_input", "in-progress": "in_progress",
     "pending-user-input": "pending_user_input", "in progress": "in_progress",
 }  # fmt: skip
+
+
+def short(text: str, limit: int) -> str:
+    """A text as one line of so many characters at the most."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def status_of(value: object) -> str:
