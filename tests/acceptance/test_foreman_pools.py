@@ -88,6 +88,8 @@ async def test_limits_order_escalation_and_news_told_once(bundles: Path, monkeyp
         await one.execute_user_message("Go")
         while floor.now != Counter({"coding": 2, "research": 1}):
             await tasks.changed(0, 0.05)
+        names = sorted(task.get_name().rsplit("-", 1)[0] for task in one.worker_tasks)
+        assert names == ["coding", "coding", "research", "senior"]
         told = await one.execute_user_message("How far?")
         assert "in progress: 3" in told
         floor.gate.set()

@@ -94,9 +94,11 @@ async def test_a_signal_wakes_those_that_wait_for_it_and_tells_what_came_with_it
 
 
 async def test_they_are_started_once_however_often_it_is_said() -> None:
-    bench = Bench(BackgroundConfig(name="hand"))
+    timer = BackgroundConfig(name="timer", trigger="timer", immediate=True)
+    bench = Bench(BackgroundConfig(name="hand"), timer)
     bench.sessions.start()
     bench.sessions.start()
+    assert await within(bench.told.get()) == "timer"
     bench.sessions.trigger("hand")
     assert await within(bench.told.get()) == "manual"
     await bench.sessions.close()
