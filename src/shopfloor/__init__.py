@@ -11,10 +11,14 @@ from shopfloor._version import __version__
 _WHERE = {
     "Shopfloor": "shopfloor.app",
     "Settings": "shopfloor.config.settings",
+    "Talk": "shopfloor.app.talks",
+    "Talks": "shopfloor.app.talks",
     "Profile": "shopfloor.ports",
     "Order": "shopfloor.domain.order",
     "Deliverable": "shopfloor.domain.order",
+    "Record": "shopfloor.domain.order",
     "State": "shopfloor.domain.order",
+    "stamp_time": "shopfloor.domain.events",
     "Outcome": "shopfloor.app",
     "PromptOrder": "shopfloor.app",
     "Event": "shopfloor.domain.events",
@@ -35,14 +39,18 @@ __all__ = [
     "Outcome",
     "Profile",
     "PromptOrder",
+    "Record",
     "Refused",
     "Report",
     "Settings",
     "Shopfloor",
     "ShopfloorError",
     "State",
+    "Talk",
+    "Talks",
     "UsageError",
     "__version__",
+    "stamp_time",
 ]
 
 

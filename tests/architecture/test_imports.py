@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prompts": {"domain", "config"},
     **{driver: {"domain", "ports", "config", "spawn", "git", "masking"} for driver in DRIVERS},
     **{part: {"domain", "ports"} for part in ENGINE},
-    "app": {"domain", "ports", "config", "spawn", "git", "guard", "prompts", "masking"} | ENGINE | DRIVERS,
+    "app": {"domain", "ports", "config", "spawn", "git", "guard", "prompts", "masking", "muscle"} | ENGINE | DRIVERS,
     "": {"domain", "ports", "config", "app"},
     "faces": {""},
     **{edge: PUBLIC | {"app", "faces", "office"} for edge in EDGES},
@@ -373,3 +373,13 @@ def test_a_broken_rule_is_named(rule: Rule, file: str, text: str, named: str, tm
     if rule is not no_cycles:
         assert violations[0].startswith(f"{tmp_path.name}/{PACKAGE}/{file}:{line}: ")
     assert named in violations[0]
+
+
+def test_names_for_other_programs_are_thin() -> None:
+    """What stands beside the package, so that programs written for another system find it, only passes on a face."""
+    for folder in (path for path in SRC.iterdir() if path.is_dir() and path.name != PACKAGE):
+        for file in folder.rglob("*.py"):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            found = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+            assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)], file
+            assert all(str(name).startswith((folder.name, f"{PACKAGE}.faces.")) for name in found), (file, found)

@@ -25,6 +25,7 @@ from shopfloor.domain.events import E
 from shopfloor.domain.holder import Holder, Wanted, held
 from shopfloor.domain.order import Order, State
 from shopfloor.engine.direct import Direct
+from shopfloor.engine.hands import Back
 from shopfloor.engine.journal import Draft
 from shopfloor.ports import Query
 from shopfloor.wire.client import HungUp, Wire
@@ -236,7 +237,7 @@ async def test_a_session_keeps_what_it_holds_when_the_controller_ends(tmp_path: 
     await wire.close()
     async with direct(tmp_path / ".work") as one:
         assert await one.return_lost() == 0
-        await one.release(claim["id"], "enough")
+        await one.release(claim["id"], Back(why="enough"))
         assert len(await one.claim(5, Wanted())) == 2
 
 

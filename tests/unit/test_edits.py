@@ -104,6 +104,20 @@ def test_urgency_and_needs_are_planned_anew() -> None:
     assert started(desk) == ["wo-a"]
 
 
+def test_what_an_order_is_related_to_changes_while_it_is_at_work() -> None:
+    desk = begun(order("a"))
+    desk.claim("a")
+    related = [{"depends_on_id": "wo-x", "type": "related"}]
+    assert not edits.fenced(record_of(desk), {"dependencies": related})
+    assert edits.fenced(record_of(desk), {"dependencies": ["wo-x"]})
+    update(desk, "a", dependencies=related)
+    assert record_of(desk).order.extra["dependencies"] == related
+    update(desk, "a", dependencies=["wo-x"])
+    assert record_of(desk).order.depends_on == ()
+    desk.end("a")
+    assert record_of(desk).attempts[0].outcome == "completed", "its attempt is not a stale one for that"
+
+
 def test_a_strangers_line_brings_no_circle() -> None:
     desk = begun(order("a"), order("b", needs=["a"]))
     event = desk.log.write(E.UPDATED, "wo-a", stamped=False, changes={"dependencies": ["wo-b"], "priority": 1})

@@ -192,3 +192,68 @@ def test_a_session_is_the_same_one_by_any_name() -> None:
     claimed(desk)
     record = said(desk, E.RELEASED, by=msgspec.structs.replace(ANN, name="other"), reason="released")
     assert record.state is State.READY
+
+
+# -- how an order comes back ------------------------------------------------------------------------------------------
+
+
+def given_back(desk: Desk, **data: Any) -> Record:
+    claimed(desk)
+    return said(desk, E.RELEASED, **{"reason": "released", **data})
+
+
+def test_one_that_failed_is_counted_and_the_next_attempt_is_told() -> None:
+    desk = begun(order("a"))
+    record = given_back(desk, reason="error", message="the disk was full", delay_s=4.0)
+    assert (record.state, record.failures, record.findings) == (State.READY, 1, "the disk was full")
+    assert (record.attempts[0].outcome, record.retry_delay_s) == (Reason.ERROR, 4.0)
+    assert decided(desk) == []
+    desk.log.pass_time(4.1)
+    assert decided(desk) == [Start("wo-a", 2)]
+
+
+def test_one_that_is_set_aside_waits_for_somebody_to_open_it() -> None:
+    desk = begun(order("a"))
+    record = given_back(desk, aside="blocked", message="no network")
+    assert (record.state, record.elsewhere, record.failures) == (State.READY, "blocked", 0)
+    assert decided(desk) == []
+    assert said(desk, E.ASSIGNED, generation=2, attempt="wo-a.a2").generation == 1, "nobody claims it"
+    desk.take(desk.log.write(E.UPDATED, "wo-a", changes={"status": "open"}, generation=2))
+    assert (record.elsewhere, record.generation) == ("", 2)
+    assert decided(desk) == [Start("wo-a", 3)]
+
+
+@pytest.mark.parametrize(("run", "state"), [("", State.DONE), (RUN, State.RUNNING)])
+def test_an_answer_of_no_run_is_done_when_it_is_handed_in(run: str, state: State) -> None:
+    desk = begun(order("b"))
+    desk.take(desk.log.create(order("a", deliverable=Deliverable.ANSWER, run=run)))
+    claimed(desk)
+    record = said(desk, E.AGENT_STOPPED, outcome="completed", message="42")
+    assert (record.state, record.attempts[0].message) == (state, "42")
+    assert (record.settled_at is None) == bool(run)
+    assert replayed(desk) == desk.board.records
+
+
+def test_a_change_of_no_run_is_not_done_by_saying_so() -> None:
+    desk = begun(order("b"))
+    desk.take(desk.log.create(order("a", run="")))
+    claimed(desk)
+    assert said(desk, E.AGENT_STOPPED, outcome="completed", commit="c").state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("wanted", "takes"),
+    [
+        (Wanted(metadata={"category": ("coding",)}), "a"),
+        (Wanted(metadata={"category": ("coding", "7")}), "ab"),
+        (Wanted(metadata={"category": ("",)}), "c"),
+        (Wanted(without={"category": ("coding", "")}), "b"),
+        (Wanted(metadata={"category": ("coding",), "pool": ("x",)}), ""),
+        (Wanted(metadata={"category": ("coding",)}, orders=("wo-b",)), ""),
+    ],
+)
+def test_what_is_said_of_an_order_tells_who_takes_it(wanted: Wanted, takes: str) -> None:
+    told: dict[str, Any] = {"a": {"category": "coding"}, "b": {"category": 7}, "c": {"category": None}}
+    known = {name: order(name, extra={"metadata": value}) for name, value in told.items()}
+    assert "".join(name for name, one in known.items() if wanted.fits(one)) == takes
+    assert wanted

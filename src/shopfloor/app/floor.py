@@ -13,8 +13,9 @@ import msgspec
 from shopfloor import git
 from shopfloor.app import doctor as doctor_module
 from shopfloor.app import holders, housekeeping, intake
-from shopfloor.app.leading import Leading, new_event_id, person
+from shopfloor.app.leading import Leading, new_event_id, person, random_name
 from shopfloor.app.mail import Mail
+from shopfloor.app.orders import Orders
 from shopfloor.app.sessions import WorkSession
 from shopfloor.app.wiring import Place, SystemClock
 from shopfloor.config import environment as whole_environment
@@ -28,6 +29,7 @@ from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Record
 from shopfloor.domain.report import Report
 from shopfloor.domain.runs import Run
+from shopfloor.engine.direct import AHEAD
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.requests import CANCEL, NO_ANSWER, REPLY_S
 from shopfloor.masking import Masker
@@ -128,7 +130,7 @@ class Shopfloor(Leading):
             return await self._by_hand(draft)
         if wire := await Wire.connect(self.work):
             return await self._by_socket(wire, draft)
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
+        journal = self._aside()
         (meta,) = await self.store.query(Query(what="meta"))
         (request,) = await self.store.append([journal.event(draft, None)])
         position, deadline = int(meta["position"]), self.clock.awake() + REPLY_S
@@ -162,8 +164,16 @@ class Shopfloor(Leading):
     @property
     def mail(self) -> Mail:
         """Messages to and from agents and people; works with and without a controller."""
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
-        return Mail(self.work, journal, person(), masked=Masker(self.place.secrets).text)
+        return Mail(self.work, self._aside(), person(), masked=Masker(self.place.secrets).text)
+
+    @property
+    def orders(self) -> Orders:
+        """Orders of no run: made, changed and looked at, with and without a controller."""
+        return Orders(self._aside(), person(), new_name=random_name, masked=Masker(self.place.secrets).text)
+
+    def _aside(self) -> Journal:
+        """Writes beside whoever leads."""
+        return Journal(self.store, Floor(), self.clock, new_event_id)
 
     async def _by_socket(self, wire: Wire, draft: Draft) -> str:
         verb, order, text = (draft.data[key] for key in ("verb", "work_order_id", "text"))
@@ -178,13 +188,13 @@ class Shopfloor(Leading):
         finally:
             await wire.close()
 
-    def session(self, name: str = "", *, pid: int = 0) -> WorkSession:
+    def session(self, name: str = "", *, pid: int = 0, ahead: int = AHEAD) -> WorkSession:
         """Work on orders with a process of your own: claim some, hand in work, give some back.
 
-        ``pid`` is the process that holds what is claimed, by default this one. Raises NotFound when there is none.
+        ``pid`` holds what is claimed, by default this process; ``ahead`` orders are looked up at once and kept for the
+        next claims: fewer where many sessions share a process. Raises NotFound when there is no such process.
         """
-        journal = Journal(self.store, Floor(), self.clock, new_event_id)
-        return WorkSession(self.place, journal, holders.holder(name, pid))
+        return WorkSession(self.place, self._aside(), holders.holder(name, pid), ahead=ahead)
 
     async def _by_hand(self, draft: Draft) -> str:
         verb, order, text = (str(draft.data[k]) for k in ("verb", "work_order_id", "text"))

@@ -16,8 +16,8 @@ from shopfloor.app.wiring import Place
 from shopfloor.domain.errors import Led, NotFound, Refused, ShopfloorError
 from shopfloor.domain.holder import Holder, Wanted
 from shopfloor.domain.order import Record
-from shopfloor.engine.direct import Direct, Held
-from shopfloor.engine.hands import Claimed, Work
+from shopfloor.engine.direct import AHEAD, Direct, Held
+from shopfloor.engine.hands import Back, Claimed, Work
 from shopfloor.engine.journal import Journal
 from shopfloor.ports import Query
 from shopfloor.stores.workdir import controller_alive
@@ -36,8 +36,9 @@ class WorkSession:
     ``pid`` of another process that one is the holder: what it claimed stays its own until it ends.
     """
 
-    def __init__(self, place: Place, journal: Journal, holder: Holder) -> None:
+    def __init__(self, place: Place, journal: Journal, holder: Holder, *, ahead: int = AHEAD) -> None:
         self.holder = holder
+        self._ahead = ahead
         self._place = place
         self._journal = journal
         self._store = journal.store
@@ -48,14 +49,20 @@ class WorkSession:
 
     async def claim(
         self, limit: int = 1, *, orders: Iterable[str] = (), types: Iterable[str] = (), agents: Iterable[str] = (),
-        run: str = "",
+        run: str = "", metadata: Mapping[str, Iterable[str]] | None = None,
+        without: Mapping[str, Iterable[str]] | None = None,
     ) -> list[Claimed]:  # fmt: skip
         """Up to ``limit`` orders that are ready now, the next ones first, durably ours; perhaps none.
 
-        ``orders`` are ids, ``types`` values of ``issue_type``, ``agents`` profiles that an order names. Raises Refused
-        when a controller is alive and does not listen.
+        ``orders`` are ids, ``types`` values of ``issue_type``, ``agents`` profiles that an order names. ``metadata``
+        has for each key the texts of which the order's metadata has one (an empty one: it has no such key),
+        ``without`` those of which it has none. Raises Refused when a controller is alive and does not listen.
         """
-        wanted = Wanted(orders=tuple(orders), types=tuple(types), agents=tuple(agents), run=run)
+        wanted = Wanted(
+            orders=tuple(orders), types=tuple(types), agents=tuple(agents), run=run,
+            metadata={key: tuple(values) for key, values in (metadata or {}).items()},
+            without={key: tuple(values) for key, values in (without or {}).items()},
+        )  # fmt: skip
         request = {"verb": "claim", "limit": limit, "wanted": msgspec.to_builtins(wanted)}
 
         async def directly(direct: Direct) -> list[Claimed]:
@@ -66,12 +73,20 @@ class WorkSession:
         self._mine.update((claim.id, claim.attempt) for claim in claimed)
         return claimed
 
-    async def release(self, order: str, why: str = "", *, force: bool = False) -> None:
-        """Give an order back, so that others may claim it; ``force``: whoever holds it. Raises NotFound, Refused."""
-        request = {"verb": "release", "order": order, "why": why, "force": force}
+    async def release(
+        self, order: str, why: str = "", *, force: bool = False, failed: bool = False, delay_s: float = 0.0,
+        aside: str = "",
+    ) -> None:  # fmt: skip
+        """Give an order back, so that others may claim it; ``force``: whoever holds it. Raises NotFound, Refused.
+
+        ``failed``: this attempt came to nothing, which is counted, and the next one is told why. Nobody may claim it
+        before ``delay_s`` have passed; with ``aside``, a status such as ``blocked``, not before its status is ``open``.
+        """
+        back = Back(why=why, failed=failed, delay_s=delay_s, aside=aside)
+        request = {"verb": "release", "order": order, "back": msgspec.to_builtins(back), "force": force}
 
         async def directly(direct: Direct) -> bool:
-            await direct.release(order, why, force=force)
+            await direct.release(order, back, force=force)
             return True
 
         await self._either(request, lambda _reply: True, directly, lambda: self._gone(order))
@@ -83,21 +98,33 @@ class WorkSession:
         Nothing is done by saying so. Raises NotFound for an unknown commit or an order that is not ours, Refused for
         work that is not what the order hands back, or that changes nothing.
         """
-        found = await self._held(order)
-        work = self._work(found, commit) if commit else Work()
-        work = msgspec.structs.replace(work, text=text)
+        attempt = self._mine.get(order, "")
+        if commit or not attempt:
+            found = await self._held(order)
+            attempt = found.attempt
+        work = msgspec.structs.replace(self._work(found, commit) if commit else Work(), text=text)
         request = {"verb": "finish", "order": order, "work": msgspec.to_builtins(work)}
 
         async def directly(direct: Direct) -> bool:
             await direct.finish(order, work)
             return True
 
-        await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, found.attempt))
+        await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, attempt))
         self._mine.pop(order, None)
 
-    async def held(self) -> list[Held]:
-        """What this session holds now."""
-        rows = [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+    @property
+    def claimed(self) -> frozenset[str]:
+        """Ids of what this object has claimed and not given away, as far as it knows."""
+        return frozenset(self._mine)
+
+    def forget(self, order: str) -> None:
+        """Do not give it back at the end: it was taken back already."""
+        self._mine.pop(order, None)
+
+    async def held(self, order: str = "") -> list[Held]:
+        """What this session holds now, or only this order if it does."""
+        query = Query(what="held", order=order)
+        rows = [msgspec.convert(row, Held) for row in await self._store.query(query)]
         return [row for row in rows if row.holder.identity == self.holder.identity]
 
     async def close(self) -> None:
@@ -159,7 +186,7 @@ class WorkSession:
             await wire.close()
 
     def _new_direct(self) -> Direct:
-        return Direct(self._journal, self.holder, alive=holders.alive)
+        return Direct(self._journal, self.holder, alive=holders.alive, ahead=self._ahead)
 
     # -- inside: what a lost reply would have said ------------------------------------------------------------------
 
@@ -177,7 +204,7 @@ class WorkSession:
         ]
 
     async def _gone(self, order: str) -> bool:
-        return all(row.id != order for row in await self.held())
+        return not await self.held(order)
 
     async def _handed_in(self, order: str, attempt: str) -> bool:
         rows = await self._store.query(Query(order=order))
@@ -187,7 +214,7 @@ class WorkSession:
     # -- inside: the commit -----------------------------------------------------------------------------------------
 
     async def _held(self, order: str) -> Held:
-        found = next((row for row in await self.held() if row.id == order), None)
+        found = next(iter(await self.held(order)), None)
         if found is None:
             raise NotFound(f"this session does not hold {order!r}", hint=f"shopfloor claim, or: shopfloor show {order}")
         return found

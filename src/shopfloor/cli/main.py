@@ -44,6 +44,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "inbox": ("shopfloor.cli.agent:inbox", "read what was written to you"),
         "send": ("shopfloor.cli.agent:send", "write to an agent, or a person"),
     },
+    "Talk with one, many work": {
+        "chat": ("shopfloor.cli.chat:chat", "a foreman and his crew in this folder"),
+    },
     "Work yourself": {
         "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
         "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),

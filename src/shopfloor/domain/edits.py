@@ -43,9 +43,9 @@ def refusals(record: Record, changes: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def fenced(changes: Iterable[str]) -> bool:
-    """True when these fields matter to a start."""
-    return not FENCED.isdisjoint(changes)
+def fenced(record: Record, changes: Mapping[str, Any]) -> bool:
+    """True when these changes matter to a start; what an order is merely related to does not."""
+    return any(field in FENCED and not _same_needs(record, field, value) for field, value in changes.items())
 
 
 def fold_update(record: Record, event: Event, at: float) -> bool:
@@ -154,6 +154,8 @@ def _malformed(record: Record, field: str, value: Any) -> str:
 
 def _untimely(record: Record, field: str, value: Any, changes: Mapping[str, Any]) -> str:
     state = record.state
+    if _same_needs(record, field, value):
+        return ""
     if field in WORDS and state not in _NOT_BEGUN:
         return f"the order is {state}: {_WHY.get(state, 'an agent works from what it said before')}"
     opened = state in _REOPENED and changes.get("status") == "open"
@@ -162,6 +164,11 @@ def _untimely(record: Record, field: str, value: Any, changes: Mapping[str, Any]
     if field == "status" and value == "closed" and state is State.FAILED:
         return ""
     return f"the order is {state}: {_WHY.get(state, 'it is at work here')}"
+
+
+def _same_needs(record: Record, field: str, value: Any) -> bool:
+    """True for dependencies that leave what it waits for as it is."""
+    return field == "dependencies" and needs_of(value) == record.order.depends_on
 
 
 _WHY = {

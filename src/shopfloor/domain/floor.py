@@ -17,6 +17,7 @@ from shopfloor.domain.events import E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
 from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Verify, step
+from shopfloor.domain.loose import Loose
 from shopfloor.domain.order import FINAL, Reason, Record, State
 from shopfloor.domain.plan import Key, Plan, ageing_key
 from shopfloor.domain.policy import Capacity, Policy, batch_size, remaining
@@ -43,7 +44,8 @@ class Floor:
         self.checking: set[str] = set()
         self.live: set[str] = set()
         self.held: dict[str, Holder] = {}
-        """the live ones that a session holds: no agent of ours works on them"""
+        """what sessions hold: no agent of ours works on it"""
+        self.loose = Loose(self.board, self.held, self._delivered)
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
@@ -77,6 +79,7 @@ class Floor:
             self._key(record)
         for record in records:
             self._place(record, run, now)
+        self.loose.begin(now)
 
     def apply(self, event: Event, now: Now) -> None:
         """Fold one event in and queue what follows from it."""
@@ -96,6 +99,7 @@ class Floor:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
+            self.loose.note(record, now)
         news = event.event_type in TELLING and self.entry.follow(now)
         if news or run.land != landing or event.event_type == E.AGENT_HELD:
             self._place_all(run, now)
@@ -109,8 +113,7 @@ class Floor:
             return []
         for order in self.timers.wake(now.awake):
             self.plan.queue(order)
-        decisions: list[Decision] = [*self.entry.open(now), *self._bookkeeping(run)]
-        decisions += self._dependants()
+        decisions: list[Decision] = [*self.entry.open(now), *self._bookkeeping(run), *self._dependants()]
         decisions += self._landings(run, capacity)
         decisions += self._checks(run, capacity)
         if self.over_budget:

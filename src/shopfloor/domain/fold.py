@@ -168,11 +168,17 @@ def _released(r: Record, d: dict[str, Any], at: float) -> bool:
     if held(r) is None:
         return False
     a = r.attempts[-1]
-    a.outcome = Reason.LOST if d.get("reason") == Reason.LOST else Reason.STOPPED
+    why = reason_of(d.get("reason"))
+    a.outcome = why if why in (Reason.LOST, Reason.ERROR) else Reason.STOPPED
     a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
     a.message = values.text(d, "message")
     r.state = State.READY
     talk.forget_question(r)
+    if a.outcome == Reason.ERROR:
+        r.failures, r.findings = r.failures + 1, a.message
+    if delay := values.amount(d, "delay_s"):
+        r.retry_at, r.retry_delay_s = at, delay
+    r.elsewhere = values.text(d, "aside")
     return True
 
 
@@ -229,6 +235,7 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     if not r.live:
         return False
     _usage(r, d, at)
+    held_by_session = held(r) is not None
     a = r.attempts[-1]
     a.outcome = values.text(d, "outcome") or Reason.ERROR
     # Nobody saw a lost one end: what counts is when it was last heard of, not when the loss was noticed.
@@ -243,6 +250,10 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     if isinstance(data := d.get("data"), dict):
         a.data = data
     talk.settle_question(r, a.outcome)
+    if held_by_session and r.order.deliverable is Deliverable.ANSWER and not r.order.run:
+        # Nobody verifies an answer, and no run waits for it: with its being handed in everything is done.
+        talk.forget_question(r)
+        r.state, r.message, r.settled_at = State.DONE, a.message, at
     return True
 
 

@@ -49,6 +49,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...] = ()
     """profiles that the orders ask for"""
     run: str = ""
+    metadata: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """for each key the texts of which the order's metadata has one; the empty text stands for none at all"""
+    without: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """the same, of which the order's metadata has none"""
 
     def fits(self, order: Order) -> bool:
         """True when such an order would be taken."""
@@ -57,11 +61,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.types or order.issue_type in self.types)
             and (not self.agents or order.agent in self.agents)
             and self.run in ("", order.run)
+            and all(_told(order, key) in values for key, values in self.metadata.items())
+            and not any(_told(order, key) in values for key, values in self.without.items())
         )
 
     def __bool__(self) -> bool:
         """False: anything will do."""
-        return bool(self.orders or self.types or self.agents or self.run)
+        return any((self.orders, self.types, self.agents, self.run, self.metadata, self.without))
+
+
+def _told(order: Order, key: str) -> str:
+    value = order.metadata.get(key)
+    return "" if value is None else str(value)
 
 
 def holder_in(data: Mapping[str, Any]) -> Holder | None:

@@ -25,7 +25,7 @@ from shopfloor.domain.verdict import Verdict, required_checks
 from shopfloor.engine.clerk import Clerk
 from shopfloor.engine.counter import Counter
 from shopfloor.engine.facts import bounded
-from shopfloor.engine.hands import release_data
+from shopfloor.engine.hands import Back, release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.outset import AskMeans, Outset
@@ -215,7 +215,7 @@ class Controller:
     @property
     def _processes(self) -> int:
         """How many agents are at work that take a slot of this machine."""
-        return len(self.floor.live) - len(self.floor.held) - len(self.floor.calls)
+        return len(self.floor.live - self.floor.held.keys()) - len(self.floor.calls)
 
     def _room(self, name: str) -> int:
         """How many more calls of an agent may be begun."""
@@ -252,7 +252,7 @@ class Controller:
             case Stop(order) if order in self.floor.held:
                 # Nobody ends a process that is not ours: it is told when it next speaks for the order.
                 holder, generation = self.floor.held[order], self._record(order).generation
-                data = release_data(order, generation, holder, "stopped by a person")
+                data = release_data(order, generation, holder, Back(why="stopped by a person"))
                 await self.journal.commit(Draft(E.RELEASED, data))
             case Stop(order, reason):
                 await self._stop(order, reason)

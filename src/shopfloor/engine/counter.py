@@ -23,6 +23,7 @@ from shopfloor.domain.order import Record
 from shopfloor.domain.prompt import render
 from shopfloor.engine.hands import (
     PREFIX,
+    Back,
     Claimed,
     Work,
     claim_data,
@@ -101,7 +102,7 @@ class Counter:
     async def _return(self, which: Callable[[Holder], bool], why: str) -> None:
         lost = [(order, holder) for order, holder in self._floor.held.items() if which(holder)]
         found = [
-            release_data(order, self._record(order).generation, holder, f"{holder.name} {why}", lost=True)
+            release_data(order, self._record(order).generation, holder, Back(why=f"{holder.name} {why}"), lost=True)
             for order, holder in lost
         ]
         if found:
@@ -118,6 +119,7 @@ class Counter:
 
     async def _claim_for(self, holder: Holder, limit: int, wanted: Wanted) -> Sequence[Claimed]:
         starts = self._floor.claim(limit, wanted)
+        starts += self._floor.loose.claim(limit - len(starts), wanted, self._journal.now())
         return await self._take(starts, holder) if starts else []
 
     async def _take(self, starts: Sequence[Start], holder: Holder) -> list[Claimed]:
@@ -125,20 +127,26 @@ class Counter:
         base = (run.tip or run.base) if run else ""
         records = [self._record(start.order) for start in starts]
         prompts = [render(record) for record in records]
-        claims = [claim_data(r.order, start.generation, base, holder) for r, start in zip(records, starts, strict=True)]
+        claims = [
+            claim_data(r.order, start.generation, base if r.order.run else "", holder)
+            for r, start in zip(records, starts, strict=True)
+        ]
         try:
             await self._journal.commit(
                 *(Draft(E.ASSIGNED, data, f"{PREFIX}{holder.name}") for data in claims),
                 expect={record.order.id: record.generation for record in records},
             )
         except ShopfloorError:
-            self._floor.unclaim(starts, self._journal.now())
+            now = self._journal.now()
+            self._floor.unclaim(starts, now)
+            self._floor.loose.unclaim(starts, now)
             raise
         return [Claimed.of(r.order, d, prompt) for r, d, prompt in zip(records, claims, prompts, strict=True)]
 
     async def _release(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         record, holder = self._mine(request, force=request.get("force") is True)
-        data = release_data(record.order.id, record.generation, holder, values.text(request, "why"))
+        back = _convert(request.get("back") or {}, Back)
+        data = release_data(record.order.id, record.generation, holder, back)
         await self._journal.commit(Draft(E.RELEASED, data), expect={record.order.id: record.generation})
         return {}
 

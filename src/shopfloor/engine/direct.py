@@ -23,6 +23,7 @@ from shopfloor.domain.paths import overlap
 from shopfloor.domain.prompt import render
 from shopfloor.engine.hands import (
     PREFIX,
+    Back,
     Claimed,
     Work,
     claim_data,
@@ -37,7 +38,7 @@ from shopfloor.ports import CONTROLLER, Query
 _record = msgspec.json.Decoder(Record)
 
 AHEAD = 1024
-"""Candidates that are looked up at once."""
+"""Candidates that are looked up at once, where nothing else is said."""
 
 Alive = Callable[[Holder], bool]
 
@@ -89,7 +90,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class Direct:
     """One session's claims while nobody leads. Every method raises Led once a controller has started."""
 
-    def __init__(self, journal: Journal, holder: Holder, *, alive: Alive) -> None:
+    def __init__(self, journal: Journal, holder: Holder, *, alive: Alive, ahead: int = AHEAD) -> None:
+        self._ahead = ahead
         self._journal = journal
         self._store = journal.store
         self._holder = holder
@@ -140,7 +142,7 @@ class Direct:
         return self._event(E.ASSIGNED, claim_data(order, found.generation + 1, found.base, self._holder), found.run)
 
     async def _look(self, limit: int) -> None:
-        query = Query(what="ready", limit=max(AHEAD, 2 * limit), wanted=self._wanted)
+        query = Query(what="ready", limit=max(self._ahead, 2 * limit), wanted=self._wanted)
         first = self._controller < 0
         if first:
             await self.return_lost()
@@ -162,15 +164,16 @@ class Direct:
             own = next((h.claimed_seq for h in held if h.attempt == claim.attempt), 0)
             first = [h for h in held if h.claimed_seq < own and _meet(h.order.files, claim.files)]
             if first:
-                await self._give(claim.id, claim.generation, self._holder, f"{first[0].order.name} has its files")
+                back = Back(why=f"{first[0].order.name} has its files")
+                await self._give(claim.id, claim.generation, self._holder, back)
             else:
                 kept.append(claim)
         return kept
 
-    async def release(self, order: str, why: str, *, force: bool = False) -> None:
+    async def release(self, order: str, back: Back, *, force: bool = False) -> None:
         """Give an order back; ``force``: whoever holds it. Raises NotFound or Refused when it is not ours."""
         found = await self.find(order, anybody=force)
-        await self._give(order, found.generation, found.holder, why)
+        await self._give(order, found.generation, found.holder, back)
 
     async def finish(self, order: str, work: Work) -> None:
         """Hand in what was made; whoever leads next verifies it. Raises NotFound or Refused when it is not ours."""
@@ -182,8 +185,8 @@ class Direct:
         """Give back what the dead hold; how many orders that were. Whose machine is another one is not judged."""
         count = 0
         for found in await self._lost():
-            text = f"{found.holder.name} has ended"
-            data = release_data(found.id, found.generation, found.holder, text, lost=True)
+            back = Back(why=f"{found.holder.name} has ended")
+            data = release_data(found.id, found.generation, found.holder, back, lost=True)
             try:
                 await self._append(E.RELEASED, data, found.generation, controller=found.controller)
             except Led:
@@ -195,7 +198,7 @@ class Direct:
 
     async def find(self, order: str, *, anybody: bool = False) -> Held:
         """The order that this session (or ``anybody``) holds. Raises NotFound, or Refused naming who holds it."""
-        found = next((h for h in await self._held() if h.id == order), None)
+        found = next(iter(await self._held(order)), None)
         if found is None:
             raise NotFound(f"no session holds {order!r}", hint=f"type: shopfloor show {order}")
         self._controller = found.controller
@@ -209,11 +212,11 @@ class Direct:
         dead = {holder.identity for holder in holders if not self._alive(holder)}
         return [found for found in await self._held() if found.holder.identity in dead] if dead else []
 
-    async def _held(self) -> list[Held]:
-        return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held"))]
+    async def _held(self, order: str = "") -> list[Held]:
+        return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held", order=order))]
 
-    async def _give(self, order: str, generation: int, holder: Holder, why: str) -> None:
-        await self._append(E.RELEASED, release_data(order, generation, holder, why), generation)
+    async def _give(self, order: str, generation: int, holder: Holder, back: Back) -> None:
+        await self._append(E.RELEASED, release_data(order, generation, holder, back), generation)
 
     async def _append(
         self, kind: E, data: dict[str, Any], generation: int, *, run: str = "", controller: int | None = None

@@ -68,12 +68,27 @@ def claim_data(order: Order, generation: int, base: str, holder: Holder) -> dict
     }  # fmt: skip
 
 
-def release_data(order: str, generation: int, holder: Holder, why: str, *, lost: bool = False) -> dict[str, Any]:
+class Back(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session gives an order back."""
+
+    why: str = ""
+    failed: bool = False
+    """its attempt came to nothing: that is counted, and the next one is told why"""
+    delay_s: float = 0.0
+    """before anybody may claim it again"""
+    aside: str = ""
+    """a status such as ``blocked``: nobody claims it before somebody gives it the status ``open``"""
+
+
+def release_data(order: str, generation: int, holder: Holder, back: Back, *, lost: bool = False) -> dict[str, Any]:
     """Of the event by which an order is free again."""
-    return {
-        "work_order_id": order, "generation": generation, "handle": holder.handle(), "message": bounded(why),
-        "reason": Reason.LOST.value if lost else "released",
+    reason = Reason.LOST.value if lost else Reason.ERROR.value if back.failed else "released"
+    data = {
+        "work_order_id": order, "generation": generation, "handle": holder.handle(), "message": bounded(back.why),
+        "reason": reason,
     }  # fmt: skip
+    more = {"delay_s": back.delay_s, "aside": back.aside}
+    return data | {key: value for key, value in more.items() if value}
 
 
 def finish_data(order: str, generation: int, holder: Holder, work: Work) -> dict[str, Any]:

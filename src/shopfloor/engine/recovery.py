@@ -12,7 +12,7 @@ from shopfloor.domain.events import E
 from shopfloor.domain.holder import holder_of
 from shopfloor.domain.order import Attempt, Reason
 from shopfloor.engine.facts import agent_id, bounded_names
-from shopfloor.engine.hands import release_data
+from shopfloor.engine.hands import Back, release_data
 from shopfloor.engine.journal import Draft, Journal
 from shopfloor.engine.landing import LandingLane
 from shopfloor.engine.toll import unpriced
@@ -118,7 +118,8 @@ async def end_lost_attempts(journal: Journal, run: Run, orphans: list[Orphan], p
         order, holder = record.order.id, holder_of(attempt)
         if holder is not None:
             if not processes.callers.alive(holder):
-                data = release_data(order, record.generation, holder, f"{holder.name} has ended", lost=True)
+                back = Back(why=f"{holder.name} has ended")
+                data = release_data(order, record.generation, holder, back, lost=True)
                 await journal.commit(Draft(E.RELEASED, data), run=run.id)
             continue
         bill = bills.get(attempt.id, Bill())

@@ -93,7 +93,8 @@ async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:
         raise UsageError("there is no task", hint="give one with --task TEXT, or --task-file FILE")
     known = endpoint_of(task.model, env)
     try:
-        from shopfloor.muscle.worker import Endpoint, Limits, Worker
+        from shopfloor.muscle.models import Endpoint
+        from shopfloor.muscle.worker import Limits, Worker
     except ImportError as problem:
         what = f"the built-in worker needs {problem.name!r}"
         raise NotFound(what, hint="type: pip install 'shopfloor[muscle]'") from None

@@ -1,4 +1,4 @@
-"""What a worker can do: run a command, edit a file, and speak about work orders with the floor that has started it."""
+"""What a worker can do: run a command, read and edit files, and speak with the floor that has started it."""
 
 from __future__ import annotations
 
@@ -83,6 +83,20 @@ class Tools:
         except (OSError, UnicodeError, ValueError) as problem:
             return Done(f"{path} was not changed: {problem}")
         return Done(f"changed {path}")
+
+    def read(self, path: str) -> Done:
+        """The text of a file, its beginning and its end where it is too long."""
+        try:
+            place = (self._folder / path).resolve()
+            if not place.is_relative_to(self._folder):
+                return Done(f"{path!r} lies outside of {str(self._folder)!r}: read files in there only")
+            kept = _Kept()
+            with place.open("rb") as file:
+                while data := file.read(1 << 16):
+                    kept.add(data)
+        except (OSError, ValueError) as problem:
+            return Done(f"{path} was not read: {problem}")
+        return Done(kept.text())
 
     @property
     def verbs(self) -> Mapping[str, Verb]:

@@ -25,7 +25,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     what: Literal["orders", "events", "runs", "meta", "board", "ready", "held", "holders"] = "orders"
     order: str = ""
-    """id, name or unique beginning of an id"""
+    """id, name or unique beginning of an id; for ``held`` an id"""
     run: str = ""
     state: str = ""
     limit: int = 0

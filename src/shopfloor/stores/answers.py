@@ -27,7 +27,7 @@ def rows(index: Index, query: Query, log: Log, mark: Mark, *, now: float) -> lis
     if query.what == "holders":
         return holder_rows(IndexSource(index))
     if query.what == "held":
-        return held_rows(IndexSource(index), controller=mark.controller)
+        return held_rows(IndexSource(index), order=query.order, controller=mark.controller)
     if query.what == "board":
         return [{"position": mark.last, "board": index.board(query)}]
     return [event_row(start + size, decode(log.read(start, size))) for start, size in index.events(query)]

@@ -24,6 +24,7 @@ from shopfloor.stores.changes import (
     check_schema,
     check_session,
     check_untold,
+    may_wait,
     of_session,
     own_event,
     stamp,
@@ -72,7 +73,7 @@ class Books:
         self._durable = Durable(self.log)
         self._unpublished = False
         self._owed = False
-        """the views lack what sessions said while nobody led"""
+        """the views lack what processes that live on said while nobody led"""
         self._said = 0
         """where the log ended after we last said something that the views lack"""
 
@@ -91,7 +92,7 @@ class Books:
         with contextlib.suppress(ShopfloorError):
             if self._unpublished and not self.generation:
                 self._said = self.log.size()
-                if all(map(of_session, changes)):
+                if all(map(may_wait, changes)):
                     self._owed = True  # one rewrite does for many
                 elif not self._led():
                     self._publish_in_turn()

@@ -12,6 +12,7 @@ import msgspec
 from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
 from shopfloor.domain.fold import by_session
+from shopfloor.domain.holder import holder_in
 from shopfloor.domain.names import base36
 from shopfloor.ports import CONTROLLER, Clock
 
@@ -124,3 +125,8 @@ def alternatives(change: Change, *, free: Callable[[str, int], bool]) -> Iterato
 def of_session(change: Change) -> bool:
     """True when a session says all of it: nobody else offers a choice."""
     return change.at_most > 0 or all(map(by_session, change.events))
+
+
+def may_wait(change: Change) -> bool:
+    """True when a process that lives on says all of it: the views need not have it before the call returns."""
+    return of_session(change) or all(holder_in(event.data) is not None for event in change.events)

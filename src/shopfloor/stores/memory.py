@@ -162,7 +162,7 @@ class MemoryStore:
         if query.what == "holders":
             return holder_rows(BoardSource(log.board))
         if query.what == "held":
-            return held_rows(BoardSource(log.board), controller=log.controller)
+            return held_rows(BoardSource(log.board), order=query.order, controller=log.controller)
         if query.what == "ready":
             return ready_rows(BoardSource(log.board), query, now=self._clock.wall(), controller=log.controller)
         if query.what == "events":

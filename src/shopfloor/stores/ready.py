@@ -71,6 +71,11 @@ _READY = (
     "SELECT id, generation, run, planned OR others, blob FROM orders WHERE state = 'ready' AND NOT waits"
     " ORDER BY priority, rowid"
 )
+# The plus keeps SQLite from looking through all that is ready instead of the few that are named.
+_NAMED = (
+    "SELECT id, generation, run, planned OR others, blob FROM orders WHERE +state = 'ready' AND NOT waits"
+    " AND id IN (SELECT value FROM json_each(?)) ORDER BY priority, rowid"
+)
 _WITH_FILES = (
     f"SELECT blob FROM orders WHERE state IN ({', '.join('?' * len(_UNDER_WAY))}) AND files <> ''"  # noqa: S608 - values are bound
     " ORDER BY priority, rowid"
@@ -80,12 +85,15 @@ _WITH_FILES = (
 class Source(Protocol):
     """What knows the records; each is given as JSON."""
 
-    def ready(self) -> Iterator[Seen]:
-        """Orders in state ready, by priority and age; those that surely wait for another may be left out."""
+    def ready(self, orders: Sequence[str] = ()) -> Iterator[Seen]:
+        """Orders in state ready, by priority and age; those that surely wait for another may be left out.
+
+        ``orders``: only these ids, at a cost that does not grow with how many others there are.
+        """
         ...
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
         ...
 
     def handles(self) -> Iterator[str]:
@@ -111,15 +119,17 @@ class BoardSource:
     def __init__(self, board: Board) -> None:
         self._board = board
 
-    def ready(self) -> Iterator[Seen]:
+    def ready(self, orders: Sequence[str] = ()) -> Iterator[Seen]:
         """Orders in state ready, by priority and age."""
-        for record in self._in_state([State.READY]):
+        for record in self._in_state([State.READY], orders):
             order = record.order
             yield Seen(order.id, record.generation, order.run, True, msgspec.json.encode(record))
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
-        return (msgspec.json.encode(record) for record in self._board.records.values() if held(record) is not None)
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
+        known = self._board.records
+        meant = [known[order]] if order in known else [] if order else known.values()
+        return (msgspec.json.encode(record) for record in meant if held(record) is not None)
 
     def handles(self) -> Iterator[str]:
         """The sessions that hold anything."""
@@ -130,9 +140,10 @@ class BoardSource:
         """Records of what is under way and names files, by priority and age."""
         return (msgspec.json.encode(record) for record in self._in_state(_UNDER_WAY) if record.order.files)
 
-    def _in_state(self, states: Iterable[State]) -> list[Record]:
-        wanted = frozenset(states)
-        found = [record for record in self._board.records.values() if record.state in wanted]
+    def _in_state(self, states: Iterable[State], orders: Sequence[str] = ()) -> list[Record]:
+        wanted, known = frozenset(states), self._board.records
+        meant = [known[order] for order in dict.fromkeys(orders) if order in known] if orders else known.values()
+        found = [record for record in meant if record.state in wanted]
         return sorted(found, key=lambda record: record.order.priority)
 
     def record(self, order: str) -> bytes | None:
@@ -151,12 +162,15 @@ class IndexSource:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def ready(self) -> Iterator[Seen]:
+    def ready(self, orders: Sequence[str] = ()) -> Iterator[Seen]:
         """Orders in state ready that wait for none, by priority and age."""
-        return map(Seen._make, self._index.rows(_READY))
+        named = [msgspec.json.encode(orders).decode()] if orders else []
+        return map(Seen._make, self._index.rows(_NAMED if orders else _READY, named))
 
-    def held(self) -> Iterator[bytes]:
-        """Records of what sessions hold."""
+    def held(self, order: str = "") -> Iterator[bytes]:
+        """Records of what sessions hold, or only of this order if one does."""
+        if order:
+            return self._blobs("SELECT blob FROM orders WHERE id = ? AND holder <> ''", [order])
         return self._blobs("SELECT blob FROM orders WHERE holder <> ''", [])
 
     def handles(self) -> Iterator[str]:
@@ -188,7 +202,7 @@ def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> 
     may = _May(source, query, now)
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}
-    for place, (order, generation, run, doubtful, record) in enumerate(source.ready()):
+    for place, (order, generation, run, doubtful, record) in enumerate(source.ready(query.wanted.orders)):
         if (doubtful or query.wanted) and not may.claim(record, place):
             continue
         if run not in bases:
@@ -228,10 +242,13 @@ class _May:
         return self._plan.pop() is not None  # else somebody works on a file of it, or an earlier row needs it
 
 
-def held_rows(source: Source, *, controller: int) -> list[dict[str, Any]]:
-    """What sessions hold: id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller."""
+def held_rows(source: Source, *, order: str = "", controller: int) -> list[dict[str, Any]]:
+    """What sessions hold, of one ``order`` or of all.
+
+    Each row has id, generation, attempt, claimed_at, claimed_seq, handle, record (as JSON), controller.
+    """
     rows = []
-    for blob in source.held():
+    for blob in source.held(order):
         hold = _hold.decode(blob)
         last = hold.attempts[-1]
         row = {"id": hold.order.id, "generation": hold.generation, "attempt": last.id, "handle": last.handle}

@@ -37,6 +37,8 @@ class Wish(NamedTuple):
     """wishes that are not followed and were not told before: ``{field, theirs, ours, why}``"""
     lines: list[bytes]
     """theirs, as they were read"""
+    fenced: bool = False
+    """the changes matter to a start"""
 
 
 class Complaint(NamedTuple):
@@ -217,7 +219,8 @@ class _Survey:
             if not edits.told(record, field, value)
         ]
         if changes or news:
-            self.wishes.append(Wish(order, record.generation, {}, changes, news, [one.line for one in lines]))
+            fenced = edits.fenced(record, changes)
+            self.wishes.append(Wish(order, record.generation, {}, changes, news, [one.line for one in lines], fenced))
 
     def _astray(self, order: str, needs: tuple[str, ...]) -> str:
         """Why an order cannot wait for these."""

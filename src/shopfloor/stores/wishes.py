@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from shopfloor.domain.edits import fenced
 from shopfloor.domain.events import E
 from shopfloor.stores.sheet import Complaint, Wish
 
@@ -26,7 +25,7 @@ def changes_of(wishes: Iterable[Wish], kept: str) -> Iterator[tuple[list[Told], 
         if wish.creation:
             events.append((E.CREATED, {**wish.creation, "source": FILE}))
         if wish.changes:
-            fence = {} if wish.creation or not fenced(wish.changes) else {"generation": generation + 1}
+            fence = {"generation": generation + 1} if wish.fenced else {}
             events.append((E.UPDATED, {**about, "changes": wish.changes, **fence}))
         if wish.refused:
             events.append((E.VIEW_COLLISION, {**about, "refused": wish.refused, "kept": kept}))

@@ -13,9 +13,9 @@ r"""The scripted model server: real agents at work without any model, any key, a
 
 It speaks Anthropic Messages, OpenAI Chat Completions, OpenAI Responses and Gemini generateContent on one port,
 streaming and not. A request is answered by the step of a script. The script is named by a marker,
-``[[script NAME key=value …]]``, in the last message of the user (or system) that has one; the step is the number of the
-model's turns since that message. So nothing is remembered: any number of agents, retries and resumed sessions share one
-server.
+``[[script NAME key=value …]]``, in the last message of the user (or system) that has one, else in the system prompt;
+the step is the number of the model's turns since that message. So nothing is remembered: any number of agents, retries
+and resumed sessions share one server.
 
 A step does one of these:
 

@@ -123,6 +123,8 @@ def choose(scripts: Scripts, ask: Ask, *, idle: str) -> Chosen:
             for found in _MARKER.finditer(turn.text):
                 marked = at, found
     if marked is None:
+        marked = next(((-1, found) for found in _MARKER.finditer(ask.system)), None)
+    if marked is None:
         return Chosen({"text": idle})
     at, marker = marked
     name = marker[1]

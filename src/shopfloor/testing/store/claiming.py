@@ -130,6 +130,8 @@ async def what_may_be_claimed_waits_for_no_order_and_no_file(bench: Bench) -> No
     assert [row["id"] for row in await store.query(Query(what="ready", limit=1))] == ["wo-a1"]
     rows = await store.query(Query(what="ready", wanted=Wanted(types=("bug",))))
     assert [row["id"] for row in rows] == ["wo-d4"]
+    named = Query(what="ready", wanted=Wanted(orders=("wo-b2", "wo-c3", "wo-b2", "wo-unknown", "wo-a1")))
+    assert [row["id"] for row in await store.query(named)] == ["wo-a1", "wo-b2"]
     files = [bench.created(f"wo-n{n}") for n in range(3)]
     for wish, file in zip(files, ("src", "src/a.py", "docs"), strict=True):
         wish.data["issue_type"], wish.data["shopfloor"]["files"] = "chore", [file]

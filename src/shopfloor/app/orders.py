@@ -1,0 +1,134 @@
+"""Orders of no run: made, changed and looked at by programs; sessions work on them, controller or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shopfloor.app import holders
+from shopfloor.domain import edits
+from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
+from shopfloor.domain.events import E, Event
+from shopfloor.domain.fold import creation, fold
+from shopfloor.domain.graph import check_acyclic, reaches
+from shopfloor.domain.order import Order, Record
+from shopfloor.engine.journal import Draft, Journal
+from shopfloor.ports import Query
+
+TRIES = 8
+"""How often a change is made again that somebody else was faster with."""
+
+RANDOM_CHARS = 10
+"""of a new id: many are made over the years, and nobody looks whether one was there before"""
+
+Change = Callable[[Record], Mapping[str, Any]]
+"""Says from what an order is now what is to be changed; raises what keeps it from being changed."""
+
+
+class Orders:
+    """``await floor.orders.create([Order(id="", name="", title="…")])``, for sessions that claim them."""
+
+    def __init__(
+        self, journal: Journal, person: str, *, new_name: Callable[[int], str], masked: Callable[[str], str]
+    ) -> None:
+        self._journal = journal
+        self._store = journal.store
+        self._person = person
+        self._new_name = new_name
+        self._masked = masked
+        self._handle = {"handle": holders.holder().handle()}
+        """which process says it"""
+
+    async def create(self, orders: Sequence[Order], *, actor: str = "") -> list[Order]:
+        """Make them, all or none; an empty id gets a new one, an empty name the id.
+
+        Raises NotFound for one that is waited for and unknown, UsageError when they wait for each other in a circle.
+        """
+        made = [self._made(order, actor) for order in orders]
+        own = {order.id for order in made}
+        for need in {need for order in made for need in order.depends_on} - own:
+            await self.get(need)
+        check_acyclic({o.id: [n for n in o.depends_on if n in own] for o in made}, {o.id: o.title for o in made})
+        drafts = [Draft(E.CREATED, creation(order) | self._handle, order.created_by) for order in made]
+        await self._store.append(
+            [self._journal.event(draft, None) for draft in drafts], expect={order.id: 0 for order in made}
+        )
+        return made
+
+    async def get(self, name: str) -> Record:
+        """The one order that an id, a name or the unique beginning of an id means. Raises NotFound, UsageError."""
+        rows = await self._store.query(Query(order=name)) if name else []
+        if not rows:
+            raise NotFound(f"there is no order {name!r}")
+        if len(rows) > 1:
+            raise UsageError(f"{name!r} may be {len(rows)} orders: {', '.join(row['id'] for row in rows[:3])}, …")
+        return msgspec.convert(rows[0]["record"], Record)
+
+    async def all(self) -> list[Record]:
+        """All orders of no run, the oldest first."""
+        (row,) = await self._store.query(Query(what="board"))
+        return [record for record in row["board"].records.values() if not record.order.run]
+
+    async def events(self, order: str, limit: int = 0) -> list[Event]:
+        """What happened to an order, the oldest first; ``limit`` keeps the newest."""
+        rows = await self._store.query(Query(what="events", order=order, limit=limit))
+        return [msgspec.convert({k: v for k, v in row.items() if k != "position"}, Event) for row in rows]
+
+    async def change(self, name: str, change: Change, *, actor: str = "") -> Record:
+        """Change an order as other programs may; who was faster is heard first. Returns what it is then.
+
+        Raises Refused, by the rules of ``domain/edits.py``, for what cannot be changed now, UsageError for a circle.
+        """
+        for _ in range(TRIES):
+            record = await self.get(name)
+            changes = dict(change(record))
+            if not changes:
+                return record
+            await self._refuse(record, changes)
+            fenced = edits.fenced(record, changes)
+            data: dict[str, Any] = {"work_order_id": record.order.id, "changes": changes, **self._handle}
+            if fenced:
+                data["generation"] = record.generation + 1
+            event = self._journal.event(Draft(E.UPDATED, data, actor or self._person), None)
+            try:
+                (said,) = await self._store.append(
+                    [event], expect={record.order.id: record.generation} if fenced else None
+                )
+            except Conflict:
+                continue
+            fold(record, said)
+            return record
+        raise Conflict(f"{name!r} goes on being changed by others", hint="try again")
+
+    async def changed(self, after: int, timeout_s: float) -> int:
+        """Where the log ends, as soon as that is behind ``after`` or the time is over; 0 is the beginning."""
+        await self._store.wait(after, timeout_s)
+        (meta,) = await self._store.query(Query(what="meta"))
+        return int(meta["position"])
+
+    def _made(self, order: Order, actor: str) -> Order:
+        name = order.id or f"wo-{self._new_name(RANDOM_CHARS)}"
+        return msgspec.structs.replace(
+            order, id=name, name=order.name or name, title=self._masked(order.title),
+            instruction=self._masked(order.instruction), created_at=self._journal.clock.wall(), run="",
+            created_by=actor or self._person,
+        )  # fmt: skip
+
+    async def _refuse(self, record: Record, changes: Mapping[str, Any]) -> None:
+        bad = edits.refusals(record, changes)
+        for field, why in bad.items():
+            raise Refused(f"the {field} of {record.order.name!r} cannot be changed: {why}")
+        if "dependencies" not in changes:
+            return
+        needs = edits.needs_of(changes["dependencies"])
+        above: dict[str, tuple[str, ...]] = {}
+        left = [(await self.get(one)).order.id for one in needs]
+        while left:  # only what these wait for is looked at, however many orders there are
+            one = left.pop()
+            rows = [] if one in above else await self._store.query(Query(order=one))
+            above |= {row["id"]: tuple(row["record"]["order"].get("depends_on", ())) for row in rows}
+            left += above.get(one, ()) if rows else ()
+        if reaches(needs, record.order.id, lambda one: above.get(one, ())):
+            raise UsageError(f"{record.order.name!r} would wait for itself: one of {', '.join(needs)} waits for it")

@@ -1,0 +1,258 @@
+"""``chat``: the foreman on a terminal. He answers at once, and his crew works meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from shopfloor import UsageError
+from shopfloor.cli.edge import Edge, verb
+from shopfloor.faces.foreman.background import BackgroundConfig, background_of
+from shopfloor.faces.foreman.config import WorkerConfig
+from shopfloor.faces.foreman.conversation import Conversation
+from shopfloor.faces.foreman.orchestrator import ForemanWorkerOrchestrator
+from shopfloor.faces.foreman.pools import Routing, routing_of
+from shopfloor.faces.foreman.tasks import Tasks
+
+WHO = """say who the foreman is, in one of these ways:
+  shopfloor chat --model anthropic/MODEL               a foreman and two workers of this model
+  shopfloor chat --plans DIR --foreman NAME --worker NAME=2    mount plans: DIR/NAME.json"""
+PROMPT = "> "
+MOST_LINE = 100_000
+"""bytes of one line; what is longer is cut"""
+AGAIN_S = 2.0
+"""how soon a second Ctrl-C has to follow to be one"""
+
+
+@verb(example="shopfloor chat --model anthropic/claude-sonnet-4-6 --workers 3")
+@click.option("--plans", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Where the mount plans are.")
+@click.option("--foreman", metavar="NAME", default="", help="His mount plan.")
+@click.option(
+    "--worker", "kinds", multiple=True, metavar="NAME[=N]", help="A mount plan and how many of it; may be repeated."
+)
+@click.option(
+    "--crew", "crew_file", metavar="FILE", type=click.Path(path_type=Path), help="Pools, routing, background."
+)
+@click.option("--model", metavar="PROVIDER/NAME", default="", help="Instead of mount plans: the model of all.")
+@click.option("--workers", type=click.IntRange(0, 50), default=2, metavar="N", help="With --model: how many.")
+@click.option("--grace", type=click.FloatRange(0), default=10.0, metavar="SECONDS", help="For the crew, at the end.")
+def chat(edge: Edge, *, folder: Path | None, foreman: str, kinds: tuple[str, ...], model: str, **more: Any) -> int:
+    """Talk with a foreman whose crew works in this folder. What you type is his; /help says what else there is.
+
+    Ctrl-C interrupts his answer; a second one leaves. Work that was under way is open again then.
+    """
+    config = _config(more["crew_file"])
+    routing, background = routing_of(config), background_of(config)
+    plans: dict[str, Any]
+    if model:
+        if folder or foreman or kinds:
+            raise UsageError("--model takes the place of mount plans: leave --plans, --foreman and --worker out")
+        plans = _plain_crew(model, more["workers"])
+    elif folder is None or not foreman:
+        raise UsageError("nobody is there to talk with", hint=WHO)
+    else:
+        plans = {
+            "mount_plans_dir": folder, "foreman_profile": foreman, "worker_configs": [_kind(kind) for kind in kinds],
+        }  # fmt: skip
+    return edge.perform(_talk(edge, plans, routing, background, grace_s=more["grace"]))
+
+
+def _config(path: Path | None) -> dict[str, Any]:
+    """The crew's file, JSON or TOML. Raises UsageError."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_bytes()
+        decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
+        found = decode(text)
+    except OSError as problem:
+        raise UsageError(f"cannot read {str(path)!r}: {os.strerror(problem.errno or 0).lower()}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{str(path)!r} is malformed: {problem}", hint="it is one JSON object, or TOML") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{str(path)!r} is no object", hint='e.g. {"worker_pools": [{"name": "coding"}]}')
+    return found
+
+
+def _kind(text: str) -> WorkerConfig:
+    name, _, count = text.partition("=")
+    if not name or not (count or "1").isdecimal():
+        raise UsageError(f"--worker {text!r}", hint="it is like: --worker coding-worker=2")
+    return WorkerConfig(profile=name, count=int(count or "1"))
+
+
+def _plain_crew(model: str, workers: int) -> dict[str, Any]:
+    provider, _, name = model.partition("/")
+    if not provider or not name:
+        raise UsageError(f"--model {model!r}", hint="it is like: --model anthropic/claude-sonnet-4-6")
+
+    def mounts(*tools: str) -> dict[str, Any]:
+        return {"mounts": {"provider": provider, "model": name, "tools": list(tools)}}
+
+    crew = [WorkerConfig(name="worker", config=mounts("bash", "edit", "issue"), count=workers)] if workers else []
+    return {"foreman_config": mounts("issue", "read"), "worker_configs": crew}
+
+
+async def _talk(
+    edge: Edge, plans: dict[str, Any], routing: Routing, background: Sequence[BackgroundConfig], *, grace_s: float
+) -> int:
+    """The whole conversation; returns the exit code."""
+    crew = ForemanWorkerOrchestrator(
+        workspace_root=Path.cwd(), routing=routing, background=background, grace_s=grace_s, **plans
+    )
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    screen = _Screen(edge, prompts=terminal)
+    async with crew:
+        conversation = Conversation(_Spoken(crew), say=screen.say)
+        watch = asyncio.create_task(conversation.watch(), name="news")
+        screen.say(f"{_crew_line(crew)}; /help says what you can type" if terminal else _crew_line(crew))
+        try:
+            code = await _listen(conversation, screen)
+        finally:
+            watch.cancel()
+            await conversation.close()
+            with suppress(asyncio.CancelledError):
+                await watch
+        if terminal:
+            screen.last("the crew stops; what it was at is open again")
+    return code
+
+
+async def _listen(conversation: Conversation, screen: _Screen) -> int:
+    """Lines and Ctrl-C, until one of them means the end."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Queue[str | int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, heard.put_nowait, int(number))
+    _Reader(loop, heard.put_nowait).start()
+    pressed = -AGAIN_S
+    screen.prompt()
+    while True:
+        what = await heard.get()
+        if isinstance(what, str):
+            screen.entered()
+            if not what:  # nobody can type any more: what was said is answered first
+                await conversation.answered()
+                return 0
+            if not await conversation.hear(what):
+                return 0
+            screen.prompt()
+            continue
+        if what != signal.SIGINT:
+            return 143
+        if loop.time() - pressed < AGAIN_S:
+            return 130
+        pressed = loop.time()
+        if not conversation.interrupt():
+            screen.say("Ctrl-C again leaves")
+
+
+class _Reader(threading.Thread):
+    """Reads lines of standard input, whatever it is; a daemon, so that nobody waits for a line at the end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None]) -> None:
+        super().__init__(name="shopfloor-input", daemon=True)
+        self._loop = loop
+        self._tell = tell
+
+    def run(self) -> None:
+        """Hand on each line with its end; an empty text is the end of all."""
+        left = b""
+        while piece := self._read():
+            *lines, left = (left + piece).split(b"\n")
+            for line in lines:
+                self._hand_on(line[:MOST_LINE].decode(errors="replace") + "\n")
+            left = left[:MOST_LINE]
+        if left:
+            self._hand_on(left.decode(errors="replace") + "\n")
+        self._hand_on("")
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(0, 1 << 16)
+        except OSError:
+            return b""
+
+    def _hand_on(self, line: str) -> None:
+        with suppress(RuntimeError):  # the conversation has ended meanwhile
+            self._loop.call_soon_threadsafe(self._tell, line)
+
+
+class _Screen:
+    """What is said stands on lines of its own, above the one that is typed in."""
+
+    def __init__(self, edge: Edge, *, prompts: bool) -> None:
+        self._edge = edge
+        self._prompts = prompts
+        self._prompted = False
+
+    def say(self, text: str) -> None:
+        """Some lines; they may come while somebody types."""
+        if self._prompted:
+            self._write("\r\x1b[K")
+        self._edge.put(text)
+        sys.stdout.flush()
+        if self._prompted:
+            self._write(PROMPT)
+
+    def entered(self) -> None:
+        """A line was typed: what is said now stands below it."""
+        self._prompted = False
+
+    def last(self, text: str) -> None:
+        """The same, when nobody is asked for a line any more."""
+        self.say(text)
+        if self._prompted:
+            self._write("\r\x1b[K")
+
+    def prompt(self) -> None:
+        """Ask for the next line."""
+        if self._prompts:
+            self._prompted = True
+            self._write(PROMPT)
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+class _Spoken:
+    """The crew as a conversation needs it."""
+
+    def __init__(self, crew: ForemanWorkerOrchestrator) -> None:
+        self._crew = crew
+
+    @property
+    def tasks(self) -> Tasks:
+        """The crew's issues, also before the first message."""
+        return self._crew.look()
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """What models have cost."""
+        return self._crew.spent
+
+    @property
+    def routing(self) -> Routing:
+        """Which pool an issue is for."""
+        return self._crew.routing
+
+    async def execute_user_message(self, message: str) -> str:
+        """One turn of the foreman."""
+        return await self._crew.execute_user_message(message)
+
+
+def _crew_line(crew: ForemanWorkerOrchestrator) -> str:
+    kinds = [f"{config.count} x {config.label}" for config in crew.worker_configs]
+    kinds += [f"{pool.max_concurrent} x {pool.name}" for pool in crew.routing.pools]
+    return f"foreman, and a crew of {', '.join(kinds) or 'nobody'}"

@@ -1,0 +1,245 @@
+"""A conversation with the foreman, line by line: words are his turns, a slash begins a command that needs no model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from shopfloor import ShopfloorError
+from shopfloor.faces.foreman.pools import Routing
+from shopfloor.faces.foreman.tasks import FINISHED, STATUSES, Task, Tasks
+from shopfloor.faces.foreman.tool import IssueTool
+from shopfloor.faces.foreman.words import short
+
+MOST_KEPT = 200
+"""lines of the conversation that are remembered"""
+MOST_WAITING = 20
+"""words that wait while he speaks"""
+MOST_SHOWN = 40
+"""issues in one answer"""
+MOST_CHARS = 160
+"""of a result or a question in a line"""
+QUIET_S = 1.0
+"""between two looks at what has become of the issues"""
+RESTS = 9.0
+"""how many times as long as a look took it rests: with very many issues the crew needs the machine"""
+LOOK_S = 30.0
+"""how long one look waits for something new in the log"""
+
+HELP = """what you type goes to the foreman; the crew works on meanwhile
+/status             how many issues stand where, and who is at work
+/tasks [STATUS]     the issues, or those of one status
+/add WORDS          a new issue, without asking the foreman
+/answer ID WORDS    answer the question of an issue
+/cost               what this conversation and its crew have cost so far
+/quit               leave; the crew stops, and what it was at is open again
+Ctrl-C              once: the foreman stops speaking; again: leave"""
+
+
+class Crew(Protocol):
+    """Who is talked with."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """The crew's issues."""
+        ...
+
+    async def execute_user_message(self, message: str) -> str:
+        """One turn of the foreman."""
+        ...
+
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """What foreman and workers have cost so far: ``usd`` (None: not known), ``tokens_in``, ``tokens_out``."""
+        ...
+
+    @property
+    def routing(self) -> Routing:
+        """Which pool an issue is for."""
+        ...
+
+
+class Conversation:
+    """``await conversation.hear(line)`` for each line; ``say`` is called with each answer and each piece of news."""
+
+    def __init__(
+        self, crew: Crew, *, say: Callable[[str], None], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self.history: deque[tuple[str, str]] = deque(maxlen=MOST_KEPT)
+        """who said what: you, the foreman, or the crew"""
+        self._crew = crew
+        self._say = say
+        self._pause = pause
+        self._waiting: deque[str] = deque()
+        self._turn: asyncio.Task[str] | None = None
+        self._speaking: asyncio.Task[None] | None = None
+        self._known: dict[str, str] = {}
+        self._commands: dict[str, Callable[[str], Awaitable[str]]] = {
+            "/status": self._status, "/tasks": self._tasks, "/add": self._add, "/answer": self._answer,
+            "/cost": self._cost, "/help": self._help,
+        }  # fmt: skip
+
+    # -- what is typed ----------------------------------------------------------------------------------------------
+
+    async def hear(self, line: str) -> bool:
+        """Take in one line; False: that was the wish to leave. Does not wait for the foreman's answer."""
+        text = line.strip()
+        if not text:
+            return True
+        self.history.append(("you", text))
+        word, _, rest = text.partition(" ")
+        if word in ("/quit", "/exit"):
+            return False
+        if word.startswith("/"):
+            await self._command(word, rest.strip())
+        elif len(self._waiting) >= MOST_WAITING:
+            self._tell("crew", f"{MOST_WAITING} of your messages wait for the foreman already: wait for his answer")
+        else:
+            self._waiting.append(text)
+            if self._speaking is None or self._speaking.done():
+                self._speaking = asyncio.create_task(self._speak(), name="foreman")
+        return True
+
+    def interrupt(self) -> bool:
+        """Have the foreman stop speaking, and forget what waits for him; False when he was silent."""
+        self._waiting.clear()
+        if self._turn is None or self._turn.done():
+            return False
+        return self._turn.cancel()
+
+    async def answered(self) -> None:
+        """Wait until nothing waits for the foreman any more."""
+        while self._speaking is not None and not self._speaking.done():
+            await asyncio.wait([self._speaking])
+
+    async def close(self) -> None:
+        """End the foreman's turn."""
+        self.interrupt()
+        await self.answered()
+
+    async def _speak(self) -> None:
+        while self._waiting:
+            self._turn = asyncio.ensure_future(self._crew.execute_user_message(self._waiting.popleft()))
+            try:
+                await asyncio.wait([self._turn])
+            finally:
+                self._turn.cancel()
+            if self._turn.cancelled():
+                self._tell("crew", "interrupted; the crew works on")
+            elif (problem := self._turn.exception()) is not None:
+                self._tell("crew", f"no answer: {_reason(problem)}")
+            else:
+                self._tell("foreman", self._turn.result())
+
+    def _tell(self, who: str, text: str) -> None:
+        self.history.append((who, text))
+        self._say(text if who == "foreman" else f"[{who}] {text}")
+
+    # -- what becomes of the issues ---------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tell what is completed, asked, or stuck as it happens, until cancelled. What was so before is no news."""
+        tasks, after = self._crew.tasks, 0
+        self._known = {task.id: task.status for task in await tasks.all()}
+        while True:
+            end = await tasks.changed(after, LOOK_S)
+            if end != after:
+                after, began = end, asyncio.get_running_loop().time()
+                for task in await tasks.all():
+                    self._news(task)
+                took_s = asyncio.get_running_loop().time() - began
+                await self._pause(max(QUIET_S, RESTS * took_s))
+
+    def _news(self, task: Task) -> None:
+        if self._known.get(task.id) == task.status:
+            return
+        self._known[task.id] = task.status
+        if task.status in FINISHED:
+            self._tell("crew", f"{task.status}: {_line(task)}" + (f": {_short(task.result)}" if task.result else ""))
+        elif task.status == "pending_user_input":
+            self._tell("crew", f"{_line(task)} asks: {_short(task.blocking_notes)}\n  type: /answer {task.id} WORDS")
+        elif task.status == "blocked":
+            self._tell("crew", f"stuck: {_line(task)}: {_short(task.blocking_notes)}")
+
+    # -- commands ---------------------------------------------------------------------------------------------------
+
+    async def _command(self, word: str, rest: str) -> None:
+        command = self._commands.get(word)
+        if command is None:
+            self._say(f"there is no command {word}; type /help")
+            return
+        try:
+            self._say(await command(rest))
+        except ShopfloorError as problem:
+            self._say(f"{problem.message}" + (f"\n  {problem.hint}" if problem.hint else ""))
+
+    async def _help(self, _rest: str) -> str:
+        return HELP
+
+    async def _status(self, _rest: str) -> str:
+        found = await self._crew.tasks.all()
+        counts = Counter(task.status for task in found)
+        told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        speaks = "the foreman is speaking" if self._turn is not None and not self._turn.done() else ""
+        lines = [told or "there are no issues yet", *filter(None, [speaks])]
+        lines += [f"  {task.assignee}: {_line(task)}" for task in found if task.status == "in_progress"][:MOST_SHOWN]
+        lines += _questions(found)
+        return "\n".join(lines)
+
+    async def _tasks(self, rest: str) -> str:
+        if rest and rest not in STATUSES:
+            return f"there is no status {rest!r}; there are {', '.join(STATUSES)}"
+        found = await self._crew.tasks.all(status=rest)
+        if not rest:  # what is still to be done first
+            found.sort(key=lambda task: task.status in FINISHED)
+        lines = [f"  {task.status:<18} {_line(task)}" for task in found[:MOST_SHOWN]]
+        more = [f"  and {len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
+        return "\n".join([*lines, *more]) or "there are none"
+
+    async def _add(self, rest: str) -> str:
+        if not rest:
+            return "type: /add WORDS"
+        title = _short(rest)
+        tool = IssueTool(self._crew.tasks, routing=self._crew.routing)
+        made = await tool.execute({"operation": "create", "title": title, "description": rest if title != rest else ""})
+        if made.error is not None:
+            return made.error.message
+        issue = (made.output or {})["issue"]
+        return f"added {issue['id']} {_short(issue['title'])}"
+
+    async def _answer(self, rest: str) -> str:
+        name, _, words = rest.partition(" ")
+        if not name or not words.strip():
+            found = _questions(await self._crew.tasks.all())
+            return "\n".join(["type: /answer ID WORDS", *(found or ["  nobody asks anything now"])])
+        task = await self._crew.tasks.unblock(name, words.strip())
+        return f"{_line(task)} goes on with your answer"
+
+    async def _cost(self, _rest: str) -> str:
+        spent = self._crew.spent
+        if not spent:
+            return "nothing is known of what was spent"
+        usd = spent.get("usd")
+        price = "the price is not known" if usd is None else f"${usd:.4f}"
+        return f"{price}; {spent.get('tokens_in', 0):,} tokens in, {spent.get('tokens_out', 0):,} tokens out"
+
+
+def _questions(found: Sequence[Task]) -> list[str]:
+    asking = [task for task in found if task.status == "pending_user_input"]
+    return [f"  {_line(task)} asks: {_short(task.blocking_notes)}" for task in asking[:MOST_SHOWN]]
+
+
+def _line(task: Task) -> str:
+    return f"{task.id} {_short(task.title)}"
+
+
+def _short(text: str) -> str:
+    return short(text, MOST_CHARS)
+
+
+def _reason(problem: BaseException) -> str:
+    if isinstance(problem, ShopfloorError) and problem.hint:
+        return f"{problem.message} ({problem.hint})"
+    return str(problem) or type(problem).__name__

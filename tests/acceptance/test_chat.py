@@ -1,0 +1,220 @@
+"""``shopfloor chat`` as people use it: through a pipe and in a real terminal, with a scripted model."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shopfloor.testing.model import Model
+
+from .shop import COMMAND, Running, Shop, until
+
+MODEL = ("--model", "anthropic/claude-sonnet-4-6")
+SCRIPTS: dict[str, Any] = {
+    "plan": [
+        {
+            "call": {
+                "name": "issue_manager",
+                "input": {
+                    "operation": "create", "title": "paint the door", "description": "[[script paint]]",
+                    "issue_type": "task", "metadata": {"category": "coding"},
+                },
+            }
+        },
+        {"text": "It is on the board."},
+    ],
+    "paint": [{"bash": "echo primed > door.txt"}, {"text": "I primed it.\nQUESTION: which colour?"}],
+    "finish": [{"bash": "echo green >> door.txt"}, {"text": "The door is green."}],
+    "hello": [{"text": "Hello."}],
+    "long": [{"delay": 600, "text": "Too late."}],
+    "hold": [{"bash": "touch begun; exec sleep 600"}, {"text": "Never."}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Model]:
+    with Model(SCRIPTS) as running:
+        yield running
+
+
+@pytest.fixture
+def office(shop: Shop, model: Model) -> Shop:
+    shop.env |= {"MINI_API_BASE": model.url, "MINI_API_KEY": "throw-away", "PYTHONUNBUFFERED": "1"}
+    return shop
+
+
+class Chat:
+    """A conversation through pipes: nothing is drawn, each answer is a line."""
+
+    def __init__(self, office: Shop, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "chat", *(words or MODEL), "--grace", "0.2"], cwd=office.root, env=office.env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.running = Running(self.process)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.running.end().code
+
+
+@contextmanager
+def chatting(office: Shop, *words: str) -> Iterator[Chat]:
+    chat = Chat(office, *words)
+    with chat.running:
+        try:
+            yield chat
+        finally:
+            if chat.process.stdin is not None:
+                chat.process.stdin.close()
+
+
+def tasks(office: Shop) -> list[tuple[str, str]]:
+    """Title and state of all issues, by another command on the same log."""
+    lines = office("ready", "--json").json
+    return [(order["title"], order["id"]) for order in lines.get("orders", lines)]
+
+
+def test_a_question_goes_to_the_user_and_its_answer_back(office: Shop) -> None:
+    with chatting(office) as chat:
+        chat.running.until("foreman, and a crew of 2 x worker")
+        chat.say("Paint the door [[script plan]]")
+        chat.running.until("It is on the board.")
+        chat.running.until("paint the door", "asks: which colour?")
+        name = chat.running.until("type: /answer").split()[2]
+        chat.say("/status")
+        chat.running.until("1 pending_user_input")
+        chat.say(f"/answer {name} green [[script finish]]")
+        chat.running.until("goes on with your answer")
+        chat.running.until("completed", "The door is green.")
+        chat.say("Well? [[script hello]]")
+        chat.running.until("Hello.")
+        chat.say("/cost")
+        cost = chat.running.until("tokens in")
+        assert cost.startswith("$"), "foreman and workers, priced"
+        chat.say("/tasks")
+        chat.running.until("completed", "paint the door")
+        chat.say("/quit")
+        assert chat.running.end().code == 0
+    assert (office.root / "door.txt").read_text() == "primed\ngreen\n"
+
+
+def test_work_is_added_and_status_asked_before_the_first_word(office: Shop) -> None:
+    with chatting(office, *MODEL, "--workers", "0") as chat:
+        chat.running.until("a crew of nobody")
+        chat.say("/status")
+        chat.running.until("there are no issues yet")
+        chat.say("/add paint the door")
+        chat.running.until("added wo-")
+        chat.say("/status")
+        chat.running.until("1 open")
+        assert chat.end() == 0
+    assert [title for title, _ in tasks(office)] == ["paint the door"]
+
+
+def test_what_was_said_is_answered_before_the_end_of_the_input_ends_it(office: Shop) -> None:
+    done = office("chat", *MODEL, "--workers", "1", "--grace", "0.2", stdin="[[script hello]]")
+    assert done.code == 0, done
+    assert done.out.splitlines()[-1] == "Hello."
+    assert "> " not in done.out
+
+
+def test_ctrl_c_interrupts_the_answer_and_a_second_one_leaves_with_the_work_open_again(office: Shop) -> None:
+    with chatting(office) as chat:
+        chat.running.until("foreman")
+        chat.say("/add [[script hold]]")
+        chat.running.until("added")
+        chat.say("Say something long [[script long]]")
+        until((office.root / "begun").exists, "a worker has begun")
+        chat.running.signal(signal.SIGINT)
+        chat.running.until("interrupted; the crew works on")
+        chat.say("/status")
+        chat.running.until("1 in_progress")
+        chat.running.signal(signal.SIGINT)
+        said = chat.running.end()
+        assert said.code == 130, said
+    assert [title for title, _ in tasks(office)] == ["[[script hold]]"], "what was claimed is open again"
+
+
+def test_nobody_to_talk_with(office: Shop, tmp_path: Path) -> None:
+    nobody = office("chat")
+    assert nobody.code == 2
+    assert "nobody is there to talk with" in nobody.err
+    assert "--model anthropic/MODEL" in nobody.err
+    assert "--plans DIR --foreman NAME" in nobody.err
+    both = office("chat", *MODEL, "--foreman", "x")
+    assert (both.code, "--model takes the place" in both.err) == (2, True)
+    assert office("chat", "--model", "sonnet").code == 2
+    (tmp_path / "crew.json").write_text('{"worker_pools": [{"name": "a", "max_concurrent": 0}]}')
+    wrong = office("chat", *MODEL, "--crew", str(tmp_path / "crew.json"))
+    assert (wrong.code, "max_concurrent of pool 'a' is 0" in wrong.err) == (2, True)
+    (tmp_path / "crew.json").write_text("{")
+    assert "is malformed" in office("chat", *MODEL, "--crew", str(tmp_path / "crew.json")).err
+    missing = office("chat", "--plans", str(tmp_path), "--foreman", "boss", stdin="hello\n")
+    assert "Mount plan not found" in missing.out
+    assert "boss.json" in missing.out
+
+
+def test_without_a_key_it_says_what_to_type(office: Shop) -> None:
+    env = {name: value for name, value in office.env.items() if not name.startswith("MINI_")}
+    office.env.clear()
+    office.env.update(env)
+    said = office("chat", *MODEL, stdin="hello\n")
+    assert "no answer: " in said.out
+    assert "KEY" in said.out
+
+
+def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -> None:
+    keyboard, screen = pty.openpty()
+    env = {name: value for name, value in office.env.items() if not name.startswith("PYTEST") and name != "CI"}
+    process = subprocess.Popen(
+        [*COMMAND, "chat", *MODEL, "--grace", "0.2"], cwd=office.root, env={**env, "TERM": "xterm"},
+        stdin=screen, stdout=screen, stderr=screen, start_new_session=True,
+    )  # fmt: skip
+    os.close(screen)
+    seen = bytearray()
+    more = threading.Event()
+
+    def read() -> None:
+        while piece := _read(keyboard):
+            seen.extend(piece)
+            more.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        until(lambda: b"/help says what you can type" in seen and seen.endswith(b"> "), "a prompt")
+        os.write(keyboard, b"Hi [[script hello]]\n")
+        until(lambda: b"Hello." in seen and seen.endswith(b"> "), "an answer, and the prompt again")
+        os.write(keyboard, b"/tasks\n")
+        until(lambda: b"there are none" in seen and seen.endswith(b"> "), "what a command says")
+        assert b"> > " not in seen
+        assert b"pydantic" not in seen, "nobody else speaks here"
+        os.write(keyboard, b"/quit\n")
+        assert process.wait(40) == 0
+        until(lambda: b"the crew stops" in seen, "a last word")
+    finally:
+        process.kill()
+        process.wait(40)
+        os.close(keyboard)
+
+
+def _read(keyboard: int) -> bytes:
+    try:
+        return os.read(keyboard, 1 << 16)
+    except OSError:
+        return b""

@@ -1,0 +1,107 @@
+"""Orders of no run in a folder without a repository: made, changed and claimed by several programs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shopfloor import Deliverable, NotFound, Order, Refused, Shopfloor, State, UsageError
+
+
+@asynccontextmanager
+async def floor_in(folder: Path) -> AsyncIterator[Shopfloor]:
+    async with Shopfloor.open(folder, without_git=True, environment={"API_TOKEN": "sesame-sesame"}) as floor:
+        yield floor
+
+
+def wish(name: str = "", **more: object) -> Order:
+    known: dict[str, Any] = {"name": "", "title": "Do it", "deliverable": Deliverable.ANSWER}
+    return Order(id=name, **(known | more))
+
+
+async def test_they_are_made_all_or_none(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor:
+        first, second = await floor.orders.create(
+            [wish("wo-a"), wish(depends_on=("wo-a",), title="Say sesame-sesame", instruction="and sesame-sesame")]
+        )
+        assert (first.id, first.name) == ("wo-a", "wo-a")
+        assert second.id.startswith("wo-")
+        assert "sesame" not in (tmp_path / ".work" / "events.jsonl").read_text()
+        with pytest.raises(NotFound, match="wo-nobody"):
+            await floor.orders.create([wish(), wish(depends_on=("wo-nobody",))])
+        with pytest.raises(UsageError, match="circle"):
+            await floor.orders.create([wish("wo-x", depends_on=("wo-y",)), wish("wo-y", depends_on=("wo-x",))])
+        assert [r.order.id for r in await floor.orders.all()] == ["wo-a", second.id]
+        with pytest.raises(NotFound):
+            await floor.orders.get("wo-x")
+    assert not (tmp_path / ".git").exists()
+
+
+async def test_what_waits_is_claimed_when_the_other_is_answered(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, floor.session("ann") as ann:
+        await floor.orders.create([wish("wo-a"), wish("wo-b", depends_on=("wo-a",))])
+        (claim,) = await ann.claim(5)
+        assert (claim.id, claim.base) == ("wo-a", "")
+        await ann.finish("wo-a", text="42")
+        assert (await floor.orders.get("wo-a")).state is State.DONE
+        assert [claim.id for claim in await ann.claim(5)] == ["wo-b"]
+
+
+async def test_claims_by_metadata_and_a_delay(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, floor.session("ann") as ann:
+        kinds = {"wo-a": {"kind": "x"}, "wo-b": {"kind": "y"}, "wo-c": {}}
+        await floor.orders.create([wish(name, extra={"metadata": meta}) for name, meta in kinds.items()])
+        assert [c.id for c in await ann.claim(5, metadata={"kind": ["y", ""]})] == ["wo-b", "wo-c"]
+        await ann.release("wo-b", "the wind", failed=True, delay_s=0.3)
+        assert await ann.claim(5, without={"kind": ["x"]}) == []
+        assert await ann.claim(5, orders=["wo-b"]) == []
+        at = await floor.orders.changed(0, 0.0)
+        async with asyncio.timeout(20):
+            while not (again := await ann.claim(5, orders=["wo-b"])):
+                assert await floor.orders.changed(at, 0.05) == at, "its time comes without any news"
+        assert "the wind" in again[0].prompt
+        await ann.release("wo-b", "ask somebody", aside="blocked")
+        assert await ann.claim(5, orders=["wo-b"]) == []
+        await floor.orders.change("wo-b", lambda _record: {"status": "open"})
+        assert [c.id for c in await ann.claim(5, orders=["wo-b"])] == ["wo-b"]
+
+
+async def test_changes_that_meet_are_all_made(tmp_path: Path) -> None:
+    """Each change builds on the one before: none is lost, whichever program was faster."""
+    async with floor_in(tmp_path) as one, floor_in(tmp_path) as other:
+        await one.orders.create([wish("wo-a", instruction="0")])
+        changes = [
+            floor.orders.change("wo-a", lambda record: {"description": str(int(record.order.instruction) + 1)})
+            for floor in (one, other) * 3
+        ]
+        await asyncio.gather(*changes)
+        assert (await one.orders.get("wo-a")).order.instruction == "6"
+
+
+async def test_a_change_that_may_not_be_is_refused_by_name(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, floor.session("ann") as ann:
+        needs: dict[str, tuple[str, ...]] = {"wo-a": (), "wo-b": ("wo-a",), "wo-c": ("wo-b",)}
+        await floor.orders.create([wish(name, depends_on=need) for name, need in needs.items()])
+        with pytest.raises(UsageError, match="would wait for itself"):
+            await floor.orders.change("wo-a", lambda _record: {"dependencies": ["wo-c"]})
+        await ann.claim(1)
+        with pytest.raises(Refused, match="description of 'wo-a' cannot be changed: the order is running"):
+            await floor.orders.change("wo-a", lambda _record: {"description": "something else"})
+        with pytest.raises(NotFound):
+            await floor.orders.change("wo-z", lambda _record: {})
+        with pytest.raises(UsageError, match="may be 3 orders"):
+            await floor.orders.get("wo-")
+
+
+async def test_news_of_others_is_heard(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as one, floor_in(tmp_path) as other:
+        await one.orders.create([wish("wo-a")])
+        at = await other.orders.changed(0, 5.0)
+        assert await other.orders.changed(at, 0.0) == at
+        waiting = asyncio.create_task(other.orders.changed(at, 30.0))
+        await one.orders.create([wish("wo-b")])
+        async with asyncio.timeout(5):
+            assert await waiting > at
