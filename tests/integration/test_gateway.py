@@ -337,6 +337,17 @@ async def test_a_call_waits_while_only_others_in_flight_stand_in_its_way(tmp_pat
         assert sum(call.cost_usd or 0 for call in await line.bench.calls(4)) == pytest.approx(0.0135)
 
 
+async def test_the_first_call_of_an_attempt_is_reckoned_by_those_of_others(tmp_path: Path) -> None:
+    """Its size says little: the tools of an agent alone may be many thousand tokens."""
+    with Model(SCRIPTS) as model:
+        async with running(tmp_path, accounts(model.url), model) as line:
+            first, second = [await line.bench.open(limits={"run:1": 0.0055}, attempt=name) for name in ("a", "b")]
+            assert (await ask(first)).status == 200
+            assert (await ask(second)).status == 401
+            calls = await line.bench.calls(2)
+    assert [call.refused for call in calls] == ["", "budget"]
+
+
 STREAMS: dict[str, tuple[Any, ...]] = {
     "anthropic": (
         {"type": "message_start", "message": {"usage": {"input_tokens": 1000, "output_tokens": 1}}},

@@ -60,9 +60,10 @@ class Shopfloor(Leading):
     ) -> Self:
         """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
 
-        ``without_git``: a folder that is in no repository will do, for orders that hand back answers; ``.work/`` is
-        made there by the first run, and the folder is a floor from then on. Raises NotFound for a folder without a
-        repository, Refused for a bare one or a git that is too old, and UsageError for settings that are off.
+        ``without_git``: a folder that is in no repository, or is not there yet, will do for orders that hand back
+        answers; it is made by the first of them, with ``.work/`` in it, and is a floor from then on. Raises NotFound
+        for a folder without a repository, Refused for a bare one or a git that is too old, and UsageError for settings
+        that are off.
         """
         env = whole_environment() if environment is None else environment
         repository: git.Repository | None = None
@@ -70,7 +71,7 @@ class Shopfloor(Leading):
             repository = git.discover(Path(repo), env, ready=False)
         except (NotFound, Refused) as problem:
             known = isinstance(problem, NotFound) and Path(repo, ".work", "events.jsonl").exists()
-            if not (without_git or known) or not Path(repo).is_dir():
+            if not (without_git or known) or (Path(repo).exists() and not Path(repo).is_dir()):
                 raise
         root = repository.root if repository is not None else Path(repo).resolve()
         found = settings or load_settings(root, flags=flags, environment=env)

@@ -136,7 +136,7 @@ class Exchange:
                 self.shared.routes.settle(self._hold, cost)
                 self._hold = None
             if cost and not estimated:
-                self.way.newest[self.ask.model] = cost
+                self.shared.routes.learn(self.way, self.ask.model, cost)
             self._settled = usage, estimated, cost
         return self._settled
 
@@ -172,9 +172,9 @@ class Exchange:
         self._hold = found
 
     def _likely(self, account: Account) -> float | None:
-        """What the call is likely to cost: as much as the newest one; the first is reckoned by its size."""
-        if (newest := self.way.newest.get(self.ask.model)) is not None:
-            return newest
+        """What the call is likely to cost: as much as the newest one; the first of a run is reckoned by its size."""
+        if (known := self.shared.routes.likely(self.way, self.ask.model)) is not None:
+            return known
         into, out = likely_tokens(self.ask.chars, self.ask.most_out)
         return self._cost(account, Usage(fresh=into, out=out))
 

@@ -35,6 +35,8 @@ class Routes:
 
     def __init__(self) -> None:
         self.budget = Budget()
+        self._first: dict[tuple[str, str], float] = {}
+        """what the newest first call of an attempt cost, by run and model"""
         self._by_secret: dict[str, Way] = {}
         self._by_attempt: dict[str, Way] = {}
         self._settled = asyncio.Event()
@@ -80,6 +82,16 @@ class Routes:
         while (found := self.budget.reserve(way.keys, likely_usd)) is None:
             await self._settled.wait()
         return found
+
+    def likely(self, way: Way, model: str) -> float | None:
+        """What a call is likely to cost by those before it: its attempt's newest, or the first of another one's."""
+        return way.newest.get(model, self._first.get((way.run, model)))
+
+    def learn(self, way: Way, model: str, cost_usd: float) -> None:
+        """Take in what a call did cost."""
+        if model not in way.newest:
+            self._first[way.run, model] = cost_usd
+        way.newest[model] = cost_usd
 
     def settle(self, hold: Hold, cost_usd: float | None) -> None:
         """Take a call's cost, once; whoever waits looks again."""
