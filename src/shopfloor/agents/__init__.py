@@ -19,6 +19,7 @@ DRIVERS: dict[str, str] = {
     "mini": "shopfloor.agents.mini:MiniAgent",
     "muscle": "shopfloor.agents.muscle:MuscleAgent",
     "scripted": "shopfloor.agents.scripted:ScriptedAgent",
+    "specs": "shopfloor.agents.specs:SpecsAgent",
     "tmux": "shopfloor.agents.tmux:TmuxAgent",
 }
 """Driver names, and where each is."""

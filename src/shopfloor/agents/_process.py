@@ -144,14 +144,8 @@ class ProcessAgent(ABC):
         reader = self.reader(launch)
         talks = isinstance(reader, Dialect)
         stdin = None if talks or given & {"prompt", "prompt_file"} else launch.prompt.encode(errors="replace")
-        try:
-            directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-            # A few small writes once an attempt: a thread would cost more than they do.
-            # An agent that reads the file gets the exact words while it runs, and leaves the masked ones.
-            write_private(prompt_file, launch.prompt if by_file else masked)
-            files = Files(directory)
-        except OSError as error:
-            raise not_started(launch.profile.name, error) from None
+        # An agent that reads the file gets the exact words while it runs, and leaves the masked ones.
+        files = attempt_files(launch, launch.prompt if by_file else masked)
         try:
             workspace, env = Path(launch.workspace), self.environment(launch)
             process = await self._guard.spawn(argv, cwd=workspace, env=env, stdin=stdin, pipe_stdin=talks)
@@ -199,6 +193,27 @@ def find_program(word: str, path: str, folder: Path) -> str | None:
     """The absolute path of a program: by name on ``path``, with a slash relative to ``folder``; None: not there."""
     found = shutil.which(folder / word) if "/" in word else shutil.which(word, path=path)
     return str(Path(found).absolute()) if found else None
+
+
+def attempt_files(launch: Launch, prompt: str) -> Files:
+    """The attempt's folder, with its prompt in ``prompt.md``. Raises Refused.
+
+    A few small writes once an attempt: a thread would cost more than they do.
+    """
+    folder = Path(launch.directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(folder / "prompt.md", prompt)
+        return Files(folder)
+    except OSError as error:
+        what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
+        raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+
+
+def require_workspace(launch: Launch) -> None:
+    """Raises Refused when there is none."""
+    if not Path(launch.workspace).is_dir():
+        raise Refused(f"agent {launch.profile.name!r} was not started: {launch.workspace!r} is no folder")
 
 
 def write_private(path: Path, text: str) -> None:

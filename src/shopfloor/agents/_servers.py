@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from shopfloor.agents._transport import Client, Unreachable
 from shopfloor.domain.errors import Refused
+from shopfloor.ports import Capabilities, Probe, Profile
 
 HEALTH_S = 2.0
 REST_S, LONGEST_REST_S = 0.5, 30.0
@@ -20,6 +21,38 @@ PATIENCE_S = 60.0
 """so long everybody may be down before a request is given up; a server that works for us is not down"""
 MOST_SERVERS = 1000
 _RANGE = re.compile(r"(.*:)(\d{1,5})-(\d{1,5})(/.*)?")
+
+
+def addresses(profile: Profile) -> list[str]:
+    """Where the servers of a profile are. Raises Refused."""
+    hint = _hint(profile)
+    try:
+        found = expanded(profile.urls)
+    except ValueError as problem:
+        raise Refused(f"agent {profile.name!r}: {problem}", hint=hint) from None
+    if not found:
+        raise Refused(f"agent {profile.name!r} has no urls", hint=hint)
+    return found
+
+
+def _hint(profile: Profile) -> str:
+    return f'write urls = ["http://127.0.0.1:8080-8089"] under [agents.{profile.name}]'
+
+
+async def probed(profile: Profile, capabilities: Capabilities, *, health: str = "/health") -> Probe:
+    """Ask the servers for their health, up to ten of them at once; one that answers is enough."""
+    try:
+        urls = addresses(profile)
+    except Refused as problem:
+        return Probe(found=False, problem=problem.message, hint=problem.hint)
+    servers = [Server(url) for url in urls[:10]]
+    well = await asyncio.gather(*(server.ask(health) for server in servers))
+    for server in servers:
+        server.client.close()
+    if any(well):
+        return Probe(found=True, capabilities=capabilities)
+    told = "; ".join(f"{server.url}: {server.why}" for server in servers)
+    return Probe(found=False, problem=f"no agent server answers ({told})", hint=f"start one, or {_hint(profile)}")
 
 
 def expanded(urls: Sequence[str]) -> list[str]:
@@ -67,20 +100,25 @@ class Server:
         self.why = ""
         """what was wrong the last time"""
 
-    async def ask(self) -> bool:
-        """Whether it answers ``GET /health`` with anything but a fault of its own; ``why`` says what else it did."""
+    async def ask(self, path: str = "/health") -> bool:
+        """Whether it answers ``GET`` there with anything but a fault of its own; ``why`` says what else it did."""
         try:
-            async with asyncio.timeout(HEALTH_S), self.client.request("GET", "/health") as answer:
+            async with asyncio.timeout(HEALTH_S), self.client.request("GET", path) as answer:
                 await answer.body(1 << 20)
         except TimeoutError:
-            self.why = f"no answer to GET /health within {HEALTH_S:g} s"
+            self.why = f"no answer to GET {path} within {HEALTH_S:g} s"
         except Unreachable as error:
             self.why = str(error)
         else:
             if answer.status < 500:  # noqa: PLR2004 - a server without that path is one all the same
                 return True
-            self.why = f"GET /health answered {answer.status}"
+            self.why = f"GET {path} answered {answer.status}"
         return False
+
+
+def rest_after(failures: int, wanted_s: float | None = None) -> float:
+    """So many seconds a server rests after so many failures in a row; ``wanted_s`` is what it asked for itself."""
+    return min(LONGEST_REST_S, max(REST_S * 2.0 ** min(failures - 1, 10), wanted_s or 0.0))
 
 
 class Servers:
@@ -168,8 +206,7 @@ class Servers:
     def _rest(self, server: Server, rest_s: float | None = None) -> None:
         server.failures += 1
         server.well = server.busy = False
-        rest = min(LONGEST_REST_S, REST_S * 2 ** min(server.failures - 1, 10))
-        server.rests_until = self._clock() + min(LONGEST_REST_S, max(rest, rest_s or 0.0))
+        server.rests_until = self._clock() + rest_after(server.failures, rest_s)
         self._changed.set()
 
     def _left(self) -> None:

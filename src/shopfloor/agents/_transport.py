@@ -166,12 +166,16 @@ class Client:
             raise Unreachable(f"no connection within {CONNECT_S:g} s", sent=False) from None
         except (OSError, ValueError) as error:
             raise Unreachable(said(error), sent=False) from None
-        made: socket.socket = pair[1].get_extra_info("socket")
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if (option := getattr(socket, name, None)) is not None:
-                made.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(pair[1].get_extra_info("socket"))
         return pair
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Let the system look from time to time whether the other machine is still there."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Stale(Exception):

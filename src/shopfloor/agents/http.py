@@ -17,7 +17,6 @@ A server on this machine may also work in the ``workspace`` that it is told.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -27,10 +26,10 @@ from pathlib import Path
 import msgspec
 
 from shopfloor.agents._answer import Reading, request_of
-from shopfloor.agents._attempts import Attempts, not_started
-from shopfloor.agents._process import write_private
+from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._process import attempt_files, require_workspace
 from shopfloor.agents._run import Files, Teller
-from shopfloor.agents._servers import PATIENCE_S, Server, Servers, expanded
+from shopfloor.agents._servers import PATIENCE_S, Server, Servers, addresses, probed
 from shopfloor.agents._transport import Answer, Unreachable
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
@@ -64,20 +63,8 @@ class HttpAgent:
         self._attempts: Attempts[_Request] = Attempts("it did not outlive the controller that started it")
 
     async def probe(self, profile: Profile) -> Probe:
-        """Ask the servers for their health, up to ten of them at once; one that answers is enough."""
-        hint = f'write urls = ["http://127.0.0.1:8080-8089"] under [agents.{profile.name}]'
-        try:
-            urls = _addresses(profile)
-        except Refused as problem:
-            return Probe(found=False, problem=problem.message, hint=problem.hint or hint)
-        servers = [Server(url) for url in urls[:10]]
-        well = await asyncio.gather(*(server.ask() for server in servers))
-        for server in servers:
-            server.client.close()
-        if any(well):
-            return Probe(found=True, capabilities=self.capabilities)
-        told = "; ".join(f"{server.url}: {server.why}" for server in servers)
-        return Probe(found=False, problem=f"no agent server answers ({told})", hint=f"start one, or {hint}")
+        """Ask the servers for their health; one that answers is enough."""
+        return await probed(profile, self.capabilities)
 
     async def start(self, launch: Launch) -> Handle:
         """Wait for a server that is free, and send it the order.
@@ -88,19 +75,18 @@ class HttpAgent:
         return Handle(driver=self.driver, attempt=launch.attempt, detail={"url": run.server.url})
 
     async def _start(self, launch: Launch) -> _Request:
-        if not await asyncio.to_thread(os.path.isdir, launch.workspace):
-            raise Refused(f"agent {launch.profile.name!r} was not started: {launch.workspace!r} is no folder")
-        urls = tuple(_addresses(launch.profile))
+        require_workspace(launch)
+        urls = tuple(addresses(launch.profile))
         if urls not in self._servers:
             self._servers[urls] = Servers(urls, patience_s=self._patience_s)
         servers = self._servers[urls]
         server = await servers.take()
         try:
             masker = Masker((*launch.secrets, *((launch.route.token,) if launch.route else ())))
-            files = _files(launch, masker)
-        except OSError as error:
+            files = attempt_files(launch, masker.text(launch.prompt))
+        except Refused:
             servers.give(server)
-            raise not_started(launch.profile.name, error) from None
+            raise
         return _Request(launch, servers, server, files=files, masker=masker, teller=Teller(files, self._wall))
 
     def follow(self, handle: Handle) -> AsyncIterator[Report]:
@@ -253,23 +239,3 @@ def _wanted_rest(answer: Answer) -> float | None:
     with suppress(ValueError):
         return max(0.0, float(answer.headers.get("retry-after", "")))
     return None
-
-
-def _addresses(profile: Profile) -> list[str]:
-    """Raises Refused."""
-    hint = f'write urls = ["http://127.0.0.1:8080-8089"] under [agents.{profile.name}]'
-    try:
-        found = expanded(profile.urls)
-    except ValueError as problem:
-        raise Refused(f"agent {profile.name!r}: {problem}", hint=hint) from None
-    if not found:
-        raise Refused(f"agent {profile.name!r} has no urls", hint=hint)
-    return found
-
-
-def _files(launch: Launch, masker: Masker) -> Files:
-    """The attempt's folder, with its prompt. Raises OSError."""
-    folder = Path(launch.directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_private(folder / "prompt.md", masker.text(launch.prompt))
-    return Files(folder)

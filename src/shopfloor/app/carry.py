@@ -58,6 +58,7 @@ def _described(p: Profile) -> dict[str, Any]:
         "driver": p.driver, "command": list(p.command), "pass_env": list(p.pass_env),
         "memory_limit_bytes": p.memory_limit_bytes, "preset": p.preset, "args": list(p.args), "model": p.model,
         "permissions": p.permissions, "urls": list(p.urls), "account": p.account,
+        "policy": p.policy, "in_flight": p.in_flight, "paths": p.paths,
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from shopfloor.config import values as v
 from shopfloor.config.accounts import GatewaySettings, gateway_settings
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.domain.names import printable
+from shopfloor.domain.servers import MOST, SpreadPolicy
 from shopfloor.ports import Profile
 
 FILE = ".shopfloor.toml"
@@ -119,7 +120,7 @@ def default_parallel() -> int:
 
 # -- tables inside the settings -----------------------------------------------------------------------------------
 
-DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted", "tmux")
+DRIVERS = ("acp", "claude_code", "command", "http", "jsonlines", "mini", "muscle", "scripted", "specs", "tmux")
 """The names that ``agents.DRIVERS`` has: the settings do not import what they configure."""
 
 _OWN_DRIVER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -138,6 +139,18 @@ def driver_name(value: object) -> str:
 NEED_COMMAND = frozenset({"acp", "command", "jsonlines", "tmux"})
 """Drivers that know no program of their own; a preset brings one."""
 
+
+def step_paths(value: object) -> dict[str, str]:
+    """Where servers are asked for each step. Which steps there are, the driver knows."""
+    try:
+        found = v.table(value)
+    except ValueError:
+        found = {"": ""}
+    if all(_PATH.fullmatch(path) for path in found.values()):
+        return found
+    raise ValueError("a table of steps and paths, e.g. { validate = '/validate' }")
+
+
 PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {
     "driver": ("driver", driver_name),
     "preset": ("preset", v.line),
@@ -146,12 +159,16 @@ PROFILE_KEYS: dict[str, tuple[str, Callable[[object], object]]] = {
     "model": ("model", v.line),
     "permissions": ("permissions", v.choice("allow", "deny", "ask")),
     "urls": ("urls", v.many(v.line)),
+    "policy": ("policy", v.choice(*get_args(SpreadPolicy))),
+    "in_flight": ("in_flight", v.whole(0, MOST)),
+    "paths": ("paths", step_paths),
     "account": ("account", v.line),
     "pass_env": ("pass_env", v.many(v.variable)),
     "env": ("env", v.table),
     "memory_limit": ("memory_limit_bytes", v.size),
 }
 CACHE_KEYS = ("path", "key")
+_PATH = re.compile(r"/[!-~]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -183,7 +200,7 @@ def _profile(name: str, fields: object) -> Profile:
     profile = msgspec.convert({"name": name, **found}, Profile)
     if profile.driver in NEED_COMMAND and not (profile.command or profile.preset):
         raise ValueError(f'complete in every table; {where} has no command: write command = "…" there')
-    if profile.driver == "http" and not profile.urls:
+    if profile.driver in ("http", "specs") and not profile.urls:
         raise ValueError(f'complete in every table; {where} has no urls: write urls = ["http://127.0.0.1:8080"] there')
     return profile
 

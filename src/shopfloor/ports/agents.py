@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from shopfloor.domain.order import Order
+from shopfloor.domain.servers import SpreadPolicy
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """what it is answered when it asks whether it may; ``ask``: a person decides"""
     urls: tuple[str, ...] = ()
     """where its servers listen, for agents that are servers"""
+    policy: SpreadPolicy = "round-robin"
+    """which of its servers gets a call, for those that take many at once"""
+    in_flight: int = 0
+    """calls under way at one server; 0: as many as turn out to be good for it"""
+    paths: dict[str, str] = msgspec.field(default_factory=dict)
+    """where its servers are asked for each step, where that is not the usual place"""
     account: str = ""
     """who pays for its model calls, by a name of the gateway's; empty: the default one"""
     pass_env: tuple[str, ...] = ()

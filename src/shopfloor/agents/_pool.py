@@ -1,0 +1,469 @@
+"""The servers of one profile at work on many calls at the same time: who takes which, who rests, who is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shopfloor.agents._connections import Connections, Crowded, Late, Reply, Room
+from shopfloor.agents._servers import HEALTH_S, rest_after
+from shopfloor.agents._steps import Fault, work
+from shopfloor.agents._transport import CONNECT_S, Unreachable
+from shopfloor.domain.errors import Refused
+from shopfloor.domain.servers import MOST, Limit, SpreadPolicy, Standing, end_of_queue_s, worth_moving
+from shopfloor.ports import Answered
+
+PATIENCE_S = 15.0
+"""so long nobody who may take a call may be down before it is given up"""
+TRIES = 4
+"""of a call, at one server or another"""
+LATE_TRIES = 2
+"""of a call whose answer took too long"""
+STRIKES = 3
+"""faults in a row after which a server rests; that it cannot be reached is enough by itself"""
+_OTHERS = 256
+"""descriptors that are left to everything else in this process"""
+_TICK_S = 0.05
+_SETTLING = 0.2
+"""weight of the newest call in what is typical"""
+
+
+class Server:
+    """One of them, as far as it is known."""
+
+    def __init__(self, url: str, room: Room, limit: Limit, paths: Mapping[str, str]) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        self.links = Connections(parts, room)
+        self.limit = limit
+        self.heads = {
+            step: (f"POST {path}", self.links.head("POST", parts.path + path)) for step, path in paths.items()
+        }
+        self.health = self.links.head("GET", parts.path + paths["health"])
+        self.bodies = False
+        """its verifier takes the body of a definition"""
+        self.calls: dict[int, float] = {}
+        """under way: when each began, the first one first"""
+        self.queue: deque[Waiting] = deque()
+        self.typical_s = 0.0
+        self.well = False
+        self.looking = False
+        self.trial = False
+        """it was down: one call at a time, until one succeeds"""
+        self.failures = 0
+        self.strikes = 0
+        self.rests_until = -math.inf
+        self.down_since: float | None = None
+        self.why = ""
+
+    @property
+    def free(self) -> bool:
+        return self.well and len(self.calls) < (1 if self.trial else self.limit.value)
+
+    def standing(self, now: float) -> Standing:
+        """How far it is with its work."""
+        oldest = next(iter(self.calls.values()), now)
+        return Standing(self.limit.value, len(self.calls), len(self.queue), now - oldest, self.typical_s)
+
+
+class Waiting:
+    """A call that waits for a server."""
+
+    __slots__ = ("avoid", "future", "home")
+
+    def __init__(self, home: Server, avoid: Sequence[str], future: asyncio.Future[Held]) -> None:
+        self.home = home
+        self.avoid = avoid
+        self.future = future
+
+
+class Held:
+    """A place at a server, for one call."""
+
+    __slots__ = ("began", "key", "server", "under_way")
+
+    def __init__(self, server: Server, key: int, began: float) -> None:
+        self.server = server
+        self.key = key
+        self.began = began
+        server.calls[key] = began
+        self.under_way = len(server.calls)
+
+
+class Pool:
+    """Servers that do the same. In one event loop."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        paths: Mapping[str, str],
+        *,
+        policy: SpreadPolicy = "round-robin",
+        in_flight: int = 0,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = Room(connections_at_most())
+        each = max(1, min(MOST, self._room.most // len(urls)))
+        self.servers = [Server(url, self._room, Limit(in_flight, each), paths) for url in urls]
+        self._policy = policy
+        self._patience_s = patience_s
+        self._shared: deque[Waiting] = deque()
+        """calls that anybody may take"""
+        self._under_way = 0
+        self._users = 0
+        self._key = 0
+        self._tick: asyncio.TimerHandle | None = None
+        self._next_look = 0.0
+        self._looks: set[asyncio.Task[None]] = set()
+
+    @property
+    def capacity(self) -> int:
+        """Calls that may be under way, those that wait included: so many more than are worked on that nobody idles."""
+        slots = sum(server.limit.value for server in self.servers if server.down_since is None)
+        return max(64, 2 * min(slots, self._room.most))
+
+    async def answer(self, spec: Mapping[str, Any], number: int, limit_s: float | None) -> Answered:
+        """What became of spec ``number``, with one server or another; ``limit_s`` is what each request may take."""
+        left: list[str] = []
+        why, late = "", False
+        while len(left) < (LATE_TRIES if late else TRIES):
+            try:
+                held = await self.take(number, left)
+            except Refused as refused:
+                why = f"{why}; then {refused.message}" if why else refused.message
+                break
+            server, answered = held.server, None
+            try:
+                answered = await work(Talk(self, server, limit_s), spec)
+            except (Unreachable, Fault) as problem:
+                late = isinstance(problem, Late)
+                self.failed(held, problem)
+                why = f"{server.url}: {problem}"
+            finally:
+                self.give(held, answered=answered is not None)
+            if answered is not None:
+                answered.data.update(_where(server.url, left))
+                return answered
+            left.append(server.url)
+        tries = f" (the last of {len(left)} tries)" if len(left) > 1 else ""
+        data = _where(left[-1], left[:-1]) if left else {}
+        return Answered(failed=why + tries, timed_out=late, data=data)
+
+    # -- a place for a call -------------------------------------------------------------------------------------------
+
+    async def take(self, number: int, avoid: Sequence[str] = ()) -> Held:
+        """A place for call ``number``, at a server not in ``avoid`` where there is another.
+
+        Raises Refused when those who may take it have been down for too long.
+        """
+        self._users += 1
+        held: Held | None = None
+        waiting = Waiting(self.servers[number % len(self.servers)], avoid, self._loop.create_future())
+        try:
+            self._place(waiting)
+            held = await waiting.future
+        finally:
+            if held is None:
+                future = waiting.future
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self.give(future.result())  # it was given one at the very moment when it was not wanted any more
+                else:
+                    self._left()
+        return held
+
+    def _place(self, waiting: Waiting) -> None:
+        home = waiting.home
+        if self._policy == "least-busy" or (
+            self._policy != "strict" and (waiting.avoid or home.down_since is not None)
+        ):
+            self._shared.append(waiting)
+            self._offer()
+        else:
+            home.queue.append(waiting)
+            self._wake(home)
+            self._feed(home)
+        self._keep_ticking()
+
+    def _offer(self) -> None:
+        """Give what anybody may take to those who have most room."""
+        while self._shared:
+            free = [server for server in self.servers if server.free]
+            free.sort(key=lambda server: len(server.calls) / server.limit.value)
+            if not any(self._feed(server, most=1) for server in free):
+                break
+        if self._shared:
+            for server in self.servers:
+                self._wake(server)
+
+    def _feed(self, server: Server, most: int = MOST) -> int:
+        """Give a server calls that wait; how many it took."""
+        found = 0
+        while found < most and server.free and self._under_way < self._room.most:
+            waiting = self._next_for(server)
+            if waiting is None:
+                break
+            self._grant(server, waiting)
+            found += 1
+        return found
+
+    def _grant(self, server: Server, waiting: Waiting) -> None:
+        self._key += 1
+        self._under_way += 1
+        waiting.future.set_result(Held(server, self._key, self._loop.time()))
+
+    def _next_for(self, server: Server) -> Waiting | None:
+        for place, waiting in enumerate(self._shared):
+            if waiting.future.done():
+                continue
+            if server.url not in waiting.avoid or not any(s.well and s.url not in waiting.avoid for s in self.servers):
+                del self._shared[place]
+                return waiting
+        while server.queue:
+            waiting = server.queue.popleft()
+            if not waiting.future.done():
+                return waiting
+        return None
+
+    def give(self, held: Held, *, answered: bool = False) -> None:
+        """Give a place back. ``answered``: the server did all its part."""
+        server, now = held.server, self._loop.time()
+        del server.calls[held.key]
+        self._under_way -= 1
+        if answered:
+            took = now - held.began
+            server.limit.took(held.under_way, took, now)
+            weight = _SETTLING if server.typical_s else 1.0
+            server.typical_s += weight * (took - server.typical_s)
+            server.failures = server.strikes = 0
+            server.trial, server.down_since = False, None
+        server.links.drop(server.limit.value)
+        self._feed(server)
+        if self._shared:
+            self._offer()
+        self._left()
+
+    def failed(self, held: Held, problem: Unreachable | Fault) -> None:
+        """A server did not do its part; its place is still held."""
+        server, now = held.server, self._loop.time()
+        fault = problem if isinstance(problem, Fault) else None
+        slow = isinstance(problem, Late) or (fault is not None and fault.busy)
+        server.why = str(problem)
+        server.strikes += 1
+        if slow:
+            server.limit.overloaded(now - held.began, now)
+        away = isinstance(problem, Unreachable) and not problem.sent
+        rest_s = fault.rest_s if fault is not None else None
+        if away or server.trial or rest_s is not None or server.strikes >= STRIKES:
+            self._down(server, rest_s)
+        elif fault is None and not slow:
+            server.well = False  # until it has been looked at
+            self._wake(server)
+
+    def _left(self) -> None:
+        """Connections are kept as long as somebody works with these servers."""
+        self._users -= 1
+        if not self._users:
+            for server in self.servers:
+                server.links.drop()
+
+    # -- who is well --------------------------------------------------------------------------------------------------
+
+    def _down(self, server: Server, rest_s: float | None = None) -> None:
+        now = self._loop.time()
+        if server.rests_until > now:
+            return
+        server.well = False
+        server.failures += 1
+        server.rests_until = now + rest_after(server.failures, rest_s)
+        server.down_since = now if server.down_since is None else server.down_since
+        server.links.drop()
+        if self._policy != "strict" and server.queue:
+            self._shared.extend(server.queue)
+            server.queue.clear()
+        if self._shared:
+            self._offer()
+
+    def _wake(self, server: Server) -> None:
+        """Look after a server that is not known to be well, unless it rests."""
+        if not (server.well or server.looking or server.rests_until > self._loop.time()):
+            server.looking = True
+            task = self._loop.create_task(self._look(server))
+            self._looks.add(task)
+            task.add_done_callback(self._looks.discard)
+
+    async def _look(self, server: Server) -> None:
+        self._users += 1
+        try:
+            why = await self._trouble(server)
+        finally:
+            server.looking = False
+            self._left()
+        if why:
+            server.why = why
+            self._down(server)
+            return
+        server.well, server.trial = True, server.down_since is not None
+        self._feed(server)
+
+    async def _trouble(self, server: Server) -> str:
+        """What is wrong with it, empty when it answers as one that is well."""
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                reply = await self.asked(server, server.health, b"", math.inf)
+        except TimeoutError:
+            return f"no answer to GET of its health within {HEALTH_S:g} s"
+        except Unreachable as problem:
+            return str(problem)
+        if reply.status >= 500:  # noqa: PLR2004 - a server without that path is one all the same
+            return f"answered {reply.status} to GET of its health"
+        server.bodies = server.bodies or takes_bodies(reply.body)
+        return ""
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    async def asked(self, server: Server, head: bytes, body: bytes, limit_s: float) -> Reply:
+        """One request. Raises Unreachable."""
+        until = self._loop.time() + CONNECT_S
+        while True:
+            try:
+                return await server.links.ask(head, body, limit_s=limit_s)
+            except Crowded:
+                if self._loop.time() > until:
+                    why = "this process cannot open one more connection (see ulimit -n)"
+                    raise Unreachable(why, sent=False) from None
+                # Closing takes a moment, too: the loop has to come around.
+                await asyncio.sleep(0 if self._evict() else _TICK_S / 10)
+
+    def _evict(self) -> bool:
+        """Close a connection that nobody uses now; whether there was one."""
+        return any(server.links.drop(max(0, len(server.links.idle) - 1)) for server in self.servers)
+
+    # -- from time to time --------------------------------------------------------------------------------------------
+
+    def _keep_ticking(self) -> None:
+        if self._tick is None and self._users:
+            self._tick = self._loop.call_later(_TICK_S, self._ticked)
+
+    def _ticked(self) -> None:
+        self._tick = None
+        now = self._loop.time()
+        if now >= self._next_look:
+            narrowest = min(server.links.turns.shortest() for server in self.servers)
+            self._next_look = now + min(1.0, narrowest / 8)
+            for server in self.servers:
+                server.links.look()
+        for server in self.servers:
+            if server.queue:
+                self._wake(server)
+                self._feed(server)
+        if self._shared:
+            self._offer()
+        if self._policy == "round-robin":
+            self._move_some(now)
+        self._give_up(now)
+        self._keep_ticking()
+
+    def _move_some(self, now: float) -> None:
+        """Let those who have nothing to do take from those who are slow."""
+        for idle in self.servers:
+            while idle.free and not idle.queue:
+                behind = max(self.servers, key=lambda s: end_of_queue_s(s.standing(now), s.typical_s) if s.queue else 0)
+                if behind is idle or not worth_moving(behind.standing(now), idle.standing(now)):
+                    break
+                waiting = behind.queue.pop()
+                if not waiting.future.done():
+                    self._grant(idle, waiting)
+
+    def _give_up(self, now: float) -> None:
+        if self._policy == "strict":
+            for server in self.servers:
+                self._refuse([server], server.queue, now)
+        else:
+            self._refuse(self.servers, self._shared, now)
+
+    def _refuse(self, servers: Sequence[Server], queue: deque[Waiting], now: float) -> None:
+        """Tell those who wait that nobody comes."""
+        if not queue or not all(_hopeless(server, now - self._patience_s) for server in servers):
+            return
+        told = "; ".join(f"{server.url}: {server.why}" for server in servers[:5])
+        for waiting in queue:
+            if not waiting.future.done():
+                refused = Refused(f"no agent server answers ({told})", hint="start them, or write others into urls")
+                waiting.future.set_exception(refused)
+        queue.clear()
+
+
+def _hopeless(server: Server, before: float) -> bool:
+    down = server.down_since is not None and server.down_since <= before
+    return down and not (server.well or server.looking or server.calls)
+
+
+def _where(url: str, before: Sequence[str]) -> dict[str, Any]:
+    """On which server it ended, and which ones it left."""
+    return {"url": url, "tries": len(before) + 1, "moved_from": list(before)} if before else {"url": url}
+
+
+class Talk:
+    """One server as a call speaks with it: with the limit of that call."""
+
+    __slots__ = ("_limit_s", "_pool", "_server")
+
+    def __init__(self, pool: Pool, server: Server, limit_s: float | None) -> None:
+        self._pool = pool
+        self._server = server
+        self._limit_s = math.inf if limit_s is None else limit_s
+
+    @property
+    def bodies(self) -> bool:
+        """Its verifier takes the body of a definition, not the whole of it."""
+        return self._server.bodies
+
+    @bodies.setter
+    def bodies(self, value: bool) -> None:
+        self._server.bodies = value
+
+    async def ask(self, step: str, body: bytes) -> Reply:
+        """POST. Raises Unreachable, and Late, which names the step."""
+        name, head = self._server.heads[step]
+        try:
+            return await self._pool.asked(self._server, head, body, self._limit_s)
+        except Late:
+            raise Late(f"no answer to {name} within {self._limit_s:g} s", sent=True) from None
+
+    def now(self) -> float:
+        """Seconds of the event loop."""
+        return self._pool._loop.time()
+
+
+class _Health(msgspec.Struct):
+    status: object = None
+    version: object = None
+    verifier: object = None
+
+
+def takes_bodies(health: bytes) -> bool:
+    """Whether a server declares by its health that its verifier counts what words do.
+
+    By ``"verifier": "body"`` or ``"definition"``; else one that is ``healthy`` and has a ``version`` is such a one.
+    """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        told = msgspec.json.decode(health, type=_Health)
+        return told.verifier == "body" or (told.verifier is None and told.status == "healthy" and bool(told.version))
+    return False
+
+
+def connections_at_most() -> int:
+    """How many connections this process may have to all servers: what its limit leaves beside everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 16
+    return max(8, soft // 2, soft - _OTHERS)

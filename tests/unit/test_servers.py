@@ -1,0 +1,182 @@
+"""Several servers that do the same: how many calls each gets, what takes too long, what is worth moving."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shopfloor.domain.servers import FIRST, MOST, Limit, Standing, Turns, end_of_queue_s, worth_moving
+
+
+def settle(limit: Limit, takes: Callable[[int], float], rounds: int = 400) -> list[int]:
+    """Keep a server full whose calls take so long when so many are under way; the limits that were tried."""
+    now, tried = 0.0, [limit.value]
+    for _ in range(rounds):
+        under_way = limit.value
+        took = takes(under_way)
+        now += took
+        for _ in range(under_way):
+            limit.took(under_way, took, now)
+        if limit.value != tried[-1]:
+            tried.append(limit.value)
+    return tried
+
+
+def test_a_server_with_one_thread_ends_at_one() -> None:
+    tried = settle(Limit(), lambda under_way: 10.0 * under_way, 12)
+    assert tried == [16, 32, 1, 2, 1] or tried[-1] == 1
+
+
+def test_a_server_that_works_on_many_at_once_ends_at_the_most() -> None:
+    tried = settle(Limit(), lambda _: 0.1, 10)
+    assert tried == [16, 32, 64, 128, 256]
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8, 64])
+def test_a_server_with_some_workers_ends_near_their_number(workers: int) -> None:
+    limit = Limit()
+    tried = settle(limit, lambda under_way: 0.1 * max(1.0, under_way / workers), 60)
+    assert tried.count(workers) >= 1
+    assert workers <= max(set(tried[-3:]), key=tried[-3:].count) <= 2 * workers
+
+
+def test_a_server_that_changes_is_found_out() -> None:
+    limit = Limit()
+    settle(limit, lambda under_way: 0.1 * under_way, 60)
+    assert limit.value <= 2
+    assert max(settle(limit, lambda _: 0.1, 200)) == MOST
+
+
+def test_calls_of_very_different_length_do_no_harm() -> None:
+    lengths = iter([0.1, 0.1, 5.0, 0.2, 1.0, 0.1, 3.0, 0.5] * 1000)
+    limit, now = Limit(), 0.0
+    for _ in range(600):
+        under_way = limit.value
+        for _ in range(under_way):
+            took = next(lengths, 1.0)
+            now += took / under_way
+            limit.took(under_way, took, now)
+    assert limit.value >= 64
+
+
+def test_a_fixed_limit_stays() -> None:
+    assert settle(Limit(7), lambda under_way: 1.0 * under_way) == [7]
+    limit = Limit(7)
+    limit.overloaded(1.0, 9.0)
+    assert limit.value == 7
+
+
+def test_no_more_than_there_are_connections_for() -> None:
+    assert Limit(most=5).value == 5
+    assert Limit(200, most=30).value == 30
+    assert max(settle(Limit(most=70), lambda _: 0.1)) <= 70
+
+
+def test_too_much_is_halved_once_for_all_that_were_under_way() -> None:
+    limit = Limit()
+    for _ in range(5):
+        limit.overloaded(3.0, 10.0)
+    assert limit.value == FIRST // 2
+    limit.overloaded(1.0, 12.0)
+    assert limit.value == FIRST // 4
+
+
+def test_calls_that_began_before_a_change_say_nothing_of_it() -> None:
+    limit = Limit()
+    for _ in range(FIRST):
+        limit.took(FIRST, 1.0, 10.0)
+    assert limit.value == 2 * FIRST
+    for _ in range(100):
+        limit.took(2 * FIRST, 5.0, 12.0)  # begun at 7
+    assert limit.value == 2 * FIRST
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.floats(0, 1e6), st.booleans()), max_size=300), st.integers(1, 300))
+def test_a_limit_is_always_one_that_can_be_kept(calls: list[tuple[int, float, bool]], most: int) -> None:
+    limit, now = Limit(most=most), 0.0
+    for under_way, took, bad in calls:
+        now += took
+        if bad:
+            limit.overloaded(took, now)
+        else:
+            limit.took(under_way, took, now)
+        assert 1 <= limit.value <= most
+
+
+# -- time limits ----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_waits_for_those_before_it_in_a_server_with_one_thread() -> None:
+    turns = Turns()
+    numbers = [turns.send(0.0, 30.0) for _ in range(10)]
+    for place, number in enumerate(numbers):
+        now = 10.0 * (place + 1)
+        turns.answered(number)
+        assert turns.overdue(now) == []
+
+
+def test_nothing_from_a_server_is_too_long_for_all() -> None:
+    turns = Turns()
+    numbers = [turns.send(0.0, 30.0), turns.send(5.0, 30.0)]
+    assert turns.overdue(29.0) == []
+    assert turns.overdue(31.0) == numbers[:1]
+    assert turns.overdue(36.0) == numbers
+
+
+def test_one_that_hangs_beside_others_is_noticed() -> None:
+    turns = Turns()
+    hangs = turns.send(0.0, 30.0)
+    for second in range(1, 40):
+        late = turns.overdue(float(second))
+        assert late == ([hangs] if second >= 30 else [])
+        turns.answered(turns.send(float(second), 30.0))
+
+
+def test_what_is_gone_is_not_overdue_and_does_not_help_others() -> None:
+    turns = Turns()
+    first, second = turns.send(0.0, 1.0), turns.send(0.0, 1.0)
+    turns.gone(first)
+    assert turns.overdue(2.0) == [second]
+    turns.gone(second)
+    turns.answered(second)
+    assert turns.overdue(9.0) == []
+
+
+def test_limits_of_their_own() -> None:
+    turns = Turns()
+    turns.send(0.0, float("inf"))
+    short = turns.send(0.0, 1.0)
+    assert turns.shortest() == 1.0
+    assert turns.overdue(1e9) == [short]
+
+
+# -- moving ----------------------------------------------------------------------------------------------------------
+
+IDLE = Standing(limit=4, under_way=0, queued=0, oldest_s=0.0, typical_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("home", "moves"),
+    [
+        (Standing(4, 4, 0, 99.0, 1.0), False),  # nothing waits
+        (Standing(4, 4, 3, 0.9, 1.0), False),  # as fast as the other: it is about to be done
+        (Standing(4, 4, 3, 0.1, 1.1), False),
+        (Standing(4, 4, 9, 0.9, 1.0), True),  # as fast, but three rounds behind
+        (Standing(4, 4, 1, 1.0, 10.0), True),  # ten times as slow
+        (Standing(4, 4, 1, 60.0, 1.0), True),  # it hangs
+        (Standing(4, 4, 1, 60.0, 0.0), True),  # it has never answered
+    ],
+)
+def test_a_call_moves_from_a_slow_server_only(home: Standing, moves: bool) -> None:
+    assert worth_moving(home, IDLE) is moves
+
+
+def test_nothing_moves_while_nothing_is_known() -> None:
+    assert not worth_moving(Standing(4, 4, 9, 60.0, 0.0), Standing(4, 0, 0, 0.0, 0.0))
+
+
+def test_a_short_wait_is_not_worth_a_move() -> None:
+    home = Standing(limit=1, under_way=1, queued=5, oldest_s=0.0, typical_s=0.01)
+    assert end_of_queue_s(home, 0.01) == pytest.approx(0.06)
+    assert not worth_moving(home, Standing(1, 0, 0, 0.0, 0.01))
