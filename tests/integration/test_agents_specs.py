@@ -2,6 +2,8 @@
 
 import asyncio
 import resource
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -279,10 +281,17 @@ def descriptors(most: int) -> Iterator[None]:
 
 
 async def test_a_limit_of_descriptors_is_kept() -> None:
-    # Both ends of each connection are in this process; half of 200 is what the driver allows itself.
-    with serving(40, latency_ms=20) as servers, descriptors(400):
-        async with agent() as subject:
-            found = await run(subject, crew(servers.urls, in_flight=64), 1000)
+    # Servers of their own process: the limit is that of the client alone.
+    words = [sys.executable, "-m", "shopfloor.testing.spec_servers", "--count", "20", "--latency", "20"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            urls = [process.stdout.readline().strip() for _ in range(20)]
+            with descriptors(100):
+                async with agent() as subject:
+                    found = await run(subject, crew(urls, in_flight=64), 1000)
+        finally:
+            process.terminate()
     assert [answered.failed for answered in found if answered.failed] == []
 
 
@@ -339,7 +348,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
 
 async def test_what_takes_too_long_is_late() -> None:
     async with raw_server(None) as link:
-        waiting = asyncio.ensure_future(link.ask(link.head("POST", "/"), b"{}", limit_s=0.01))
+        waiting = asyncio.create_task(link.ask(link.head("POST", "/"), b"{}", limit_s=0.01))
         loop = asyncio.get_running_loop()
         while not waiting.done():
             loop.call_later(0.002, link.look)
@@ -348,23 +357,34 @@ async def test_what_takes_too_long_is_late() -> None:
             await waiting
 
 
+class Says(asyncio.Protocol):
+    """Answers a whole request so and hangs up; None: it says nothing."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, raw: bytes | None, opened: list["Says"]) -> None:
+        self.raw = raw
+        opened.append(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(b"{}") and self.raw is not None:
+            self.transport.write(self.raw)
+            self.transport.close()
+
+
 @asynccontextmanager
 async def raw_server(raw: bytes | None) -> AsyncIterator[Connections]:
-    """A server that answers each request so and hangs up; None: it says nothing."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"{}")
-        if raw is None:
-            await reader.read()
-        else:
-            writer.write(raw)
-            writer.write_eof()
-            await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        link = Connections(urlsplit(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), Room(9))
-        try:
-            yield link
-        finally:
-            link.drop()
+    opened: list[Says] = []
+    server = await asyncio.get_running_loop().create_server(lambda: Says(raw, opened), "127.0.0.1", 0)
+    link = Connections(urlsplit(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), Room(9))
+    try:
+        yield link
+    finally:
+        link.drop()
+        server.close()
+        for one in opened:
+            one.transport.close()

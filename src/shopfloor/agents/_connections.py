@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
         self.closed = False
 
     def _clear(self) -> None:
-        self._headed = self._framed = self._done = False
+        self._headed = self._framed = self._kept = self._done = False
         self._head = self._size = 0
         self._pieces: list[bytes] = []
         self._rest_s = ""
@@ -92,7 +92,7 @@ class _Connection(asyncio.Protocol):
             if self._head > HEAD_BYTES:
                 self._fail("its answer is not HTTP (its head has no end)")
         elif self._done:
-            self._deliver(keep=self._parser.should_keep_alive())
+            self._deliver(keep=self._kept)
         elif self._size > BODY_BYTES:
             self._fail(f"its answer has more than {BODY_BYTES} bytes")
 
@@ -121,6 +121,7 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headed = True
+        self._kept = self._parser.should_keep_alive()  # asked later it knows no more
 
     def on_body(self, piece: bytes) -> None:
         self._size += len(piece)

@@ -224,7 +224,8 @@ class Pool:
         for place, waiting in enumerate(self._shared):
             if waiting.future.done():
                 continue
-            if server.url not in waiting.avoid or not any(s.well and s.url not in waiting.avoid for s in self.servers):
+            others = (s for s in self.servers if s.down_since is None and s.url not in waiting.avoid)
+            if server.url not in waiting.avoid or not any(others):
                 del self._shared[place]
                 return waiting
         while server.queue:
@@ -272,8 +273,12 @@ class Pool:
         """Connections are kept as long as somebody works with these servers."""
         self._users -= 1
         if not self._users:
-            for server in self.servers:
-                server.links.drop()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        for server in self.servers:
+            server.links.drop()
 
     # -- who is well --------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,11 @@ class SpecsAgent:
         """How many calls may be under way now, those that wait for a server included."""
         return self._line(profile).capacity
 
+    async def close(self) -> None:
+        """Close what connections are kept."""
+        for line in self._lines.values():
+            line.close()
+
     def _line(self, profile: Profile) -> _Line:
         """Its servers, which share what is known of them. Raises Refused."""
         found = self._lines.get(profile.name)
@@ -134,6 +139,9 @@ class _Line:
     @property
     def capacity(self) -> int:
         return self._pool.capacity
+
+    def close(self) -> None:
+        self._pool.close()
 
     async def answer(self, told: Mapping[str, Any], limit_s: float | None) -> Answered:
         """One spec to its end, with one server or another. Raises Refused when there is no spec."""

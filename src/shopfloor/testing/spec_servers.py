@@ -407,7 +407,8 @@ def main() -> None:
     """Listen until it is ended."""
     parser = argparse.ArgumentParser(description="Imitation agent servers for specs.")
     parser.add_argument("--ports", type=_ports, default=_ports("8080-8089"), metavar="8080-8089")
-    parser.add_argument("--port", type=_ports, dest="ports", metavar="N", help="the same for one")
+    parser.add_argument("--port", type=_ports, dest="ports", metavar="N", help="one")
+    parser.add_argument("--count", type=lambda text: [0] * int(text), dest="ports", metavar="N", help="at free ports")
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS")
     parser.add_argument("--single", action="store_true")
     parser.add_argument("--counts", action="store_true")
