@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import shlex
-import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from shopfloor.app.signals import signalled
 from shopfloor.config.accounts import gateway_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.errors import Refused, UsageError
@@ -103,16 +101,7 @@ async def stand(
         address = house.server.address
         route = Route(url=f"{address}/w/{wish.secret}", token=wish.token)
         ready(Standing(address=address, token=house.token, route=route))
-        await (until or _signalled)()
+        await (until or signalled)()
     finally:
         await house.close()
     return house.ledger.total if house.ledger else Bill()
-
-
-async def _signalled() -> None:
-    """Until somebody wants it to end."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        with suppress(ValueError):
-            loop.add_signal_handler(number, ended.set)
-    await ended.wait()

@@ -57,6 +57,7 @@ AGENT_VERBS = {
     **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "ready", "progress", "ask", "done", "mcp")},
     "muscle": "shopfloor.cli.muscle:muscle",
     "gateway": "shopfloor.cli.gateway:gateway",
+    "agent-servers": "shopfloor.cli.agent_servers:agent_servers",
 }
 """What an agent calls about its own attempt, and the programs that come along: one line of the help."""
 VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()} | AGENT_VERBS
