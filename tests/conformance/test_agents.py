@@ -1,5 +1,6 @@
 """Every agent driver is held to the port's public suite."""
 
+import json
 import os
 import signal
 import sys
@@ -15,12 +16,14 @@ from shopfloor.agents.http import HttpAgent
 from shopfloor.agents.jsonlines import JsonLinesAgent
 from shopfloor.agents.mini import MiniAgent
 from shopfloor.agents.scripted import ScriptedAgent
+from shopfloor.agents.specs import SpecsAgent
 from shopfloor.agents.tmux import TmuxAgent
 from shopfloor.ports import Profile
 from shopfloor.spawn import Step
 from shopfloor.testing.agent import SCRIPTED, SCRIPTED_CLAUDE, TERMINAL, Subject, cases, run_case
 from shopfloor.testing.behaviours import SECRET, SECRET_NAME
 from shopfloor.testing.scripted_server import serving
+from shopfloor.testing.spec_servers import serving as spec_serving
 
 LADDER = (Step(signal.SIGINT, 0.3), Step(signal.SIGTERM, 0.3), Step(signal.SIGKILL, 30.0))
 
@@ -109,3 +112,34 @@ async def test_server(case: str, tmp_path: Path) -> None:
     # One for each case: a server answers a key that it has answered before from memory.
     with serving(env={"PATH": os.defpath, SECRET_NAME: SECRET}) as url:
         await run_case(case, served(url), tmp_path)
+
+
+# What is there of it in an answer to a spec: no workspace, no streams, no words before the end.
+OF_ANSWERS = (
+    "probe_finds_it", "probe_names_what_is_missing", "success_is_completed", "failure_is_an_error",
+    "the_prompt_is_kept", "the_transcript_is_what_was_reported", "cost_is_told_or_unknown",
+    "stop_without_a_follower", "stop_is_harmless_afterwards", "an_unknown_handle_is_lost", "a_handle_is_data",
+    "a_missing_program_is_refused_by_name", "a_missing_workspace_is_refused_by_name", "an_attempt_starts_once",
+)  # fmt: skip
+
+
+def spec_prompt(behaviour: str) -> str:
+    return json.dumps({"id": behaviour, "word": "square", "stack_effect": "( n -- n² )"})
+
+
+def answered(url: str) -> Subject:
+    return Subject(
+        make=lambda guard: SpecsAgent(guard, patience_s=0.0),
+        profile=Profile(name="specs", driver="specs", urls=(url,)),
+        prompt=spec_prompt,
+        success_needs_words=True,
+        program=False,
+        missing={"urls": (AWAY,)},
+        missing_word=AWAY,
+    )
+
+
+@pytest.mark.parametrize("case", OF_ANSWERS)
+async def test_server_of_specs(case: str, tmp_path: Path) -> None:
+    with spec_serving(1, faults=["error=fails", "hang=hangs"]) as servers:
+        await run_case(case, answered(servers.urls[0]), tmp_path)

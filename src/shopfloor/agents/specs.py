@@ -93,13 +93,15 @@ class SpecsAgent:
     # -- attempts that have a workspace -------------------------------------------------------------------------------
 
     async def start(self, launch: Launch) -> Handle:
-        """Send its spec. Raises Refused when it has none, or when the attempt runs already."""
+        """Send its spec. Raises Refused when no server answers, or when the attempt runs already."""
         await self._attempts.start(launch.attempt, partial(self._start, launch))
         return Handle(driver=self.driver, attempt=launch.attempt)
 
     async def _start(self, launch: Launch) -> _Run:
         require_workspace(launch)
         line, told = self._line(launch.profile), launch.order.metadata
+        if not line.well and not (seen := await self.probe(launch.profile)).found:
+            raise Refused(seen.problem, hint=seen.hint)
         if "spec" not in told:
             told = {"spec": json_object(launch.prompt.encode(errors="replace"))}
         masker = Masker(launch.secrets)
@@ -139,6 +141,11 @@ class _Line:
     @property
     def capacity(self) -> int:
         return self._pool.capacity
+
+    @property
+    def well(self) -> bool:
+        """Whether any of them is known to answer."""
+        return any(server.well for server in self._pool.servers)
 
     def close(self) -> None:
         self._pool.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -90,10 +91,6 @@ class _One:
                     await asyncio.wait({ending}, timeout=_LOOK_S)
                     if ending.done():
                         raise ShopfloorError(await self.last_words(ending.result()))
-            # Somebody else may answer at its port, while it is about to end for that very reason.
-            await asyncio.wait({ending}, timeout=_LOOK_S)
-            if ending.done():
-                raise ShopfloorError(await self.last_words(ending.result()))
         except TimeoutError:
             why = f"it did not answer within {self._wanted.ready_s:g} s ({address.why})"
             raise ShopfloorError(self._with_words(why)) from None
@@ -137,6 +134,10 @@ async def stand(
         raise UsageError(f"the command has no {PORT_WORD}: all servers would have the same port", hint=hint)
     if wanted.port + wanted.count - 1 > _HIGHEST:
         raise UsageError(f"{wanted.count} ports from {wanted.port} on go beyond {_HIGHEST}")
+    # Otherwise another program's answer would be taken for the one of a server that is about to end for this reason.
+    if taken := [port for port in range(wanted.port, wanted.port + wanted.count) if _taken(port)]:
+        numbers = ", ".join(map(str, taken))
+        raise Refused(f"no server was started: another program has port {numbers}", hint="end it, or choose --port")
     async with Guard() as guard:
         start = partial(guard.spawn, cwd=folder, env=environment)
         ones = [_One(wanted, number, start) for number in range(wanted.count)]
@@ -154,6 +155,16 @@ async def stand(
             leaving.cancel()
             await asyncio.gather(*(one.end() for one in ones))
     return [one.url for one in ones if one.ended]
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what was closed a moment ago is free
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 async def _come_up(ones: Sequence[_One], told: Told) -> None:
