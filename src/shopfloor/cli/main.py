@@ -16,6 +16,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("shopfloor.cli.init:init", "write a first .shopfloor.toml"),
         "demo": ("shopfloor.cli.demo:demo", "see it work, without any model"),
         "agents": ("shopfloor.cli.agents:agents", "what each kind of agent can do, and which are here"),
+        "agent-servers": ("shopfloor.cli.agent_servers:agent_servers", "start agents that are servers"),
         "doctor": ("shopfloor.cli.house:doctor", "look whether everything is in order"),
         "gc": ("shopfloor.cli.house:gc", "remove what is not needed any more"),
     },
@@ -57,7 +58,6 @@ AGENT_VERBS = {
     **{name: f"shopfloor.cli.agent:{name}" for name in ("assignment", "ready", "progress", "ask", "done", "mcp")},
     "muscle": "shopfloor.cli.muscle:muscle",
     "gateway": "shopfloor.cli.gateway:gateway",
-    "agent-servers": "shopfloor.cli.agent_servers:agent_servers",
 }
 """What an agent calls about its own attempt, and the programs that come along: one line of the help."""
 VERBS = {name: place for verbs in SECTIONS.values() for name, (place, _) in verbs.items()} | AGENT_VERBS
