@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import resource
 import ssl
 from typing import NamedTuple, cast
 from urllib.parse import SplitResult
@@ -21,6 +22,8 @@ from shopfloor.domain.servers import Turns
 
 BODY_BYTES = 16 << 20
 """of an answer"""
+_OTHERS = 256
+"""descriptors that are left to everything else in this process"""
 _CROWDED = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL})
 
 
@@ -146,6 +149,8 @@ class _Connection(asyncio.Protocol):
             return await reply
         finally:
             self._reply = None
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # seen, also by one who was cancelled at that very moment
             if not self._done or self.closed:
                 self.close()
             else:
@@ -258,3 +263,11 @@ class Connections:
         finally:
             self._room.open -= 1
         return connection
+
+
+def connections_at_most() -> int:
+    """How many connections this process may have to all servers: what its limit leaves beside everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 16
+    return max(8, soft // 2, soft - _OTHERS)

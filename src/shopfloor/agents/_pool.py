@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import resource
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
-
-from shopfloor.agents._connections import Connections, Crowded, Late, Reply, Room
+from shopfloor.agents._connections import Crowded, Late, Reply, Room, connections_at_most
 from shopfloor.agents._servers import HEALTH_S, rest_after
-from shopfloor.agents._steps import Fault, work
+from shopfloor.agents._spec_server import Held, Server, Waiting, takes_bodies
+from shopfloor.agents._steps import Fault, where, work
 from shopfloor.agents._transport import CONNECT_S, Unreachable
 from shopfloor.domain.errors import Refused
-from shopfloor.domain.servers import MOST, Limit, SpreadPolicy, Standing, end_of_queue_s, worth_moving
+from shopfloor.domain.servers import MOST, Limit, SpreadPolicy, end_of_queue_s, worth_moving
 from shopfloor.ports import Answered
 
 PATIENCE_S = 15.0
@@ -29,73 +25,11 @@ LATE_TRIES = 2
 """of a call whose answer took too long"""
 STRIKES = 3
 """faults in a row after which a server rests; that it cannot be reached is enough by itself"""
-_OTHERS = 256
-"""descriptors that are left to everything else in this process"""
 _TICK_S = 0.05
+_LOOKS = 8
+"""within the narrowest time limit"""
 _SETTLING = 0.2
 """weight of the newest call in what is typical"""
-
-
-class Server:
-    """One of them, as far as it is known."""
-
-    def __init__(self, url: str, room: Room, limit: Limit, paths: Mapping[str, str]) -> None:
-        self.url = url
-        parts = urlsplit(url)
-        self.links = Connections(parts, room)
-        self.limit = limit
-        self.heads = {
-            step: (f"POST {path}", self.links.head("POST", parts.path + path)) for step, path in paths.items()
-        }
-        self.health = self.links.head("GET", parts.path + paths["health"])
-        self.bodies = False
-        """its verifier takes the body of a definition"""
-        self.calls: dict[int, float] = {}
-        """under way: when each began, the first one first"""
-        self.queue: deque[Waiting] = deque()
-        self.typical_s = 0.0
-        self.well = False
-        self.looking = False
-        self.trial = False
-        """it was down: one call at a time, until one succeeds"""
-        self.failures = 0
-        self.strikes = 0
-        self.rests_until = -math.inf
-        self.down_since: float | None = None
-        self.why = ""
-
-    @property
-    def free(self) -> bool:
-        return self.well and len(self.calls) < (1 if self.trial else self.limit.value)
-
-    def standing(self, now: float) -> Standing:
-        """How far it is with its work."""
-        oldest = next(iter(self.calls.values()), now)
-        return Standing(self.limit.value, len(self.calls), len(self.queue), now - oldest, self.typical_s)
-
-
-class Waiting:
-    """A call that waits for a server."""
-
-    __slots__ = ("avoid", "future", "home")
-
-    def __init__(self, home: Server, avoid: Sequence[str], future: asyncio.Future[Held]) -> None:
-        self.home = home
-        self.avoid = avoid
-        self.future = future
-
-
-class Held:
-    """A place at a server, for one call."""
-
-    __slots__ = ("began", "key", "server", "under_way")
-
-    def __init__(self, server: Server, key: int, began: float) -> None:
-        self.server = server
-        self.key = key
-        self.began = began
-        server.calls[key] = began
-        self.under_way = len(server.calls)
 
 
 class Pool:
@@ -135,6 +69,8 @@ class Pool:
         """What became of spec ``number``, with one server or another; ``limit_s`` is what each request may take."""
         left: list[str] = []
         why, late = "", False
+        if limit_s is not None:
+            self._next_look = min(self._next_look, self._loop.time() + limit_s / _LOOKS)
         while len(left) < (LATE_TRIES if late else TRIES):
             try:
                 held = await self.take(number, left)
@@ -151,11 +87,11 @@ class Pool:
             finally:
                 self.give(held, answered=answered is not None)
             if answered is not None:
-                answered.data.update(_where(server.url, left))
+                answered.data.update(where(server.url, left))
                 return answered
             left.append(server.url)
         tries = f" (the last of {len(left)} tries)" if len(left) > 1 else ""
-        data = _where(left[-1], left[:-1]) if left else {}
+        data = where(left[-1], left[:-1]) if left else {}
         return Answered(failed=why + tries, timed_out=late, data=data)
 
     # -- a place for a call -------------------------------------------------------------------------------------------
@@ -221,6 +157,8 @@ class Pool:
         waiting.future.set_result(Held(server, self._key, self._loop.time()))
 
     def _next_for(self, server: Server) -> Waiting | None:
+        while self._shared and self._shared[0].future.done():
+            self._shared.popleft()
         for place, waiting in enumerate(self._shared):
             if waiting.future.done():
                 continue
@@ -250,6 +188,10 @@ class Pool:
         self._feed(server)
         if self._shared:
             self._offer()
+        if self._under_way + 1 == self._room.most:
+            for other in self.servers:  # who had room had no connection
+                if other.queue:
+                    self._feed(other)
         self._left()
 
     def failed(self, held: Held, problem: Unreachable | Fault) -> None:
@@ -363,7 +305,7 @@ class Pool:
         now = self._loop.time()
         if now >= self._next_look:
             narrowest = min(server.links.turns.shortest() for server in self.servers)
-            self._next_look = now + min(1.0, narrowest / 8)
+            self._next_look = now + min(1.0, narrowest / _LOOKS)
             for server in self.servers:
                 server.links.look()
         for server in self.servers:
@@ -379,14 +321,20 @@ class Pool:
 
     def _move_some(self, now: float) -> None:
         """Let those who have nothing to do take from those who are slow."""
-        for idle in self.servers:
-            while idle.free and not idle.queue:
-                behind = max(self.servers, key=lambda s: end_of_queue_s(s.standing(now), s.typical_s) if s.queue else 0)
-                if behind is idle or not worth_moving(behind.standing(now), idle.standing(now)):
-                    break
-                waiting = behind.queue.pop()
+        behind = [server for server in self.servers if server.queue]
+        if not behind:
+            return
+        # The quickest first: what is not worth a move for it is not for the others either.
+        for idle in sorted((s for s in self.servers if s.free and not s.queue), key=lambda s: s.typical_s):
+            while idle.free and behind:
+                last = max(behind, key=lambda s: end_of_queue_s(s.standing(now), s.typical_s))
+                if not worth_moving(last.standing(now), idle.standing(now)):
+                    return
+                waiting = last.queue.pop()
                 if not waiting.future.done():
                     self._grant(idle, waiting)
+                if not last.queue:
+                    behind.remove(last)
 
     def _give_up(self, now: float) -> None:
         if self._policy == "strict":
@@ -410,11 +358,6 @@ class Pool:
 def _hopeless(server: Server, before: float) -> bool:
     down = server.down_since is not None and server.down_since <= before
     return down and not (server.well or server.looking or server.calls)
-
-
-def _where(url: str, before: Sequence[str]) -> dict[str, Any]:
-    """On which server it ended, and which ones it left."""
-    return {"url": url, "tries": len(before) + 1, "moved_from": list(before)} if before else {"url": url}
 
 
 class Talk:
@@ -447,28 +390,3 @@ class Talk:
     def now(self) -> float:
         """Seconds of the event loop."""
         return self._pool._loop.time()
-
-
-class _Health(msgspec.Struct):
-    status: object = None
-    version: object = None
-    verifier: object = None
-
-
-def takes_bodies(health: bytes) -> bool:
-    """Whether a server declares by its health that its verifier counts what words do.
-
-    By ``"verifier": "body"`` or ``"definition"``; else one that is ``healthy`` and has a ``version`` is such a one.
-    """
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-        told = msgspec.json.decode(health, type=_Health)
-        return told.verifier == "body" or (told.verifier is None and told.status == "healthy" and bool(told.version))
-    return False
-
-
-def connections_at_most() -> int:
-    """How many connections this process may have to all servers: what its limit leaves beside everything else."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 1 << 16
-    return max(8, soft // 2, soft - _OTHERS)

@@ -10,7 +10,7 @@ Answers may say more; ``error`` and ``message`` are words for people, and are ha
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -170,3 +170,8 @@ def _seconds(text: str) -> float | None:
         return max(0.0, float(text))
     except ValueError:
         return None
+
+
+def where(url: str, before: Sequence[str]) -> dict[str, Any]:
+    """On which server it ended, and which ones it left."""
+    return {"url": url, "tries": len(before) + 1, "moved_from": list(before)} if before else {"url": url}
