@@ -49,45 +49,41 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, str] = {}
     """steps under other paths: what is asked for, and the usual path of it"""
 
+    def _health(self, told: dict[str, Any], fault: str) -> tuple[int, object]:
+        return 200, {"status": "healthy"} | ({"version": "0.0"} if self.counts else {})
 
-def _health(knobs: Knobs, told: dict[str, Any], fault: str) -> tuple[int, object]:
-    return 200, {"status": "healthy"} | ({"version": "0.0"} if knobs.counts else {})
+    def _validate(self, told: dict[str, Any], fault: str) -> tuple[int, object]:
+        try:
+            declared(str(told.get("stack_effect")))
+        except Wrong as wrong:
+            return 200, {"valid": False, "message": str(wrong)}
+        return 200, {"valid": bool(told.get("word")) and fault != "invalid"}
 
+    def _generate(self, told: dict[str, Any], fault: str) -> tuple[int, object]:
+        if fault == "error":
+            return 200, {"error": f"no pattern for {told.get('word')}: 0% of 12 fit"}
+        effect = str(told.get("stack_effect"))
+        try:
+            body = _body(declared(effect)) + (" dup" if fault == "mismatch" else "")
+        except Wrong as wrong:
+            return 200, {"error": str(wrong)}
+        word = str(told.get("word") or "word")
+        code = f": {word} {effect} {body} ;"
+        cases = [case for case in told.get("test_cases") or () if isinstance(case, dict)]
+        return 200, {
+            "code": code,
+            "tests": [f"T{{ {_cells(c, 'input')} {word} -> {_cells(c, 'output')} }}T" for c in cases],
+        }
 
-def _validate(knobs: Knobs, told: dict[str, Any], fault: str) -> tuple[int, object]:
-    try:
-        declared(str(told.get("stack_effect")))
-    except Wrong as wrong:
-        return 200, {"valid": False, "message": str(wrong)}
-    return 200, {"valid": bool(told.get("word")) and fault != "invalid"}
-
-
-def _generate(knobs: Knobs, told: dict[str, Any], fault: str) -> tuple[int, object]:
-    if fault == "error":
-        return 200, {"error": f"no pattern for {told.get('word')}: 0% of 12 fit"}
-    effect = str(told.get("stack_effect"))
-    try:
-        body = _body(declared(effect)) + (" dup" if fault == "mismatch" else "")
-    except Wrong as wrong:
-        return 200, {"error": str(wrong)}
-    word = str(told.get("word") or "word")
-    code = f": {word} {effect} {body} ;"
-    cases = [case for case in told.get("test_cases") or () if isinstance(case, dict)]
-    return 200, {
-        "code": code,
-        "tests": [f"T{{ {_cells(c, 'input')} {word} -> {_cells(c, 'output')} }}T" for c in cases],
-    }
-
-
-def _verify(knobs: Knobs, told: dict[str, Any], fault: str) -> tuple[int, object]:
-    code, effect = str(told.get("code")), str(told.get("effect"))
-    try:
-        well, does, said = fits(_counted(code) if knobs.counts else code, effect)
-    except Wrong as wrong:
-        return (400, {"error": str(wrong)}) if "no stack effect" in str(wrong) else (200, _no(str(wrong)))
-    if not well:
-        return 200, _no(f"it does {does}, not {said}") | {"inferred": str(does), "expected": effect}
-    return 200, {"valid": True, "inferred": str(does), "expected": effect}
+    def _verify(self, told: dict[str, Any], fault: str) -> tuple[int, object]:
+        code, effect = str(told.get("code")), str(told.get("effect"))
+        try:
+            well, does, said = fits(_counted(code) if self.counts else code, effect)
+        except Wrong as wrong:
+            return (400, {"error": str(wrong)}) if "no stack effect" in str(wrong) else (200, _no(str(wrong)))
+        if not well:
+            return 200, _no(f"it does {does}, not {said}") | {"inferred": str(does), "expected": effect}
+        return 200, {"valid": True, "inferred": str(does), "expected": effect}
 
 
 def _no(message: str) -> dict[str, object]:
@@ -115,9 +111,9 @@ def _counted(code: str) -> str:
 
 
 STEPS: dict[str, Callable[[Knobs, dict[str, Any], str], tuple[int, object]]] = {
-    "/health": _health,
-    "/spec/validate": _validate,
-    "/generate": _generate,
-    "/verify": _verify,
+    "/health": Knobs._health,
+    "/spec/validate": Knobs._validate,
+    "/generate": Knobs._generate,
+    "/verify": Knobs._verify,
 }
 """By the usual path: how what was told is answered, with which fault: the status, and what becomes JSON"""
