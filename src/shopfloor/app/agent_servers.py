@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -191,7 +192,7 @@ async def _come_up(ones: Sequence[_One], told: Told) -> None:
         )
 
 
-async def _watch(ones: Sequence[_One], restarts: int, told: Told, leaving: asyncio.Future[object]) -> None:
+async def _watch(ones: Sequence[_One], restarts: int, told: Told, leaving: asyncio.Future[Any]) -> None:
     """Until somebody wants it to end, or none is left."""
 
     async def keep(one: _One) -> None:
@@ -213,9 +214,10 @@ async def _watch(ones: Sequence[_One], restarts: int, told: Told, leaving: async
 
     keeping = {asyncio.ensure_future(keep(one)) for one in ones}
     try:
-        all_gone = asyncio.ensure_future(asyncio.wait(keeping))
-        await asyncio.wait({leaving, all_gone}, return_when=asyncio.FIRST_COMPLETED)
-        all_gone.cancel()
+        left: set[asyncio.Future[Any]] = {*keeping}
+        while left and not leaving.done():
+            done, _ = await asyncio.wait({leaving, *left}, return_when=asyncio.FIRST_COMPLETED)
+            left -= done
     finally:
         for task in keeping:
             task.cancel()
