@@ -1,15 +1,18 @@
 """What the driver of servers that answer specs does: with real connections to servers that may misbehave."""
 
 import asyncio
+import json
 import resource
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from shopfloor.agents._connections import Connections, Late, Room
@@ -22,6 +25,14 @@ from shopfloor.ports import Answered, Answering, Call, Profile
 from shopfloor.spawn import Guard
 from shopfloor.testing.spec_servers import Servers, serving
 from shopfloor.testing.stack_effect import fits
+
+from .lab import Lab, row
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
 
 STEPS = ["/spec/validate", "/generate", "/verify"]
 
@@ -268,6 +279,29 @@ async def test_probe_and_capacity() -> None:
     assert away.problem == "no agent server answers (http://127.0.0.1:9: connection refused)"
     assert "there is no such step" in bad.problem
     assert isinstance(subject, Answering)
+
+
+async def test_an_order_without_a_spec_is_refused_and_a_prompt_may_be_one() -> None:
+    with serving(1) as servers:
+        async with agent() as subject:
+            bare = Order(id="wo-1", name="bare", title="t", instruction="make it so", deliverable=Deliverable.ANSWER)
+            what = Call(order=bare, attempt="a", generation=1, profile=crew(servers.urls), timeout_s=None)
+            with pytest.raises(Refused, match="order 'bare' has no spec"):
+                await subject.answer(what)
+            prompt = f"Please:\n\n```json\n{json.dumps(spec(1), indent=1)}\n```\n"
+            told = msgspec.structs.replace(what, order=msgspec.structs.replace(bare, instruction=prompt))
+            assert (await subject.answer(told)).failed == ""
+
+
+def test_a_floor_asks_servers_for_answers(lab: Lab) -> None:
+    bodies = {name: json.dumps(spec(number)) for number, name in enumerate(("one", "two", "bad"))}
+    with serving(2, faults=["mismatch=spec-2"]) as servers:
+        crew = {"crew": {"driver": "specs", "urls": list(servers.urls)}}
+        prompts = [lab.prompt(name, f"```json\n{text}\n```\n", deliverable="answer") for name, text in bodies.items()]
+        report = lab.run(*prompts, agents=crew, agent="crew")
+        assert asked(servers) == dict.fromkeys(range(3), STEPS)
+    assert [row(report, name).outcome for name in ("one", "two", "bad")] == ["answered", "answered", "failed"]
+    assert "Stack effect mismatch: it does ( x -- x x ), not ( x -- x )" in row(report, "bad").message
 
 
 @contextmanager

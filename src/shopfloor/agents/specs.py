@@ -5,19 +5,19 @@ i mod N first (``policy`` says what else there is), and when a server fails it, 
 How many calls a server has under way is found by trying (`shopfloor.domain.servers.Limit`), or given by ``in_flight``.
 
 An order brings its spec as ``metadata["spec"]`` and its number as ``metadata["number"]``; without the one its prompt is
-the spec, as JSON, without the other it is counted.
+read, which is JSON or has a block of it, without the other it is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from shopfloor.agents._attempts import Attempts
 from shopfloor.agents._process import attempt_files, require_workspace
@@ -25,12 +25,14 @@ from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import addresses, probed
 from shopfloor.agents._tidy import json_object
 from shopfloor.domain.errors import Refused
+from shopfloor.domain.order import Order
 from shopfloor.masking import Masker
 from shopfloor.ports import Answered, Call, Capabilities, Delivery, Handle, Kind, Launch, Probe, Profile, Report
 from shopfloor.spawn import Guard
 
 PATHS = {"validate": "/spec/validate", "generate": "/generate", "verify": "/verify", "health": "/health"}
 """Where each step is asked for; a profile's ``paths`` names others"""
+_BLOCK = re.compile(r"^```json\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MISSING_HINT = "type pip install 'shopfloor[fanout]'"
 
 
@@ -72,7 +74,7 @@ class SpecsAgent:
 
         ``call.timeout_s`` is what each of its requests may take.
         """
-        return await self._line(call.profile).answer(call.order.metadata, call.timeout_s)
+        return await self._line(call.profile).answer(call.order, call.order.instruction, call.timeout_s)
 
     def capacity(self, profile: Profile) -> int:
         """How many calls may be under way now, those that wait for a server included."""
@@ -99,14 +101,12 @@ class SpecsAgent:
 
     async def _start(self, launch: Launch) -> _Run:
         require_workspace(launch)
-        line, told = self._line(launch.profile), launch.order.metadata
+        line = self._line(launch.profile)
         if not line.well and not (seen := await self.probe(launch.profile)).found:
             raise Refused(seen.problem, hint=seen.hint)
-        if "spec" not in told:
-            told = {"spec": json_object(launch.prompt.encode(errors="replace"))}
         masker = Masker(launch.secrets)
         files = attempt_files(launch, masker.text(launch.prompt))
-        work = partial(line.answer, told, launch.order.timeout_s)
+        work = partial(line.answer, launch.order, launch.prompt, launch.order.timeout_s)
         return _Run(work, launch.profile.name, files, masker, Teller(files, self._wall))
 
     def follow(self, handle: Handle) -> AsyncIterator[Report]:
@@ -150,11 +150,15 @@ class _Line:
     def close(self) -> None:
         self._pool.close()
 
-    async def answer(self, told: Mapping[str, Any], limit_s: float | None) -> Answered:
+    async def answer(self, order: Order, prompt: str, limit_s: float | None) -> Answered:
         """One spec to its end, with one server or another. Raises Refused when there is no spec."""
-        spec, number = told.get("spec"), told.get("number")
+        spec, number = order.metadata.get("spec"), order.metadata.get("number")
+        if spec is None:
+            block = _BLOCK.search(prompt)
+            spec = json_object((block[1] if block else prompt).encode(errors="replace"))
         if not isinstance(spec, dict):
-            raise Refused("the order has no spec", hint='give it one as its metadata "spec", a JSON object')
+            hint = 'give it one, a JSON object, as its metadata "spec" or as its prompt'
+            raise Refused(f"order {order.name!r} has no spec", hint=hint)
         if not isinstance(number, int) or number < 0:
             number = next(self._numbers)
         return await self._pool.answer(spec, number, limit_s)
