@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from shopfloor.agents._connections import Connections, Late, Room
+from shopfloor.agents._connections import Connections, Late, Room, connections_at_most
 from shopfloor.agents._steps import body_of
 from shopfloor.agents._transport import Unreachable
 from shopfloor.agents.specs import SpecsAgent
@@ -322,6 +322,7 @@ async def test_a_limit_of_descriptors_is_kept() -> None:
             assert process.stdout is not None
             urls = [process.stdout.readline().strip() for _ in range(20)]
             with descriptors(100):
+                assert connections_at_most() == 50
                 async with agent() as subject:
                     found = await run(subject, crew(urls, in_flight=64), 1000)
         finally:

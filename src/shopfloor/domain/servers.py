@@ -23,7 +23,7 @@ ENOUGH = 0.85
 """the smallest limit with this share of the best throughput is the one to keep"""
 FEWEST_SAMPLES = 8
 AGAIN = 16
-"""windows after which the neighbours of a limit that has proved itself are tried again"""
+"""windows after which a limit that has proved itself is left, to look whether another one is better by now"""
 
 
 class Limit:
@@ -43,6 +43,9 @@ class Limit:
         self._top = most
         self._since = -math.inf
         self._rates: dict[int, float] = {}
+        self._climbing = True
+        self._new = self.value
+        """calls still to come that have to connect first: they say nothing"""
         self._kept = 0
         self._clear()
 
@@ -52,6 +55,9 @@ class Limit:
     def took(self, under_way: int, seconds: float, now: float) -> None:
         """A call was answered that began when so many were under way, itself included."""
         if self._fixed or not self.value // 2 < under_way <= self.value or now - seconds < self._since:
+            return
+        if self._new > 0:
+            self._new -= 1
             return
         self._samples += 1
         self._calls += under_way
@@ -71,22 +77,23 @@ class Limit:
 
     def _next(self) -> int:
         rates, value = self._rates, self.value
-        gained = rates[value] >= GAIN * rates.get(value // 2, 0.0)
-        if value == max(rates) and gained and value * 2 <= self._top:
+        if self._climbing and value * 2 <= self._top and rates[value] >= GAIN * rates.get(value // 2, 0.0):
             return value * 2
-        best = max(rates.values())
-        wanted = min(limit for limit, rate in rates.items() if rate >= ENOUGH * best)
-        if wanted == value > 1 and value // 2 not in rates:
-            return value // 2
-        return wanted
+        if self._climbing:
+            # What was measured on the way up may be out of date: on the way down it is measured again.
+            self._climbing, self._rates = False, {value: rates[value]}
+        best = max(self._rates.values())
+        wanted = min(limit for limit, rate in self._rates.items() if rate >= ENOUGH * best)
+        return value // 2 if wanted == value > 1 and value // 2 not in self._rates else wanted
 
     def _move(self, value: int, now: float) -> None:
         if value != self.value:
+            self._new = max(0, value - self.value)
             self.value, self._since, self._kept = value, now, 0
             return
         self._kept += 1
         if self._kept >= AGAIN:
-            self._kept, self._top = 0, self._most
+            self._kept, self._top, self._climbing = 0, self._most, True
             self._rates = {value: self._rates[value]} if value in self._rates else {}
 
 
