@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from shopfloor.domain.servers import FIRST, MOST, Limit, Standing, Turns, end_of_queue_s, worth_moving
 
-
 CLOCK = [0.0]
 
 

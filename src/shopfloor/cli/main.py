@@ -109,12 +109,12 @@ class Root(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("-C", "directory", metavar="DIR", help="Work in the repository at DIR.")
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option("--debug", is_flag=True, hidden=True)  # who needs it is told of it
 @click.option("--no-color", is_flag=True, help="Use no colours.")
 @click.version_option(__version__, message="shopfloor %(version)s")
 @click.pass_context
 def root(ctx: click.Context, *, directory: str | None, debug: bool, no_color: bool) -> None:
-    """Run a crew of coding agents on a git repository and get merged, verified work back."""
+    """Run a crew of coding agents on a git repository; get verified work back."""
     edge = ctx.ensure_object(Edge)
     edge.take(directory=directory, debug=debug, no_color=no_color)
 
