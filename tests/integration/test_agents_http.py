@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shopfloor.agents._servers import Servers, expanded
+from shopfloor.agents._servers import Servers
 from shopfloor.agents._transport import Client, Unreachable
 from shopfloor.agents.http import HttpAgent
+from shopfloor.domain.addresses import expanded
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.order import Deliverable, Order
 from shopfloor.ports import Handle, Kind, Launch, Profile, Report, Route

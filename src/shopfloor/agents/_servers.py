@@ -6,9 +6,8 @@ Each takes one request at a time, is looked at before it is used, and is let res
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from shopfloor.agents._transport import Client, Unreachable
@@ -19,15 +18,13 @@ HEALTH_S = 2.0
 REST_S, LONGEST_REST_S = 0.5, 30.0
 PATIENCE_S = 60.0
 """so long everybody may be down before a request is given up; a server that works for us is not down"""
-MOST_SERVERS = 1000
-_RANGE = re.compile(r"(.*:)(\d{1,5})-(\d{1,5})(/.*)?")
 
 
 def addresses(profile: Profile) -> list[str]:
     """Where the servers of a profile are. Raises Refused."""
     hint = _hint(profile)
     try:
-        found = expanded(profile.urls)
+        found = profile.addresses
     except ValueError as problem:
         raise Refused(f"agent {profile.name!r}: {problem}", hint=hint) from None
     if not found:
@@ -53,36 +50,6 @@ async def probed(profile: Profile, capabilities: Capabilities, *, health: str = 
         return Probe(found=True, capabilities=capabilities)
     told = "; ".join(f"{server.url}: {server.why}" for server in servers)
     return Probe(found=False, problem=f"no agent server answers ({told})", hint=f"start one, or {_hint(profile)}")
-
-
-def expanded(urls: Sequence[str]) -> list[str]:
-    """The addresses with ranges of ports written out. Raises ValueError that names the one that is off."""
-    found: dict[str, None] = {}
-    for url in urls:
-        for one in _each(url.rstrip("/")):
-            try:
-                parts = urlsplit(one)
-                fit = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-            except ValueError:  # a port that is no number, or too large
-                fit = False
-            if not fit:
-                raise ValueError(f"{url!r} is no address such as http://127.0.0.1:8080 or http://127.0.0.1:8080-8089")
-            found[one] = None
-    if len(found) > MOST_SERVERS:
-        raise ValueError(f"there are {len(found)} addresses; at most {MOST_SERVERS} can be used")
-    return list(found)
-
-
-def _each(url: str) -> Iterator[str]:
-    found = _RANGE.fullmatch(url)
-    if found is None:
-        yield url
-        return
-    first, last = int(found[2]), int(found[3])
-    if not 0 < first <= last < 1 << 16 or last - first >= MOST_SERVERS:
-        raise ValueError(f"{url!r} has no range of ports such as 8080-8089")
-    for port in range(first, last + 1):
-        yield f"{found[1]}{port}{found[4] or ''}"
 
 
 class Server:

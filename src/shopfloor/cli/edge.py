@@ -64,8 +64,11 @@ class Edge:
 
         return self.perform(body())
 
-    def perform(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it in a loop of its own. What fails beside it is told in one line, with ``--debug`` in full."""
+    def perform(self, work: Coroutine[Any, Any, T], *, loop: Callable[[], Any] | None = None) -> T:
+        """Run it in a loop of its own. What fails beside it is told in one line, with ``--debug`` in full.
+
+        ``loop`` makes another kind of event loop than the usual one.
+        """
         import asyncio
 
         def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -78,7 +81,8 @@ class Edge:
             asyncio.get_running_loop().set_exception_handler(told)
             return await work
 
-        return asyncio.run(body())
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(body())
 
     def put(self, text: str = "", *, err: bool = False) -> None:
         """Write one or more lines. Whatever they are made of, they cannot do more than be read in colour."""
@@ -128,8 +132,9 @@ class Verb(click.Command):
     def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
+        if not any("--json" in param.opts for param in self.params):
+            self.params.append(click.Option(["--json"], is_flag=True, help="Answer in JSON."))
         self.params += [
-            click.Option(["--json"], is_flag=True, help="Answer in JSON."),
             click.Option(["-C", "directory"], metavar="DIR", hidden=True),
             click.Option(["--debug"], is_flag=True, hidden=True),
             click.Option(["--no-color"], is_flag=True, hidden=True),
@@ -150,8 +155,8 @@ def verb(*, example: str, name: str = "") -> Callable[[Callable[..., int | None]
         @functools.wraps(function)
         def body(ctx: click.Context, /, *args: Any, **options: Any) -> int | None:
             edge = ctx.ensure_object(Edge)
-            common = {key: options.pop(key) for key in ("json", "directory", "debug", "no_color")}
-            edge.take(**common)
+            common = {key: options.pop(key) for key in ("directory", "debug", "no_color")}
+            edge.take(**common, json=options.pop("json", False))
             return function(edge, *args, **options)
 
         return click.command(name or None, cls=Verb, example=example)(body)

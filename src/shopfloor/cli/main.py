@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Work": {
         "plan": ("shopfloor.cli.plan:plan", "say what a run would do"),
         "run": ("shopfloor.cli.run:run", "work on prompts, or go on with --resume"),
+        "fanout": ("shopfloor.cli.fanout:fanout", "give many specs to agent servers"),
         "pause": ("shopfloor.cli.steer:pause", "start nothing new"),
         "resume": ("shopfloor.cli.steer:resume", "start orders again after pause"),
         "stop": ("shopfloor.cli.steer:stop", "end an order, or the run"),

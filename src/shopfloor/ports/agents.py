@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from shopfloor.domain.addresses import expanded
 from shopfloor.domain.order import Order
 from shopfloor.domain.servers import SpreadPolicy
 
@@ -41,6 +42,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     pass_env: tuple[str, ...] = ()
     env: dict[str, str] = msgspec.field(default_factory=dict)
     memory_limit_bytes: int | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """``urls`` with their ranges of ports written out. Raises ValueError that names the one that is off."""
+        return expanded(self.urls)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,244 @@
+"""``fanout``: give many specifications to agent servers, and say what came back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.progress import MofNCompleteColumn, Progress
+
+from shopfloor.cli.edge import Edge, silence, verb
+from shopfloor.cli.stopper import Stopper
+from shopfloor.domain.errors import NotFound, Refused, UsageError
+from shopfloor.faces.fanout import (
+    POLICIES,
+    Coordinator,
+    FanoutReport,
+    Source,
+    all_problems,
+    lines,
+    read,
+    refuse,
+    shown,
+    story,
+    unfinished,
+)
+
+STOPPING = "stopping: what is finished is kept (again: {key} ends it at once)"
+STDIN = "-"
+SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+@verb(example="shopfloor fanout specs.jsonl --agents http://127.0.0.1:8080-8089 --results sqlite:results.db")
+@click.argument("specs", required=False, metavar="[SPECS]")
+@click.option(
+    "--agents", multiple=True, metavar="URL", help="Agent servers, e.g. http://127.0.0.1:8080-8089; repeatable."
+)
+@click.option("--queue", metavar="URL", help="Take them from this queue: redis://…; SPECS are appended to it.")
+@click.option("--drain", is_flag=True, help="End when the queue is empty, also without SPECS.")
+@click.option("--results", metavar="URL", help="Keep results: postgresql://… or sqlite:FILE.")
+@click.option("--policy", type=click.Choice(POLICIES), help="Who gets which (default: round-robin).")
+@click.option("--in-flight", metavar="N|auto", help="Requests under way at each agent (default: auto).")
+@click.option("--timeout", type=SECONDS, metavar="S", default=30.0, help="Seconds for one request (default: 30).")
+@click.option("--path", multiple=True, metavar="STEP=PATH", help="Where agents are asked, e.g. validate=/validate.")
+@click.option(
+    "--validate", type=click.Choice(["basic", "strict"]), help="Look at SPECS here first; refuse what is off."
+)
+@click.option(
+    "--json", "report", is_flag=False, flag_value=STDIN, metavar="[FILE]", help="Write the report, with all results."
+)
+@click.option("--resume", is_flag=True, help="Go on with what was stopped or killed; nothing finished is done again.")
+@click.option("--plain", is_flag=True, help="Lines instead of a bar, also in a terminal.")
+def fanout(edge: Edge, *, specs: str | None, report: str | None, **options: Any) -> int:
+    """Give SPECS (a file of JSON or JSON Lines, '-' for stdin) to agent servers; without, 100 generated ones.
+
+    Ctrl-C stops and keeps what is finished; --resume goes on with it.
+    """
+    edge.json = report == STDIN
+    wanted = _Wanted(specs=specs, report=None if edge.json else report, **options)
+    wanted.refuse()
+    coordinator = wanted.coordinator()
+    show = _Show(edge, coordinator, plain=wanted.plain)
+    stopper = Stopper(show.stop, give_back=show.close, killed=f"killed; go on with: {wanted.again()}")
+
+    async def body() -> FanoutReport:
+        stopper.answer_signals()
+        source = await wanted.source()
+        waits = wanted.queue is not None and not (specs or wanted.drain)
+        return await coordinator.run(source, resume=wanted.resume, wait=waits, keep=report is not None)
+
+    try:
+        found = edge.perform(body(), loop=_loop())
+    finally:
+        show.close()
+    if edge.json:
+        edge.put_json(msgspec.to_builtins(found))
+    else:
+        edge.put("\n".join(lines.closing(found)))
+    if wanted.report:
+        _write(Path(wanted.report), found)
+    if stopper.code:
+        if found.waiting:
+            edge.put(f"stopped; go on with: {wanted.again()}", err=True)
+        return stopper.code
+    return 1 if found.failed or found.waiting else 0
+
+
+def _loop() -> Callable[[], Any] | None:
+    """The faster event loop that the extra brings, where this platform has it."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    return new_event_loop
+
+
+class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The words of the call."""
+
+    specs: str | None
+    report: str | None
+    agents: tuple[str, ...]
+    queue: str | None
+    drain: bool
+    results: str | None
+    policy: str | None
+    in_flight: str | None
+    timeout: float
+    path: tuple[str, ...]
+    validate: str | None
+    resume: bool
+    plain: bool
+
+    def refuse(self) -> None:
+        """Raise UsageError, NotFound or Refused for what cannot be."""
+        if self.drain and not self.queue:
+            raise UsageError("--drain is about a queue: give --queue redis://…, or leave it out")
+        if self.specs not in (None, STDIN) and not Path(str(self.specs)).is_file():
+            raise NotFound(
+                f"there is no file {self.specs!r}", hint="give a file of JSON or JSON Lines, or '-' for stdin"
+            )
+        if self.report and Path(self.report).exists() and not _is_report(Path(self.report)):
+            raise Refused(
+                f"--json would write over {self.report!r}, which is no report",
+                hint="name another file, or '-' for stdout",
+            )
+
+    def coordinator(self) -> Coordinator:
+        """Raises UsageError, Refused."""
+        in_flight = self.in_flight
+        if in_flight not in (None, "auto") and not str(in_flight).isdecimal():
+            raise UsageError(f"--in-flight {in_flight!r} is neither a number nor 'auto'")
+        return Coordinator(
+            self.agents or None, folder=Path.cwd(), queue=self.queue, results=self.results, policy=self.policy,
+            in_flight=None if in_flight is None else 0 if in_flight == "auto" else int(in_flight),
+            timeout_s=self.timeout, paths=dict(_path(one) for one in self.path) or None,
+        )  # fmt: skip
+
+    async def source(self) -> Source:
+        """What is wanted; of a run that is resumed, what it was started with."""
+        name = self.specs
+        if name is None and self.resume and not self.queue:
+            name = (await unfinished(Path.cwd())).source
+            if name == STDIN:  # which cannot be read twice: what the log has is all there is
+                return Source(name=name)
+        generated = [] if self.queue else list(story())
+        found = read(_bytes(name), _named(name)) if name else generated
+        if self.validate:
+            refuse(all_problems(found, strict=self.validate == "strict"), _named(name or ""))
+        return Source(specs=found, name=name or "")
+
+    def again(self) -> str:
+        """What to type to go on."""
+        words: Sequence[str] = [self.specs] if self.specs else []
+        if self.queue:
+            words = [*words, "--queue", shown(self.queue)]
+        if self.results:
+            words = [*words, "--results", shown(self.results)]
+        return shlex.join(["shopfloor", "fanout", *words, "--resume"])
+
+
+def _path(text: str) -> tuple[str, str]:
+    step, mark, path = text.partition("=")
+    if not mark:
+        raise UsageError(f"--path {text!r} is not like validate=/validate")
+    return step, path
+
+
+def _bytes(name: str) -> bytes:
+    return sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+
+
+def _named(name: str) -> str:
+    return {STDIN: "stdin", "": "the generated specifications"}.get(name, name)
+
+
+class _Show:
+    """What is to be seen meanwhile: lines, or a bar in a terminal. Nobody reading any more does not end the run."""
+
+    def __init__(self, edge: Edge, coordinator: Coordinator, *, plain: bool) -> None:
+        self._edge = edge
+        self._coordinator = coordinator
+        self._bar: Progress | None = None
+        self._drawn = not plain and not edge.json and sys.stdout.isatty()
+        coordinator.when_begun = self._begin
+        coordinator.observers.append(self._see)
+
+    def _begin(self) -> None:
+        intake, agents = self._coordinator.intake, len(self._coordinator.agents)
+        assert intake is not None
+        self._put(lines.opening(intake.expected, agents, queue=intake.waits))
+        if self._drawn:
+            from rich.console import Console
+
+            console = Console(no_color=self._edge.color is False)
+            columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("specs", total=intake.expected or None)
+            self._bar.start()
+
+    def _see(self, _result: object) -> None:
+        done, intake = self._coordinator.tally.done, self._coordinator.intake
+        known = max(done, intake.known, intake.expected) if intake else done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=known)
+        elif text := lines.progress(done, known):
+            self._put(text)
+
+    def stop(self, why: str, key: str) -> None:
+        """A signal came."""
+        self._edge.put(STOPPING.format(key=key), err=True)
+        self._coordinator.stop(why)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _put(self, text: str) -> None:
+        if not self._edge.json:
+            try:
+                self._edge.put(text)
+            except OSError:  # the reader of a pipe, or the terminal, is gone
+                silence()
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+        return False
+    return isinstance(found, dict) and {"total_runs", "success_rate", "results"} <= found.keys()
+
+
+def _write(path: Path, found: FanoutReport) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    beside.replace(path)

@@ -1,0 +1,317 @@
+"""Many specifications over several agents: a composition of the floor, a source, and places for what comes back.
+
+The floor does the work. Each specification is an order whose deliverable is an answer, so that retries, health, time
+limits, the record of what happened, and going on after a crash are those of every other order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from asyncio import TaskGroup
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import msgspec
+
+from shopfloor import Event, NotFound, Order, Outcome, Profile, Shopfloor, ShopfloorError, UsageError
+from shopfloor.faces.fanout.intake import AGENT, Intake, Source
+from shopfloor.faces.fanout.queue import RedisQueue
+from shopfloor.faces.fanout.results import PHASES, FanoutReport, Finished, Result, Tally
+from shopfloor.faces.fanout.specs import Specification
+from shopfloor.faces.fanout.stores import ResultStore, Writer, open_results
+
+DEFAULT_AGENTS = ("http://localhost:8080-8089",)
+TIMEOUT_S = 30.0
+POLICIES = ("round-robin", "strict", "least-busy")
+
+
+class FastForthAgent(msgspec.Struct, frozen=True):
+    """One agent server."""
+
+    url: str
+
+    async def process_spec(self, spec: Specification) -> Result:
+        """Validate, generate, verify; a failure is a result too. Raises NotFound when no server answers there."""
+        (result,) = await Coordinator([self]).process([spec])
+        return result.plain()
+
+
+class Coordinator:
+    """Gives specifications to agents and takes their results.
+
+    ``agents`` are servers or addresses, which may have ranges of ports. ``folder`` holds the log, which a later
+    ``resume`` goes on with; None: a folder that is gone with the call. ``queue`` is an address of Redis, ``results``
+    one of PostgreSQL or an SQLite file.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[FastForthAgent | str] | None = None,
+        *,
+        folder: Path | None = None,
+        queue: str | RedisQueue | None = None,
+        results: str | ResultStore | None = None,
+        policy: str | None = None,
+        in_flight: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+        paths: Mapping[str, str] | None = None,
+        flags: Mapping[str, object] | None = None,
+    ) -> None:
+        """``in_flight`` is for each agent, 0 finds it out; ``timeout_s`` is of one request, from when it is sent.
+
+        ``paths`` are those of the steps ``validate``, ``generate``, ``verify`` and ``health`` that are not the usual
+        ones. What is None is as the run had it that is resumed, else: the ports 8080-8089 here, round-robin, 0.
+        Raises UsageError for words that are off, Refused where a client is not installed.
+        """
+        urls = None if agents is None else tuple(a.url if isinstance(a, FastForthAgent) else a for a in agents)
+        self._wanted = Wanted(urls=urls, policy=policy, in_flight=in_flight,
+                              paths=None if paths is None else dict(paths))  # fmt: skip
+        self._timeout_s = timeout_s
+        self._profile = self._wanted.profile()
+        self.queue = RedisQueue(queue, taker=_taker(folder)) if isinstance(queue, str) else queue
+        self.results = open_results(results) if results is None or isinstance(results, str) else results
+        self.when_begun: Callable[[], None] = lambda: None
+        """called when the agents and what they are to do are known"""
+        self.observers: list[Callable[[Finished], None]] = []
+        """called with every result of this session"""
+        self.tally = Tally()
+        """what has come back in the newest run"""
+        self.intake: Intake | None = None
+        """what the newest run asks for"""
+        self._folder = folder
+        self._flags = dict(flags or {})
+        self._floor: Shopfloor | None = None
+        self._stopped = ""
+        self._opened = False
+        self._kept: list[Finished] | None = None
+        self._dequeued: dict[str, bytes] = {}
+
+    @property
+    def agents(self) -> list[FastForthAgent]:
+        """The servers, each with its own address, in their order."""
+        return [FastForthAgent(url) for url in self._profile.addresses]
+
+    async def __aenter__(self) -> Self:
+        await self.results.open()
+        if self.queue is not None:
+            await self.queue.open()
+        self._opened = True
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._opened = False
+        if self.queue is not None:
+            await self.queue.close()
+        await self.results.close()
+
+    # -- single steps ---------------------------------------------------------------------------------------------
+
+    async def store_result(self, result: Result) -> None:
+        """Keep one result, and let go of its specification when it came from the queue. Raises ShopfloorError."""
+        kept = result if isinstance(result, Finished) else Finished(**msgspec.structs.asdict(result))
+        await self.results.store([kept])
+        if (payload := self._dequeued.pop(result.spec_id, None)) is not None:
+            await self._queue().settle([payload])
+
+    async def enqueue_spec(self, spec: Specification) -> None:
+        """Append it to the queue."""
+        await self._queue().put([spec])
+
+    async def dequeue_spec(self) -> Specification:
+        """The next one of the queue; waits for it as long as it takes.
+
+        It goes back to the queue when this coordinator ends, or is killed, before its result is stored.
+        """
+        (taken,) = await self._queue().take(1)
+        self._dequeued[taken.spec.id] = taken.payload
+        return taken.spec
+
+    def _queue(self) -> RedisQueue:
+        if self.queue is None:
+            raise UsageError("there is no queue", hint='give one: Coordinator(…, queue="redis://127.0.0.1:6379/0")')
+        return self.queue
+
+    # -- the whole of it ------------------------------------------------------------------------------------------
+
+    async def process(self, specs: Sequence[Specification]) -> list[Finished]:
+        """All of them; the results in the order of the specifications. Raises NotFound when no agent answers."""
+        return list((await self.run(Source(specs=specs), keep=True)).results)
+
+    async def run(
+        self, source: Source | None = None, *, resume: bool = False, wait: bool = False, keep: bool = False
+    ) -> FanoutReport:
+        """Perform the specifications of ``source``, or with a queue those in it, to which ``source`` is appended.
+
+        ``wait`` goes on when the queue is empty, until ``stop``. ``resume`` goes on with the unfinished run of the
+        folder: what is finished is not done again, and nothing is appended to the queue again. With ``keep`` the
+        report has all results. Raises NotFound when no agent answers or there is nothing to resume, Conflict when the
+        folder has another controller.
+        """
+        async with AsyncExitStack() as stack:
+            if not self._opened:
+                await stack.enter_async_context(self)
+            folder = self._folder or Path(stack.enter_context(TemporaryDirectory(prefix="shopfloor-fanout-")))
+            before = await unfinished(folder, self._flags) if resume else None
+            self._profile = self._wanted.profile(before.profile if before else None)
+            floor = self._floor = await stack.enter_async_context(open_floor(folder, self._profile, self._flags))
+            stack.callback(setattr, self, "_floor", None)
+            intake = self.intake = Intake(source or Source(), self.queue, wait=wait, timeout_s=self._timeout_s)
+            if self._stopped:
+                self.stop(self._stopped)
+            self.tally, self._kept = Tally(), [] if keep else None
+            return await self._perform(floor, intake, before)
+
+    def stop(self, why: str) -> None:
+        """Let ``run`` end early: what is unfinished stays for ``resume``."""
+        self._stopped = why
+        if self._floor is not None:
+            self._floor.stop(why)
+        if self.intake is not None:
+            self.intake.end()
+
+    async def _perform(self, floor: Shopfloor, intake: Intake, before: Unfinished | None) -> FanoutReport:
+        writer, urls, clock = Writer(self.results, intake.settle), self._profile.addresses, _Clock()
+        if before is not None:
+            # What was finished and not yet stored is stored now; storing it again changes nothing.
+            ended = [finished(outcome, urls) for outcome in await floor.answers(before.run)]
+            for result in ended:
+                self._count(result, earlier=True)
+                writer.add(result)
+            await intake.take_up(before.orders, len(ended))
+        else:
+            await intake.begin()
+        await intake.look()
+        self.when_begun()
+        floor.observers.append(clock.see)
+        if before is None and not await intake.any():
+            return self._report(0.0)
+        try:
+            async with TaskGroup() as group:
+                group.create_task(writer.run())
+                async for outcome in floor.outcomes(intake.wishes(), resume=before is not None):
+                    result = finished(outcome, urls)
+                    clock.ended()
+                    self._count(result)
+                    intake.ended()
+                    writer.add(result)
+                    for observer in self.observers:
+                        observer(result)
+                writer.close()
+        except* ShopfloorError as several:
+            raise several.exceptions[0] from None
+        return self._report(clock.seconds)
+
+    def _count(self, result: Finished, *, earlier: bool = False) -> None:
+        self.tally.add(result, earlier=earlier)
+        if self._kept is not None:
+            self._kept.append(result)
+
+    def _report(self, wall_s: float) -> FanoutReport:
+        waiting = max(0, self.intake.known - self.tally.done) if self.intake else 0
+        results = sorted(self._kept or (), key=lambda result: result.number or 0)
+        return self.tally.report(agents=len(self._profile.addresses), wall_s=wall_s, waiting=waiting, results=results)
+
+
+class _Clock:
+    """From the first specification that is given to an agent to the last result. Seconds."""
+
+    def __init__(self) -> None:
+        self._began = self._last = 0.0
+
+    def see(self, event: Event) -> None:
+        """An event of the floor."""
+        if not self._began and event.event_type == "work_order.assigned":
+            self._began = time.monotonic()
+
+    def ended(self) -> None:
+        """A result has come."""
+        self._last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """0 when there was nothing to do."""
+        return max(0.0, self._last - self._began) if self._began else 0.0
+
+
+def _taker(folder: Path | None) -> str:
+    """Who takes from the queue: the same for the same folder, so that a run that is resumed has what it had taken."""
+    place = f"{socket.gethostname()}:{folder.resolve()}" if folder else ""
+    return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16] if place else ""
+
+
+def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
+    """What the floor tells of an order as the result of its specification; ``urls`` are the agents in their order."""
+    order, data = outcome.order, outcome.data
+    number, url = order.metadata["number"], str(data.get("url", ""))
+    return Finished(
+        spec_id=str(order.metadata["spec"]["id"]), success=outcome.ok, code=outcome.text or data.get("code", ""),
+        tests=tuple(data.get("tests", ())), error=outcome.message, latency_ms=float(data.get("latency_ms", 0.0)),
+        number=number, run=order.run, agent_id=url, attempt=max(1, outcome.tries - 1 + data.get("tries", 1)),
+        moved=bool(url) and url != urls[number % len(urls)],
+        phases_ms={step: data[f"{step}_ms"] for step in PHASES.values() if f"{step}_ms" in data},
+    )  # fmt: skip
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said of the agents; None: nothing."""
+
+    urls: tuple[str, ...] | None
+    policy: str | None
+    in_flight: int | None
+    paths: dict[str, str] | None
+
+    def profile(self, before: Profile | None = None) -> Profile:
+        """The servers as one agent of the floor; what was not said is as ``before``. Raises UsageError."""
+        if self.policy is not None and self.policy not in POLICIES:
+            raise UsageError(f"there is no policy {self.policy!r}", hint=f"choose one of {', '.join(POLICIES)}")
+        said = {"urls": self.urls, "policy": self.policy, "in_flight": self.in_flight, "paths": self.paths}
+        known = {key: value for key, value in said.items() if value is not None}
+        found = msgspec.structs.replace(before or Profile(name=AGENT, driver="specs", urls=DEFAULT_AGENTS), **known)
+        try:
+            there = found.addresses
+        except ValueError as problem:
+            raise UsageError(str(problem)) from None
+        if not there:
+            raise UsageError("no agent was named", hint="shopfloor fanout --agents http://127.0.0.1:8080-8089")
+        return found
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A fan-out that was stopped or killed."""
+
+    run: str
+    profile: Profile | None
+    """its agents; None: they were not kept in the log"""
+    orders: tuple[Order, ...]
+
+    @property
+    def source(self) -> str:
+        """Where its specifications came from, as :class:`Source` had it."""
+        return self.orders[0].source if self.orders else ""
+
+
+async def unfinished(folder: Path, flags: Mapping[str, object] | None = None) -> Unfinished:
+    """The unfinished fan-out of a folder. Raises NotFound when there is none."""
+    async with Shopfloor.open(folder, without_git=True, flags=dict(flags or {})) as floor:
+        board = await floor.board(state="open")
+    run = board.unfinished()
+    orders = tuple(board.records[order].order for order in run.orders) if run else ()
+    if run is None or not all(isinstance(order.metadata.get("spec"), dict) for order in orders):
+        raise NotFound("there is no unfinished fan-out here", hint="start one: shopfloor fanout specs.json")
+    known = run.profiles.get(AGENT)
+    profile = msgspec.convert({"name": AGENT, **known}, Profile) if known else None
+    return Unfinished(run=run.id, profile=profile, orders=orders)
+
+
+def open_floor(folder: Path, agent: Profile, flags: Mapping[str, object]) -> Shopfloor:
+    """The floor of a folder, with these servers as its agent."""
+    floor = Shopfloor.open(folder, without_git=True, flags=flags)
+    settings = msgspec.structs.replace(
+        floor.settings, agents={**floor.settings.agents, agent.name: agent}, agent=agent.name
+    )
+    return Shopfloor.open(folder, without_git=True, settings=settings)
