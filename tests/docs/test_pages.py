@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -14,13 +15,19 @@ import pytest
 
 from shopfloor.cli.main import VERBS
 from shopfloor.config.settings import SETTINGS
+from shopfloor.faces.fanout import read
 from shopfloor.mcp.verbs import VERBS as AGENT_VERBS
 from shopfloor.prompts import KEYS
+from shopfloor.testing.spec_servers import serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text()
 TUTORIAL = (ROOT / "docs/tutorial/first-run.md").read_text()
+FAN_OUT = (ROOT / "docs/how-to/fan-out.md").read_text()
+REDIS = "redis://127.0.0.1:6379/0"
+WAITS = {f"shopfloor fanout --queue {REDIS}"}
+"""Commands that end when they are told to."""
 NOT_RUN = {
     "make test": "this is it",
     "pip install .": "the bootstrap installs the same package; a second install would change this environment",
@@ -88,6 +95,29 @@ def test_every_command_of_the_readme_runs(project: Path, tmp_path_factory: pytes
 
 def test_every_command_of_the_tutorial_runs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     _run_all(commands(TUTORIAL), project, bins(tmp_path_factory.mktemp("tools")), "notes")
+
+
+def test_the_fan_out_page_says_what_works(tmp_path: Path, redis: str) -> None:
+    specs = [json.loads(block) for block in blocks(FAN_OUT, "json")]
+    assert [read(json.dumps(spec).encode(), "page")[0].word for spec in specs] == ["square", "square"]
+    (tmp_path / "specs.jsonl").write_text("".join(f"{json.dumps(specs[1])}\n" for _ in range(3)))
+    env = bins(tmp_path)
+    with serving(2, latency_ms=1) as servers:
+        agents = " ".join(f"--agents {url}" for url in servers.urls)
+        done = []
+        for command in commands(FAN_OUT):
+            typed = command.replace(" --agents http://127.0.0.1:8080-8089", "").replace(REDIS, redis)
+            if not typed.startswith("shopfloor fanout") or command in WAITS:
+                continue
+            said = run(typed.replace("shopfloor fanout", f"shopfloor fanout {agents}"), tmp_path, env)
+            assert said.returncode == (3 if typed.endswith("--resume") else 0), (typed, said)
+            done.append(typed)
+        assert len(done) == len(commands(FAN_OUT)) - 3
+        (example,) = blocks(FAN_OUT, "python")
+        example = example.replace('"http://127.0.0.1:8080-8089"', ", ".join(map(repr, servers.urls)))
+        said = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=env, capture_output=True, text=True,
+                              timeout=50, check=False)  # fmt: skip
+    assert said.stdout == "20 of 20\n", said.stderr
 
 
 def _run_all(found: list[str], project: Path, env: dict[str, str], order: str) -> None:
