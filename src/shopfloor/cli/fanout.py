@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 import msgspec
-from rich.progress import MofNCompleteColumn, Progress
 
 from shopfloor.cli.edge import Edge, silence, verb
 from shopfloor.cli.stopper import Stopper
@@ -63,13 +62,12 @@ def fanout(edge: Edge, *, specs: str | None, report: str | None, **options: Any)
     edge.json = report == STDIN
     wanted = _Wanted(specs=specs, report=None if edge.json else report, **options)
     wanted.refuse()
-    coordinator = wanted.coordinator()
+    coordinator, source = wanted.coordinator(), wanted.source(edge)
     show = _Show(edge, coordinator, plain=wanted.plain)
     stopper = Stopper(show.stop, give_back=show.close, killed=f"killed; go on with: {wanted.again()}")
 
     async def body() -> FanoutReport:
         stopper.answer_signals()
-        source = await wanted.source()
         waits = wanted.queue is not None and not (specs or wanted.drain)
         return await coordinator.run(source, resume=wanted.resume, wait=waits, keep=report is not None)
 
@@ -141,11 +139,11 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
             timeout_s=self.timeout, paths=dict(_path(one) for one in self.path) or None,
         )  # fmt: skip
 
-    async def source(self) -> Source:
+    def source(self, edge: Edge) -> Source:
         """What is wanted; of a run that is resumed, what it was started with."""
         name = self.specs
         if name is None and self.resume and not self.queue:
-            name = (await unfinished(Path.cwd())).source
+            name = edge.perform(unfinished(Path.cwd())).source
             if name == STDIN:  # which cannot be read twice: what the log has is all there is
                 return Source(name=name)
         generated = [] if self.queue else list(story())
@@ -185,7 +183,7 @@ class _Show:
     def __init__(self, edge: Edge, coordinator: Coordinator, *, plain: bool) -> None:
         self._edge = edge
         self._coordinator = coordinator
-        self._bar: Progress | None = None
+        self._bar: Any = None
         self._drawn = not plain and not edge.json and sys.stdout.isatty()
         coordinator.when_begun = self._begin
         coordinator.observers.append(self._see)
@@ -195,7 +193,9 @@ class _Show:
         assert intake is not None
         self._put(lines.opening(intake.expected, agents, queue=intake.waits))
         if self._drawn:
+            # Loaded only where it is drawn: it costs a third of the start.
             from rich.console import Console
+            from rich.progress import MofNCompleteColumn, Progress
 
             console = Console(no_color=self._edge.color is False)
             columns = (*Progress.get_default_columns(), MofNCompleteColumn())

@@ -175,7 +175,9 @@ class Coordinator:
             self.intake.end()
 
     async def _perform(self, floor: Shopfloor, intake: Intake, before: Unfinished | None) -> FanoutReport:
-        writer, urls, clock = Writer(self.results, intake.settle), self._profile.addresses, _Clock()
+        writer, clock = Writer(self.results, intake.settle), _Clock()
+        # Where anybody may take anything, none is meant for one of them.
+        urls = [] if self._profile.policy == "least-busy" else self._profile.addresses
         if before is not None:
             # What was finished and not yet stored is stored now; storing it again changes nothing.
             ended = [finished(outcome, urls) for outcome in await floor.answers(before.run)]
@@ -245,14 +247,17 @@ def _taker(folder: Path | None) -> str:
 
 
 def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
-    """What the floor tells of an order as the result of its specification; ``urls`` are the agents in their order."""
+    """What the floor tells of an order as the result of its specification.
+
+    ``urls`` are the agents, of which specification i was meant for the one at i mod N; empty: it was for anybody.
+    """
     order, data = outcome.order, outcome.data
     number, url = order.metadata["number"], str(data.get("url", ""))
     return Finished(
         spec_id=str(order.metadata["spec"]["id"]), success=outcome.ok, code=outcome.text or data.get("code", ""),
         tests=tuple(data.get("tests", ())), error=outcome.message, latency_ms=float(data.get("latency_ms", 0.0)),
         number=number, run=order.run, agent_id=url, attempt=max(1, outcome.tries - 1 + data.get("tries", 1)),
-        moved=bool(url) and url != urls[number % len(urls)],
+        moved=bool(url and urls) and url != urls[number % len(urls)],
         phases_ms={step: data[f"{step}_ms"] for step in PHASES.values() if f"{step}_ms" in data},
     )  # fmt: skip
 

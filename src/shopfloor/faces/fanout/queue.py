@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from shopfloor.faces.fanout.stores import client, shown
 NAME = "work_queue"
 LEASE_S = 15.0
 PATIENCE_S = 60.0
+T = TypeVar("T")
 
 
 class Taken(NamedTuple):
@@ -154,25 +156,34 @@ class RedisQueue:
         Waits for the first one as long as it takes, blocked in the server; without ``wait`` there may be none. A lost
         connection is made again for a minute, then Refused is raised.
         """
-        deadline = 0.0
         while True:
-            try:
-                if self._lost:  # what was moved while nobody heard of it
-                    found, again = await self.unsettled(self._held), True
-                    self._lost = False
-                else:
-                    found, again = await self._understood(await self._moved(most, wait=wait)), wait
-                deadline = 0.0
-            except (self._driver.ConnectionError, self._driver.TimeoutError) as problem:
-                self._lost, now = True, asyncio.get_running_loop().time()
-                deadline = deadline or now + PATIENCE_S
-                if now > deadline:
-                    raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint="is it up?") from None
-                await asyncio.sleep(1.0)
-                continue
+            found, again = await self._patiently(partial(self._next, most, wait=wait))
             self.hold(taken.payload for taken in found)
             if found or not again:
                 return found
+
+    async def _next(self, most: int, *, wait: bool) -> tuple[list[Taken], bool]:
+        """Some, and whether to look again where there are none."""
+        if self._lost:  # what was moved while nobody heard of it
+            found = await self.unsettled(self._held)
+            self._lost = False
+            return found, True
+        return await self._understood(await self._moved(most, wait=wait)), wait
+
+    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Do it again for a minute while there is no connection. Raises Refused."""
+        clock = asyncio.get_running_loop().time
+        deadline = 0.0
+        while True:
+            try:
+                return await act()
+            except (self._driver.ConnectionError, self._driver.TimeoutError) as problem:
+                self._lost, deadline = True, deadline or clock() + PATIENCE_S
+                if clock() > deadline:
+                    raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint="is it up?") from None
+                await asyncio.sleep(1.0)
+            except self._driver.RedisError as problem:
+                raise Refused(f"the queue at {shown(self.url)} cannot be used: {problem}") from None
 
     async def _moved(self, most: int, *, wait: bool) -> list[bytes]:
         mine = self._list_of(self.taker)
@@ -203,11 +214,14 @@ class RedisQueue:
     async def settle(self, payloads: Sequence[bytes]) -> None:
         """Their results are kept: nobody needs them any more."""
         if payloads:
-            pipe = self._redis.pipeline(transaction=False)
-            for payload in payloads:
-                pipe.lrem(self._list_of(self.taker), 1, payload)
-            await pipe.execute()
+            await self._patiently(partial(self._settle, payloads))
             self._held.subtract(payloads)
+
+    async def _settle(self, payloads: Sequence[bytes]) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for payload in payloads:
+            pipe.lrem(self._list_of(self.taker), 1, payload)
+        await pipe.execute()
 
     async def unsettled(self, known: Counter[bytes]) -> list[Taken]:
         """What this taker has in its list beside ``known``."""
