@@ -206,8 +206,7 @@ def attempt_files(launch: Launch, prompt: str) -> Files:
         write_private(folder / "prompt.md", prompt)
         return Files(folder)
     except OSError as error:
-        what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
-        raise Refused(f"agent {launch.profile.name!r} was not started: {what}") from None
+        raise not_started(launch.profile.name, error) from None
 
 
 def require_workspace(launch: Launch) -> None:
