@@ -60,8 +60,8 @@ class Shopfloor(Leading):
     ) -> Self:
         """Find the repository and its settings; writes nothing. ``flags`` are settings by key; they win over files.
 
-        ``without_git``: a folder that is in no repository, or is not there yet, will do for orders that hand back
-        answers; it is made by the first of them, with ``.work/`` in it, and is a floor from then on. Raises NotFound
+        ``without_git``: a folder that is in no repository, or will only be made, does for orders that hand back
+        answers; the first of them makes ``.work/`` there, and it is a floor from then on. Raises NotFound
         for a folder without a repository, Refused for a bare one or a git that is too old, and UsageError for settings
         that are off.
         """

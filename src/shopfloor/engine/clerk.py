@@ -80,7 +80,9 @@ class Clerk:
         if _moved_on(record, decision):
             return
         job = await self._outset.job(record, decision.generation)
-        if job is not None:
+        if job is not None and self._floor.entry.kept_out(record):
+            self._floor.unclaim([decision], self._journal.now())  # its account was closed meanwhile
+        elif job is not None:
             for change, problem in await self._commit([_claim(record, job)]):
                 await self._follow(change, problem)
 
