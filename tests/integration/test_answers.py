@@ -82,7 +82,7 @@ async def test_a_floor_without_git_is_found_again_and_refuses_a_change(tmp_path:
     (tmp_path / "file").touch()
     with pytest.raises(NotFound):
         Shopfloor.open(tmp_path / "file", without_git=True)
-    with pytest.raises(Refused, match="mkdir -p|is not there"):
+    with pytest.raises(Refused, match="is not there"):
         await perform(tmp_path / "nowhere", wish("one"))
     with pytest.raises(Refused, match=r"tidy must hand back a change.*in no git repository") as refused:
         await perform(tmp_path, wish("tidy", deliverable="change", checks=("true",)))

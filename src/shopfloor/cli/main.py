@@ -23,11 +23,15 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Work": {
         "plan": ("shopfloor.cli.plan:plan", "say what a run would do"),
         "run": ("shopfloor.cli.run:run", "work on prompts, or go on with --resume"),
+        "chat": ("shopfloor.cli.chat:chat", "talk with one, let many work"),
         "fanout": ("shopfloor.cli.fanout:fanout", "give many specs to agent servers"),
         "pause": ("shopfloor.cli.steer:pause", "start nothing new"),
         "resume": ("shopfloor.cli.steer:resume", "start orders again after pause"),
         "stop": ("shopfloor.cli.steer:stop", "end an order, or the run"),
         "steer": ("shopfloor.cli.steer:steer", "say something to a running agent"),
+        "claim": ("shopfloor.cli.claim:claim", "take orders that are ready, to work yourself"),
+        "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
+        "release": ("shopfloor.cli.claim:release", "give an order back"),
     },
     "Look": {
         "status": ("shopfloor.cli.status:status", "where everything stands"),
@@ -45,14 +49,6 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "retry": ("shopfloor.cli.decide:retry", "try a failed order again"),
         "inbox": ("shopfloor.cli.agent:inbox", "read what was written to you"),
         "send": ("shopfloor.cli.agent:send", "write to an agent, or a person"),
-    },
-    "Talk with one, many work": {
-        "chat": ("shopfloor.cli.chat:chat", "a foreman and his crew in this folder"),
-    },
-    "Work yourself": {
-        "claim": ("shopfloor.cli.claim:claim", "take orders that are ready"),
-        "finish": ("shopfloor.cli.claim:finish", "hand in what you made"),
-        "release": ("shopfloor.cli.claim:release", "give an order back"),
     },
 }
 AGENT_VERBS = {

@@ -248,14 +248,12 @@ class Writer:
 
     async def run(self) -> None:
         """Store until closed. Raises ShopfloorError when the store does not take them."""
-        while True:
+        while self._waiting or not self._closed:
             await self._some.wait()
+            self._some.clear()  # before anything is taken: what comes from now on is seen by the next turn
             if not self._closed:
                 await asyncio.sleep(LINGER_S)
-                self._some.clear()
             batch, self._waiting = list(self._waiting.values()), {}
             if batch:
                 await self._store.store(batch)
                 await self._then(batch)
-            elif self._closed:
-                return
