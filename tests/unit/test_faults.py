@@ -41,3 +41,9 @@ def test_the_name_of_an_error_counts_as_its_words_do() -> None:
     assert classify("no", data={"type": "AuthenticationError"}).status == "auth"
     assert classify("no", data={"type": "ValueError"}).status == "ValueError"
     assert classify("no", data={"type": ""}, name="").status == ""
+
+
+def test_a_busy_server_closes_no_account() -> None:
+    """It is tried again like anything that passes; 529 is what an account's own limit is told by where it has a number."""
+    assert classify("The server is overloaded", code=503, name="server_error").status == "server_error"
+    assert classify("Overloaded", code=529).status == "quota"

@@ -16,9 +16,11 @@ _BUDGET = re.compile(
 )
 _QUOTA = re.compile(
     r"rate.?limit|too many requests|(?<!disk )quota|usage limit|insufficient.{0,10}(credit|fund|balance)|billing"
-    r"|overloaded|credit balance|nothing left",
+    r"|credit balance|nothing left",
     re.IGNORECASE,
 )
+_BUSY = re.compile(r"overloaded", re.IGNORECASE)
+"""of a server, not of an account, where a 503 says so"""
 _AUTH = re.compile(
     r"unauthori[sz]ed|authenticat|api.?key|log ?in\b|logged in|permission_?error|permission_?denied_?error|forbidden"
     r"|credentials",
@@ -55,7 +57,11 @@ def classify(text: str, *, code: object = None, data: Any = None, name: str = "e
     http = _http(code, pieces, text)
     if _BUDGET.search(words):
         return Fault("budget", None, http)
-    if http in (402, 429, 529) or (http in (0, 400, 403, 503) and _QUOTA.search(words)):
+    if (
+        http in (402, 429, 529)
+        or (http in (0, 400, 403, 503) and _QUOTA.search(words))
+        or (http in (0, 400, 403) and _BUSY.search(words))
+    ):
         return Fault("quota", _reset(words, now_s), http)
     if http in (401, 403) or (http in (0, 400) and _AUTH.search(words)):
         return Fault("auth", None, http)
