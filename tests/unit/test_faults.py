@@ -44,6 +44,6 @@ def test_the_name_of_an_error_counts_as_its_words_do() -> None:
 
 
 def test_a_busy_server_closes_no_account() -> None:
-    """It is tried again like anything that passes; 529 is what an account's own limit is told by where it has a number."""
+    """It is tried again like anything that passes; 529 is how an account is told of a limit of its own."""
     assert classify("The server is overloaded", code=503, name="server_error").status == "server_error"
     assert classify("Overloaded", code=529).status == "quota"
