@@ -95,7 +95,7 @@ async def test_who_does_not_come_up_is_named_with_its_last_words(tmp_path: Path)
     plan = wanted(2, broken)
     odd = plan.port + 1 - plan.port % 2
     with pytest.raises(ShopfloorError) as caught:
-        await stand(plan, ENV, tmp_path, told=heard)
+        await stand(plan, ENV, tmp_path, told=heard, until=asyncio.Event().wait)
     assert caught.value.message == (
         "1 of 2 servers did not come up, so all were ended:\n"
         f"http://localhost:{odd}: it ended with exit code 3; it said: no luck"
@@ -110,7 +110,7 @@ async def test_a_port_that_somebody_else_has_is_not_taken_for_ours(tmp_path: Pat
     async def until() -> None:
         await heard.until(1)
         with pytest.raises(Refused, match=f"another program has port {plan.port}"):
-            await stand(plan, ENV, tmp_path, told=second)
+            await stand(plan, ENV, tmp_path, told=second, until=asyncio.Event().wait)
 
     await stand(plan, ENV, tmp_path, told=heard, until=until)
     assert second.news == []
@@ -120,16 +120,16 @@ async def test_one_that_never_answers_is_not_waited_for_for_ever(tmp_path: Path)
     with pytest.raises(
         ShopfloorError, match=r"it did not answer within 0\.2 s \(connection refused\); it said nothing"
     ):
-        await stand(wanted(1, ("sleep", "99"), ready_s=0.2), ENV, tmp_path, told=Heard())
+        await stand(wanted(1, ("sleep", "99"), ready_s=0.2), ENV, tmp_path, told=Heard(), until=asyncio.Event().wait)
 
 
 async def test_a_command_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the command has no"):
-        await stand(wanted(2, ("sleep", "9")), ENV, tmp_path, told=Heard())
+        await stand(wanted(2, ("sleep", "9")), ENV, tmp_path, told=Heard(), until=asyncio.Event().wait)
     with pytest.raises(UsageError, match="beyond 65535"):
-        await stand(Wanted(count=9, port=65_530), ENV, tmp_path, told=Heard())
+        await stand(Wanted(count=9, port=65_530), ENV, tmp_path, told=Heard(), until=asyncio.Event().wait)
     with pytest.raises(Refused, match="'no-such-server-4711'"):
-        await stand(wanted(1, ("no-such-server-4711",)), ENV, tmp_path, told=Heard())
+        await stand(wanted(1, ("no-such-server-4711",)), ENV, tmp_path, told=Heard(), until=asyncio.Event().wait)
 
 
 @contextmanager

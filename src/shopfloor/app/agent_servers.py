@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from shopfloor.agents._servers import Server as Address
-from shopfloor.app.signals import signalled
 from shopfloor.domain.errors import Refused, ShopfloorError, UsageError
 from shopfloor.spawn import Exit, Guard, Process, SpawnError, Step
 
@@ -123,9 +122,9 @@ async def stand(
     folder: Path,
     *,
     told: Told,
-    until: Callable[[], Awaitable[object]] | None = None,
+    until: Callable[[], Awaitable[object]],
 ) -> list[str]:
-    """Start them, tell of each that answers, and keep them until SIGINT or SIGTERM, or until none is left.
+    """Start them, tell of each that answers, and keep them until ``until`` returns, or until none is left.
 
     Returns the addresses of those that ended by themselves for good. Raises ShopfloorError that names all that did not
     come up, with their last words, when any did not; UsageError for a command that cannot be for several servers.
@@ -142,7 +141,7 @@ async def stand(
     async with Guard() as guard:
         start = partial(guard.spawn, cwd=folder, env=environment)
         ones = [_One(wanted, number, start) for number in range(wanted.count)]
-        leaving = asyncio.ensure_future((until or signalled)())
+        leaving = asyncio.ensure_future(until())
         try:
             coming = asyncio.ensure_future(_come_up(ones, told))
             await asyncio.wait({leaving, coming}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from shopfloor.app.signals import signalled
 from shopfloor.config.accounts import gateway_environment
 from shopfloor.config.settings import Settings
 from shopfloor.domain.errors import Refused, UsageError
@@ -77,9 +76,9 @@ async def stand(
     account: str = "",
     ready: Callable[[Standing], None],
     told: Callable[[ModelCall | Quota], None],
-    until: Callable[[], Awaitable[object]] | None = None,
+    until: Callable[[], Awaitable[object]],
 ) -> Bill:
-    """Be a gateway with one way until SIGINT or SIGTERM; returns what was spent. Raises Refused, NotFound, UsageError.
+    """Be a gateway with one way until ``until`` returns; returns what was spent. Raises Refused, NotFound, UsageError.
 
     The budget of a run, when there is one, is the budget of this way.
     """
@@ -101,7 +100,7 @@ async def stand(
         address = house.server.address
         route = Route(url=f"{address}/w/{wish.secret}", token=wish.token)
         ready(Standing(address=address, token=house.token, route=route))
-        await (until or signalled)()
+        await until()
     finally:
         await house.close()
     return house.ledger.total if house.ledger else Bill()

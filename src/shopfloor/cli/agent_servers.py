@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,11 +11,13 @@ import msgspec
 
 from shopfloor.app.agent_servers import COMMAND, READY_S, News, Wanted, stand
 from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.stopper import signalled
 from shopfloor.cli.words import block
 from shopfloor.config import environment
 from shopfloor.config.values import words
 from shopfloor.domain.errors import UsageError
 
+ENDING = "ending the servers (again: {key} ends them at once)"
 _SHOWN = " ".join(COMMAND)
 
 
@@ -48,7 +51,8 @@ def agent_servers(
                 edge.put(f"All {count} agents started!")
         sys.stdout.flush()
 
-    gone = edge.perform(stand(wanted, environment(), Path.cwd(), told=told))
+    until = partial(signalled, partial(edge.put, err=True), ENDING)
+    gone = edge.perform(stand(wanted, environment(), Path.cwd(), told=told, until=until))
     return 1 if gone else 0
 
 

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 
 from shopfloor import UsageError
 from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.stopper import WORDS, exit_code, insist
 from shopfloor.faces.foreman.background import BackgroundConfig, background_of
 from shopfloor.faces.foreman.config import WorkerConfig
 from shopfloor.faces.foreman.conversation import Conversation
@@ -131,30 +132,72 @@ async def _talk(
 async def _listen(conversation: Conversation, screen: _Screen) -> int:
     """Lines and Ctrl-C, until one of them means the end."""
     loop = asyncio.get_running_loop()
-    heard: asyncio.Queue[str | int] = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, heard.put_nowait, int(number))
+    heard: asyncio.Queue[str | _Signal] = asyncio.Queue()
+    ears = _Ears(loop.time, heard.put_nowait)
+    insist(WORDS, ears.hear, lambda: None)
     _Reader(loop, heard.put_nowait).start()
-    pressed = -AGAIN_S
     screen.prompt()
     while True:
         what = await heard.get()
-        if isinstance(what, str):
-            screen.entered()
-            if not what:  # nobody can type any more: what was said is answered first
-                await conversation.answered()
-                return 0
-            if not await conversation.hear(what):
-                return 0
-            screen.prompt()
+        if isinstance(what, _Signal):
+            if what.ends:
+                return exit_code(what.number)
+            if not conversation.interrupt():
+                screen.say("Ctrl-C again leaves")
             continue
-        if what != signal.SIGINT:
-            return 143
-        if loop.time() - pressed < AGAIN_S:
-            return 130
-        pressed = loop.time()
-        if not conversation.interrupt():
-            screen.say("Ctrl-C again leaves")
+        screen.entered()
+        if not what:  # nobody can type any more: what was said is answered first
+            return await _last_answers(conversation, heard, ears)
+        if not await conversation.hear(what):
+            ears.leaving = True
+            return 0
+        screen.prompt()
+
+
+async def _last_answers(conversation: Conversation, heard: asyncio.Queue[str | _Signal], ears: _Ears) -> int:
+    """Until all is answered, or a signal comes."""
+    ears.leaving = True
+    answered = asyncio.ensure_future(conversation.answered())
+    signalled = asyncio.ensure_future(heard.get())
+    try:
+        await asyncio.wait({answered, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            answered.result()
+            return 0
+        what = signalled.result()
+        return exit_code(what.number) if isinstance(what, _Signal) else 0
+    finally:
+        answered.cancel()
+        signalled.cancel()
+        await asyncio.wait({answered, signalled})
+
+
+class _Signal(NamedTuple):
+    """One that came."""
+
+    number: int
+    ends: bool
+    """it is to be the end of the conversation"""
+
+
+class _Ears:
+    """Tells Ctrl-C that interrupts from one that leaves."""
+
+    def __init__(self, clock: Callable[[], float], tell: Callable[[_Signal], None]) -> None:
+        self.leaving = False
+        """the conversation is over, and what is left of it is ended"""
+        self._clock = clock
+        self._tell = tell
+        self._pressed = -AGAIN_S
+
+    def hear(self, number: signal.Signals) -> bool:
+        """Hand it on; whether the conversation goes on after it."""
+        now = self._clock()
+        again, self._pressed = now - self._pressed < AGAIN_S, now
+        ends = again or self.leaving or number != signal.SIGINT
+        self.leaving = ends
+        self._tell(_Signal(number, ends))
+        return not ends
 
 
 class _Reader(threading.Thread):

@@ -71,6 +71,8 @@ class Edge:
         """
         import asyncio
 
+        from shopfloor.cli.stopper import insistent
+
         def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             if self.debug:
                 loop.default_exception_handler(context)
@@ -79,7 +81,8 @@ class Edge:
 
         async def body() -> T:
             asyncio.get_running_loop().set_exception_handler(told)
-            return await work
+            with insistent():
+                return await work
 
         with asyncio.Runner(loop_factory=loop) as runner:
             return runner.run(body())

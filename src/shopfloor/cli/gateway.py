@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,12 +11,14 @@ import msgspec
 
 from shopfloor.app.gateway import Standing, stand
 from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.stopper import signalled
 from shopfloor.cli.words import clean, count
 from shopfloor.config.values import whole
 from shopfloor.domain.errors import UsageError
 from shopfloor.ports import Bill, ModelCall, Quota, Route
 
 PORT = 8045
+ENDING = "ending (again: {key} ends it at once)"
 _HIGHEST = 65535
 
 
@@ -50,6 +53,7 @@ def gateway(edge: Edge, *, port: str, account: str, budget: str | None, record: 
             account=account,
             ready=lambda standing: _ready(edge, standing),
             told=lambda fact: _told(edge, fact),
+            until=partial(signalled, partial(edge.put, err=True), ENDING),
         )
     )
     if not edge.json:
