@@ -352,7 +352,7 @@ def test_10_ctrl_c_says_how_to_go_on_and_resume_knows_the_rest(tmp_path: Path) -
             running.signal(signal.SIGINT)
             ended = running.end()
         assert ended.code == 130, ended
-        assert "go on with: shopfloor fanout specs.json --resume" in ended.out
+        assert "go on with: shopfloor fanout --resume" in ended.out
         assert value(ended.out, "Not done:") > 0
         said = fanout(tmp_path, "--resume")
     assert said.code == 0, said

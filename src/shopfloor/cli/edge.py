@@ -34,6 +34,8 @@ class Edge:
 
     def __init__(self) -> None:
         self.json = False
+        self.to_file = False
+        """what it says in JSON goes to a file, and its errors are for people alone"""
         self.debug = False
         self.color: bool | None = None
         self.flags: dict[str, object] = {}
@@ -167,7 +169,7 @@ def verb(*, example: str, name: str = "") -> Callable[[Callable[..., int | None]
     return wrap
 
 
-def guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int:
+def guarded(main: Callable[[], int | None], arguments: Sequence[str], edge: Edge) -> int:
     """Run it, and turn whatever it raises into a message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -175,7 +177,7 @@ def guarded(main: Callable[[], int | None], arguments: Sequence[str]) -> int:
             reconfigure(errors="replace")
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     try:
-        code = _told(main, debug="--debug" in words, json="--json" in words)
+        code = _told(main, edge, debug="--debug" in words, json="--json" in words)
         sys.stdout.flush()
     except BrokenPipeError:
         silence()
@@ -195,7 +197,7 @@ def silence() -> None:
     os.close(nowhere)
 
 
-def _told(main: Callable[[], int | None], *, debug: bool, json: bool) -> int:
+def _told(main: Callable[[], int | None], edge: Edge, *, debug: bool, json: bool) -> int:
     try:
         return main() or 0
     except BrokenPipeError:
@@ -210,7 +212,7 @@ def _told(main: Callable[[], int | None], *, debug: bool, json: bool) -> int:
         if debug:
             traceback.print_exc()
         told = _error(problem)
-        if json:
+        if json and not edge.to_file:
             click.echo(_json({"error": told}))
         click.echo(_lines(told), err=True)
         return int(str(told["exit_code"]))

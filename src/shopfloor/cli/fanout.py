@@ -22,11 +22,10 @@ from shopfloor.faces.fanout import (
     Source,
     all_problems,
     lines,
-    read,
     refuse,
     shown,
+    source,
     story,
-    unfinished,
 )
 
 STOPPING = "stopping: what is finished is kept (again: {key} ends it at once)"
@@ -44,7 +43,7 @@ SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("--results", metavar="URL", help="Keep results: postgresql://… or sqlite:FILE.")
 @click.option("--policy", type=click.Choice(POLICIES), help="Who gets which (default: round-robin).")
 @click.option("--in-flight", metavar="N|auto", help="Requests under way at each agent (default: auto).")
-@click.option("--timeout", type=SECONDS, metavar="S", default=30.0, help="Seconds for one request (default: 30).")
+@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds for one request (default: 30).")
 @click.option("--path", multiple=True, metavar="STEP=PATH", help="Where agents are asked, e.g. validate=/validate.")
 @click.option(
     "--validate", type=click.Choice(["basic", "strict"]), help="Look at SPECS here first; refuse what is off."
@@ -59,17 +58,17 @@ def fanout(edge: Edge, *, specs: str | None, report: str | None, **options: Any)
 
     Ctrl-C stops and keeps what is finished; --resume goes on with it.
     """
-    edge.json = report == STDIN
+    edge.json, edge.to_file = report == STDIN, report not in (None, STDIN)
     wanted = _Wanted(specs=specs, report=None if edge.json else report, **options)
     wanted.refuse()
-    coordinator, source = wanted.coordinator(), wanted.source(edge)
+    coordinator, asked = wanted.coordinator(), wanted.source()
     show = _Show(edge, coordinator, plain=wanted.plain)
     stopper = Stopper(show.stop, give_back=show.close, killed=f"killed; go on with: {wanted.again()}")
 
     async def body() -> FanoutReport:
         stopper.answer_signals()
         waits = wanted.queue is not None and not (specs or wanted.drain)
-        return await coordinator.run(source, resume=wanted.resume, wait=waits, keep=report is not None)
+        return await coordinator.run(asked, resume=wanted.resume, wait=waits, keep=report is not None)
 
     try:
         found = edge.perform(body(), loop=_loop())
@@ -108,7 +107,7 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     results: str | None
     policy: str | None
     in_flight: str | None
-    timeout: float
+    timeout: float | None
     path: tuple[str, ...]
     validate: str | None
     resume: bool
@@ -118,15 +117,11 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """Raise UsageError, NotFound or Refused for what cannot be."""
         if self.drain and not self.queue:
             raise UsageError("--drain is about a queue: give --queue redis://…, or leave it out")
-        if self.specs not in (None, STDIN) and not Path(str(self.specs)).is_file():
-            raise NotFound(
-                f"there is no file {self.specs!r}", hint="give a file of JSON or JSON Lines, or '-' for stdin"
-            )
-        if self.report and Path(self.report).exists() and not _is_report(Path(self.report)):
-            raise Refused(
-                f"--json would write over {self.report!r}, which is no report",
-                hint="name another file, or '-' for stdout",
-            )
+        if self.specs not in (None, STDIN) and (path := Path(str(self.specs))).is_dir() | (not path.exists()):
+            what = f"{self.specs!r} is a folder" if path.is_dir() else f"there is no file {self.specs!r}"
+            raise NotFound(what, hint="give a file of JSON or JSON Lines, or '-' for stdin")
+        if self.report:
+            _refuse_place(Path(self.report))
 
     def coordinator(self) -> Coordinator:
         """Raises UsageError, Refused."""
@@ -139,22 +134,21 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
             timeout_s=self.timeout, paths=dict(_path(one) for one in self.path) or None,
         )  # fmt: skip
 
-    def source(self, edge: Edge) -> Source:
-        """What is wanted; of a run that is resumed, what it was started with."""
-        name = self.specs
-        if name is None and self.resume and not self.queue:
-            name = edge.perform(unfinished(Path.cwd())).source
-            if name == STDIN:  # which cannot be read twice: what the log has is all there is
-                return Source(name=name)
-        generated = [] if self.queue else list(story())
-        found = read(_bytes(name), _named(name)) if name else generated
+    def source(self) -> Source:
+        """What is wanted; empty where that is in the queue, or what the run was started with that is resumed."""
+        if self.specs is None:
+            found = Source() if self.queue or self.resume else Source(specs=list(story()))
+        else:
+            # A pipe cannot be read twice, whatever its name.
+            name = self.specs if self.specs != STDIN and Path(self.specs).is_file() else ""
+            found = source(_bytes(self.specs), _named(self.specs), name=name)
         if self.validate:
-            refuse(all_problems(found, strict=self.validate == "strict"), _named(name or ""))
-        return Source(specs=found, name=name or "")
+            refuse(all_problems(found.specs, strict=self.validate == "strict"), _named(self.specs))
+        return found
 
     def again(self) -> str:
         """What to type to go on."""
-        words: Sequence[str] = [self.specs] if self.specs else []
+        words: Sequence[str] = []
         if self.queue:
             words = [*words, "--queue", shown(self.queue)]
         if self.results:
@@ -173,8 +167,8 @@ def _bytes(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
 
 
-def _named(name: str) -> str:
-    return {STDIN: "stdin", "": "the generated specifications"}.get(name, name)
+def _named(name: str | None) -> str:
+    return {STDIN: "stdin", None: "the generated specifications"}.get(name) or str(name)
 
 
 class _Show:
@@ -229,16 +223,43 @@ class _Show:
                 silence()
 
 
+def _refuse_place(path: Path) -> None:
+    """Raise Refused where a report cannot be written, before there is one."""
+    hint = "name another file, or '-' for stdout"
+    if path.is_dir() or (path.is_file() and not _is_report(path)):
+        raise Refused(f"--json would write over {str(path)!r}, which is no report", hint=hint)
+    try:
+        if path.exists():
+            path.open("ab").close()
+        else:
+            _beside(path).touch()
+            _beside(path).unlink()
+    except OSError as problem:
+        why = (problem.strerror or str(problem)).lower()
+        raise Refused(f"--json cannot write {str(path)!r}: {why}", hint=hint) from None
+
+
 def _is_report(path: Path) -> bool:
     try:
         found = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError):
         return False
     return isinstance(found, dict) and {"total_runs", "success_rate", "results"} <= found.keys()
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def _write(path: Path, found: FanoutReport) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    beside.replace(path)
+    """Whole or not at all; where it is no file, as it comes."""
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
+    if path.exists() and not path.is_file():
+        path.write_bytes(text)
+        return
+    beside = _beside(path)
+    try:
+        beside.write_bytes(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

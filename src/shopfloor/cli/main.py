@@ -118,10 +118,11 @@ def root(ctx: click.Context, *, directory: str | None, debug: bool, no_color: bo
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; returns the exit code."""
+    edge = Edge()
 
     def body() -> int | None:
         words = list(arguments) or ["--help"]
-        code = root.main(words, prog_name="shopfloor", standalone_mode=False)
+        code = root.main(words, prog_name="shopfloor", standalone_mode=False, obj=edge)
         return code if isinstance(code, int) else None
 
-    return guarded(body, arguments)
+    return guarded(body, arguments, edge)

@@ -7,9 +7,9 @@ results = await Coordinator(["http://127.0.0.1:8080-8089"]).process(read(Path("s
 
 from shopfloor.faces.fanout import lines
 from shopfloor.faces.fanout.coordinator import POLICIES, Coordinator, FastForthAgent, unfinished
-from shopfloor.faces.fanout.intake import Source
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import FanoutReport, Finished, Result
+from shopfloor.faces.fanout.source import Source, source
 from shopfloor.faces.fanout.specs import (
     Specification,
     StackEffect,
@@ -46,6 +46,7 @@ __all__ = [
     "read",
     "refuse",
     "shown",
+    "source",
     "specification",
     "story",
     "unfinished",

@@ -18,10 +18,24 @@ from typing import Self
 
 import msgspec
 
-from shopfloor import Event, NotFound, Order, Outcome, Profile, Shopfloor, ShopfloorError, UsageError
-from shopfloor.faces.fanout.intake import AGENT, Intake, Source
+from shopfloor import (
+    Conflict,
+    Deliverable,
+    Event,
+    NotFound,
+    Order,
+    Outcome,
+    Profile,
+    PromptOrder,
+    Refused,
+    Shopfloor,
+    ShopfloorError,
+    UsageError,
+)
+from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import PHASES, FanoutReport, Finished, Result, Tally
+from shopfloor.faces.fanout.source import Asked, Source, again, forget, keep
 from shopfloor.faces.fanout.specs import Specification
 from shopfloor.faces.fanout.stores import ResultStore, Writer, open_results
 
@@ -58,14 +72,14 @@ class Coordinator:
         results: str | ResultStore | None = None,
         policy: str | None = None,
         in_flight: int | None = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         paths: Mapping[str, str] | None = None,
         flags: Mapping[str, object] | None = None,
     ) -> None:
-        """``in_flight`` is for each agent, 0 finds it out; ``timeout_s`` is of one request, from when it is sent.
+        """``in_flight`` is for each agent, 0 finds it out; ``timeout_s`` is of one request, from when an agent is free.
 
         ``paths`` are those of the steps ``validate``, ``generate``, ``verify`` and ``health`` that are not the usual
-        ones. What is None is as the run had it that is resumed, else: the ports 8080-8089 here, round-robin, 0.
+        ones. What is None is as the run had it that is resumed, else: the ports 8080-8089 here, round-robin, 0, 30 s.
         Raises UsageError for words that are off, Refused where a client is not installed.
         """
         urls = None if agents is None else tuple(a.url if isinstance(a, FastForthAgent) else a for a in agents)
@@ -148,9 +162,10 @@ class Coordinator:
         """Perform the specifications of ``source``, or with a queue those in it, to which ``source`` is appended.
 
         ``wait`` goes on when the queue is empty, until ``stop``. ``resume`` goes on with the unfinished run of the
-        folder: what is finished is not done again, and nothing is appended to the queue again. With ``keep`` the
-        report has all results. Raises NotFound when no agent answers or there is nothing to resume, Conflict when the
-        folder has another controller.
+        folder: what is finished is not done again, and nothing is appended to the queue again; what is left of its
+        source is found again where ``source`` is not given. With ``keep`` the report has all results. Raises NotFound
+        when no agent answers or there is nothing to resume, Conflict when the folder has another controller, Refused
+        when it has an unfinished run that is not resumed, or is to be resumed with another source.
         """
         async with AsyncExitStack() as stack:
             if not self._opened:
@@ -160,11 +175,28 @@ class Coordinator:
             self._profile = self._wanted.profile(before.profile if before else None)
             floor = self._floor = await stack.enter_async_context(open_floor(folder, self._profile, self._flags))
             stack.callback(setattr, self, "_floor", None)
-            intake = self.intake = Intake(source or Source(), self.queue, wait=wait, timeout_s=self._timeout_s)
+            found = await self._source(floor, source or Source(), before)
+            timeout_s = self._timeout_s or (before.asked.timeout_s if before and before.asked else TIMEOUT_S)
+            intake = self.intake = Intake(found, self.queue, wait=wait, timeout_s=timeout_s)
             if self._stopped:
                 self.stop(self._stopped)
             self.tally, self._kept = Tally(), [] if keep else None
-            return await self._perform(floor, intake, before)
+            report = await self._perform(floor, intake, before)
+            if not report.waiting:
+                forget(floor.root)
+            return report
+
+    async def _source(self, floor: Shopfloor, given: Source, before: Unfinished | None) -> Source:
+        """What this run is asked for. Raises what keeps it from beginning, before anything is put into the queue."""
+        if before is None:
+            await _refuse_second(floor)
+        if self.queue is not None:
+            if given.specs:
+                await _refuse_dead(floor, given.specs[0])
+            return given
+        if before is not None:
+            return again(floor.root, before.source, before.asked, len(before.orders), given) if before.asked else given
+        return keep(given, self._folder, floor.root) if self._folder else given
 
     def stop(self, why: str) -> None:
         """Let ``run`` end early: what is unfinished stays for ``resume``."""
@@ -299,6 +331,27 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
         """Where its specifications came from, as :class:`Source` had it."""
         return self.orders[0].source if self.orders else ""
 
+    @property
+    def asked(self) -> Asked | None:
+        """What it was asked for; None: it takes from a queue."""
+        known = self.orders[0].metadata.get("asked") if self.orders else None
+        return msgspec.convert(known, Asked) if known else None
+
+
+async def _refuse_second(floor: Shopfloor) -> None:
+    """Raise when the folder is at work on something else, or has something else to finish."""
+    if (controller := floor.controller()) is not None:
+        pid = controller.get("pid", "?")
+        hint = f"wait for it, end it (kill {pid}), or call this in another folder"
+        raise Conflict(f"another run is going on in this folder, by process {pid}", hint=hint)
+    board = await floor.board(state="open")
+    if (run := board.unfinished()) is None:
+        return
+    left = len(board.open_orders(run))
+    ours = all("spec" in board.records[order].order.metadata for order in run.orders)
+    hint = f"go on with it: shopfloor {'fanout' if ours else 'run'} --resume, or give it up: shopfloor stop --cancel"
+    raise Refused(f"an earlier run in this folder has {left} unfinished orders", hint=hint)
+
 
 async def unfinished(folder: Path, flags: Mapping[str, object] | None = None) -> Unfinished:
     """The unfinished fan-out of a folder. Raises NotFound when there is none."""
@@ -311,6 +364,13 @@ async def unfinished(folder: Path, flags: Mapping[str, object] | None = None) ->
     known = run.profiles.get(AGENT)
     profile = msgspec.convert({"name": AGENT, **known}, Profile) if known else None
     return Unfinished(run=run.id, profile=profile, orders=orders)
+
+
+async def _refuse_dead(floor: Shopfloor, spec: Specification) -> None:
+    """Raise when no agent answers: what is put into a queue stays there, and would be put again with the next try."""
+    wish = PromptOrder(name=spec.id, title=spec.word, instruction="", deliverable=Deliverable.ANSWER, agent=AGENT)
+    if found := (await floor.plan([wish])).problems:
+        raise NotFound(found[0])
 
 
 def open_floor(folder: Path, agent: Profile, flags: Mapping[str, object]) -> Shopfloor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from shopfloor import Deliverable, Order, PromptOrder
 from shopfloor.faces.fanout.queue import RedisQueue, Taken
 from shopfloor.faces.fanout.results import Finished
+from shopfloor.faces.fanout.source import Asked, Source
 from shopfloor.faces.fanout.specs import Specification
 
 AGENT = "fanout"
@@ -21,19 +23,11 @@ AHEAD = 1000
 """specifications of a queue that are taken and not finished, at most: what one process holds no other can take"""
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted."""
-
-    specs: Sequence[Specification] = ()
-    name: str = ""
-    """where they came from: what to read again when the run is resumed"""
-
-
 class Intake:
     """The orders of one run, numbered from 0."""
 
     def __init__(self, source: Source, queue: RedisQueue | None, *, wait: bool, timeout_s: float) -> None:
-        """``wait``: a queue that is empty is not the end. ``timeout_s`` is of each request."""
+        """``wait``: a queue that is empty is not the end. ``timeout_s`` is of a request, where a spec has none."""
         self.source = source
         self._queue = queue
         self._wait = wait
@@ -149,10 +143,13 @@ class Intake:
     def _wish(self, spec: Specification, number: int, payload: bytes | None = None) -> PromptOrder:
         name = spec.id if spec.id not in self._names else f"{spec.id}#{number + 1}"
         self._names.add(name)
-        metadata = {"spec": spec.document(), "number": number}
+        metadata: dict[str, Any] = {"spec": spec.document(), "number": number}
         if payload is not None:
             metadata["payload"] = payload.decode()
+        elif number == 0:
+            asked = Asked(specs=len(self.source.specs), digest=self.source.digest, timeout_s=self._timeout_s)
+            metadata["asked"] = msgspec.to_builtins(asked)
         return PromptOrder(
             name=name, title=f"{spec.word} {spec.stack_effect}", instruction="", deliverable=Deliverable.ANSWER,
-            agent=AGENT, source=self.source.name, timeout_s=self._timeout_s, metadata=metadata,
+            agent=AGENT, source=self.source.name, timeout_s=spec.timeout_s or self._timeout_s, metadata=metadata,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import msgspec
 
 from shopfloor import Refused, UsageError
-from shopfloor.faces.fanout.specs import Specification, specification
+from shopfloor.faces.fanout.specs import Specification, decoded
 from shopfloor.faces.fanout.stores import client, shown
 
 NAME = "work_queue"
@@ -198,8 +198,8 @@ class RedisQueue:
         found = []
         for payload in payloads:
             try:
-                found.append(Taken(payload, specification(msgspec.json.decode(payload))))
-            except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+                found.append(Taken(payload, decoded(payload)))
+            except ValueError:
                 self.refused += 1
                 pipe = self._redis.pipeline()
                 pipe.lrem(self._list_of(self.taker), 1, payload)

@@ -7,6 +7,7 @@ under its own keys, so that nothing is lost to an agent that can read it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -18,6 +19,10 @@ from shopfloor import UsageError
 Value = int | bool | str
 Type = Literal["int", "uint", "bool", "char", "addr", "any"]
 TYPES: tuple[Type, ...] = get_args(Type)
+MOST_LEVELS = 100
+"""of objects and arrays inside each other"""
+MOST_BYTES = 1 << 20
+"""of one specification as JSON"""
 FLAT_KEYS = ("id", "word", "stack_effect", "pattern_id", "test_cases")
 _NAME_OF = {"int": "n", "uint": "u", "bool": "flag", "char": "char", "addr": "addr", "any": "x"}
 _TYPE_OF: dict[str, Type] = {
@@ -107,6 +112,11 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
     more: dict[str, Any] = msgspec.field(default_factory=dict)
     """what else was written, under its own keys: description, properties, complexity, implementation, metadata …"""
 
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that one request for it may take; 0: as long as is usual."""
+        return float(self.more.get("timeout_s") or 0.0)
+
     def document(self) -> dict[str, Any]:
         """As agents and queues get it: the flat keys first, then whatever else was written."""
         flat = {
@@ -143,7 +153,24 @@ def specification(document: object, *, number: int = 0) -> Specification:
         "pattern_id": _text(wanted.pop("pattern_id", ""), "pattern_id") or _pattern(wanted),
         "test_cases": _converted(wanted.pop("test_cases", None) or (), tuple[TestCase, ...], "test_cases"),
     }
+    _refuse_time(wanted.get("timeout_s"))
+    if any(isinstance(value, dict | list) and _deeper(value, MOST_LEVELS) for value in wanted.values()):
+        raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     return Specification(**found, effect=effect, more=wanted)
+
+
+def _refuse_time(value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < float(str(value)) < math.inf):
+        raise ValueError(f"'timeout_s' is a number of seconds above 0, not {value!r}")
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether it has objects or arrays inside each other deeper than that."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not levels:
+        return True
+    return any(_deeper(one, levels - 1) for one in inside if isinstance(one, dict | list))
 
 
 def _pattern(wanted: Mapping[str, Any]) -> str:
@@ -192,6 +219,8 @@ def read(text: bytes, where: str) -> list[Specification]:
     for place, document in _documents(text, where, problems):
         try:
             found.append(specification(document, number=len(found)))
+            if len(text) > MOST_BYTES and (size := len(msgspec.json.encode(document))) > MOST_BYTES:
+                problems.append(f"{where}{place}: {_too_large(size)}")
         except ValueError as problem:
             problems.append(f"{where}{place}: {problem}")
     refuse(problems, where)
@@ -213,11 +242,11 @@ def refuse(problems: Sequence[str], where: str) -> None:
 def _documents(text: bytes, where: str, problems: list[str]) -> Iterator[tuple[str, object]]:
     """Each document and its place: ``:line`` of JSON Lines, ``[n]`` of an array."""
     try:
-        whole = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        whole = _decoded(text)
+    except ValueError as problem:
         lines = [line for line in text.split(b"\n") if line.strip()]
         if len(lines) < 2 or not _is_json(lines[0]):  # noqa: PLR2004 - one line is no JSON Lines
-            problems.append(f"{where}: {_why(problem, text)}")
+            problems.append(f"{where}: {problem}")
             return
         yield from _lines(text, where, problems)
         return
@@ -233,18 +262,35 @@ def _lines(text: bytes, where: str, problems: list[str]) -> Iterator[tuple[str, 
     for number, line in enumerate(text.split(b"\n"), 1):
         if line.strip():
             try:
-                yield f":{number}", msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-                problems.append(f"{where}:{number}: {_why(problem, line)}")
+                yield f":{number}", _decoded(line)
+            except ValueError as problem:
+                problems.append(f"{where}:{number}: {problem}")
 
 
 def _is_json(line: bytes) -> bool:
     try:
-        msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        _decoded(line)
+    except ValueError:
         return False
     return True
 
 
-def _why(problem: Exception, text: bytes) -> str:
-    return "is empty" if not text.strip() else f"is no JSON: {problem}"
+def _decoded(text: bytes) -> object:
+    """Raises ValueError that says what is off."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise ValueError("is empty" if not text.strip() else f"is no JSON: {problem}") from None
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+
+
+def decoded(text: bytes) -> Specification:
+    """One specification as a queue has it. Raises ValueError."""
+    if len(text) > MOST_BYTES:
+        raise ValueError(_too_large(len(text)))
+    return specification(_decoded(text))
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size} bytes, and {MOST_BYTES} are the most"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from importlib import import_module
@@ -35,6 +36,7 @@ _COLUMNS = ", ".join((*FIRST, *MORE))
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in (*FIRST, "agent_id", "error", "tests", "attempt"))
 _ONCE = f"ON CONFLICT (run, number) DO UPDATE SET {_NEW}"
 TRIES = 5
+KEPT_HINT = "what has come back is in the log, and is stored when you go on: say it again with --resume"
 
 
 class ResultStore(Protocol):
@@ -105,26 +107,37 @@ class SqliteResults:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection | None = None
+        self._turn = threading.Lock()
+        """whoever stops waiting for what is stored does not stop that"""
 
     async def open(self) -> None:
-        """Make the file and the table where they are missing."""
-        await self._in_thread(self._open)
+        """Make the file and the table where they are missing. Raises Refused."""
+        try:
+            await asyncio.to_thread(self._in_turn, self._open)
+        except sqlite3.Error as problem:
+            hint = "name a file that can be written, or leave --results out"
+            raise Refused(f"results cannot be kept in {str(self.path)!r}: {problem}", hint=hint) from None
 
     async def store(self, results: Sequence[Finished]) -> None:
         """In one transaction."""
-        await self._in_thread(self._store, [_row(result) for result in results])
+        try:
+            await asyncio.to_thread(self._in_turn, self._store, [_row(result) for result in results])
+        except sqlite3.Error as problem:
+            told = f"results cannot be kept in {str(self.path)!r}: {problem}"
+            raise ShopfloorError(told, hint=KEPT_HINT) from None
 
     async def close(self) -> None:
         """Close the file."""
+        await asyncio.to_thread(self._in_turn, self._close)
+
+    def _in_turn(self, act: Callable[..., None], *words: object) -> None:
+        with self._turn:
+            act(*words)
+
+    def _close(self) -> None:
         if self._db is not None:
             self._db.close()
             self._db = None
-
-    async def _in_thread(self, act: Any, *words: Any) -> None:
-        try:
-            await asyncio.to_thread(act, *words)
-        except sqlite3.Error as problem:
-            raise ShopfloorError(f"results cannot be kept in {str(self.path)!r}: {problem}") from None
 
     def _open(self) -> None:
         db = self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
@@ -189,10 +202,11 @@ class PostgresResults:
                 last = problem
                 await asyncio.sleep(0.1 * 2**number)
             except self._driver.Error as problem:
-                raise ShopfloorError(f"results cannot be kept in {shown(self.url)}: {problem}") from None
+                told = f"results cannot be kept in {shown(self.url)}: {problem}"
+                raise ShopfloorError(told, hint=KEPT_HINT) from None
             else:
                 return
-        raise ShopfloorError(f"results cannot be kept in {shown(self.url)}: {last}")
+        raise ShopfloorError(f"results cannot be kept in {shown(self.url)}: {last}", hint=KEPT_HINT)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from shopfloor.faces.fanout.specs import TYPES, Item, Specification, StackEffect, TestCase, Value, parse_effect
@@ -90,5 +91,7 @@ def _strict(spec: Specification) -> Iterator[str]:
 
 
 def all_problems(specs: Sequence[Specification], *, strict: bool = False) -> list[str]:
-    """The same for many, each behind the id of its specification."""
-    return [f"{spec.id}: {problem}" for spec in specs for problem in problems(spec, strict=strict)]
+    """The same for many, each behind the id of its specification; and the ids that several have."""
+    found = [f"{spec.id}: {problem}" for spec in specs for problem in problems(spec, strict=strict)]
+    several = (item for item in Counter(spec.id for spec in specs).items() if item[1] > 1)
+    return [*found, *(f"{name}: {count} specifications have this id" for name, count in several)]
