@@ -41,12 +41,13 @@ def fanout(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> 
 
 
 @contextmanager
-def started(folder: Path, *words: str) -> Iterator[Running]:
+def started(folder: Path, *words: str, stdin: Path | None = None) -> Iterator[Running]:
     """The same, while it goes on."""
-    process = subprocess.Popen(
-        [*COMMAND, "fanout", *words], cwd=folder, env=os.environ | CALM | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    with (stdin or Path(os.devnull)).open() as file:
+        process = subprocess.Popen(
+            [*COMMAND, "fanout", *words], cwd=folder, env=os.environ | CALM | {"PYTHONUNBUFFERED": "1"}, stdin=file,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
     with Running(process) as running:
         yield running
 

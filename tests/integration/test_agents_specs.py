@@ -142,6 +142,13 @@ async def test_a_server_that_hangs_is_left_when_the_time_is_over() -> None:
     assert found[0].failed == f"{servers.urls[1]}: no answer to POST /generate within 0.2 s (the last of 2 tries)"
 
 
+async def test_a_narrow_limit_is_kept_also_by_a_request_that_had_to_wait_for_its_server() -> None:
+    with serving(2, latency_ms=250) as servers:
+        async with agent() as subject:
+            found = await run(subject, crew(servers.urls, in_flight=1), 4, timeout_s=0.1)
+    assert [answered.text for answered in found if answered.text] == []
+
+
 async def test_one_of_ten_is_killed_and_one_answers_500_half_way_and_nothing_is_lost_or_doubled() -> None:
     with serving(10, latency_ms=20, faults=["500"]) as broken, serving(9, latency_ms=20) as servers:
         urls = (*servers.urls, broken.urls[0])

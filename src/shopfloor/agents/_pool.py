@@ -69,8 +69,6 @@ class Pool:
         """What became of spec ``number``, with one server or another; ``limit_s`` is what each request may take."""
         left: list[str] = []
         why, late = "", False
-        if limit_s is not None:
-            self._next_look = min(self._next_look, self._loop.time() + limit_s / _LOOKS)
         while len(left) < (LATE_TRIES if late else TRIES):
             try:
                 held = await self.take(number, left)
@@ -279,7 +277,9 @@ class Pool:
 
     async def asked(self, server: Server, head: bytes, body: bytes, limit_s: float) -> Reply:
         """One request. Raises Unreachable."""
-        until = self._loop.time() + CONNECT_S
+        now = self._loop.time()
+        self._next_look = min(self._next_look, now + limit_s / _LOOKS)
+        until = now + CONNECT_S
         while True:
             try:
                 return await server.links.ask(head, body, limit_s=limit_s)

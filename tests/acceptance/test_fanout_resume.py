@@ -1,0 +1,104 @@
+"""Going on with a fan-out that was killed, whatever its specifications came from."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from shopfloor.testing.spec_servers import Servers, serving
+
+from .test_fanout import agents, asked, fanout, specs, started, value
+
+MANY = 1700
+"""more than are taken in at once"""
+
+
+def killed(folder: Path, servers: Servers, *words: str, stdin: Path | None = None) -> int:
+    """A fan-out that is killed early; how many were finished by then."""
+    with started(folder, *words, *agents(servers), "--in-flight", "8", stdin=stdin) as running:
+        line = running.until("Progress: ")
+        running.signal(signal.SIGKILL)
+        running.end()
+    return int(line.split()[1].split("/")[0])
+
+
+def finished_once(servers: Servers, count: int) -> None:
+    """Every one was asked for, and only what was under way when it was killed for a second time."""
+    again = Counter(name for ids in asked(servers, "/generate").values() for name in ids)
+    assert set(again) == {f"s{n}" for n in range(count)}
+    assert sum(times - 1 for times in again.values()) <= 200
+
+
+@pytest.mark.parametrize("source", ["a file", "standard input"])
+def test_resume_alone_goes_on_with_everything_that_was_asked_for(tmp_path: Path, source: str) -> None:
+    file = tmp_path / specs(tmp_path, MANY)
+    with serving(2, latency_ms=5) as servers:
+        done = killed(tmp_path, servers, "--timeout", "7", *(["-"] if source != "a file" else ["specs.json"]),
+                      stdin=file if source != "a file" else None)  # fmt: skip
+        if source != "a file":
+            file.unlink()
+        said = fanout(tmp_path, "--resume")
+        finished_once(servers, MANY)
+    assert said.code == 0, said
+    assert said.out.startswith(f"Processing {MANY} specs with 2 agents\n")
+    assert value(said.out, "Successful:") == MANY
+    assert value(said.out, "Finished earlier:") >= done
+    assert not list(tmp_path.glob(".work/specs/*")), "what was kept is needed no more"
+    log = (tmp_path / ".work" / "events.jsonl").read_text()
+    limits = re.findall(r'"timeout_s":([\d.]+),"source"', log)
+    assert set(limits) == {"7.0"}, "what was begun with a limit goes on with it"
+
+
+def test_a_file_that_has_changed_or_is_gone_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+    file = tmp_path / specs(tmp_path, MANY)
+    text = file.read_bytes()
+    with serving(2) as servers:
+        killed(tmp_path, servers, "specs.json")
+        specs(tmp_path, MANY + 1)
+        changed = fanout(tmp_path, "--resume")
+        other = fanout(tmp_path, "specs.json", "--resume")
+        file.unlink()
+        gone = fanout(tmp_path, "--resume")
+        (tmp_path / "elsewhere.json").write_bytes(text)
+        said = fanout(tmp_path, "elsewhere.json", "--resume")
+    assert (changed.code, other.code, gone.code) == (4, 4, 3)
+    assert (
+        f" of {MANY} specifications are not in the log yet, and 'specs.json', where they came from, has" in changed.err
+    )
+    assert "not the specifications that the unfinished run was begun with" in other.err
+    assert "cannot be read: no such file" in gone.err
+    assert "put 'specs.json' back" in gone.err
+    assert said.code == 0, said
+    assert value(said.out, "Successful:") == MANY
+
+
+def test_a_run_that_is_not_finished_is_not_run_over(tmp_path: Path) -> None:
+    with serving(2, latency_ms=50) as servers:
+        words = [specs(tmp_path, 60), *agents(servers), "--in-flight", "1"]
+        with started(tmp_path, *words) as running:
+            running.until("Progress: 10/60")
+            beside = fanout(tmp_path, *words)
+            running.signal(signal.SIGKILL)
+            running.end()
+        after = fanout(tmp_path, *words)
+    assert beside.code == 5, beside
+    assert "another run is going on in this folder" in beside.err
+    assert after.code == 4, after
+    assert "unfinished orders\n  go on with it: shopfloor fanout --resume" in after.err
+    assert beside.out == after.out == ""
+
+
+def test_a_specification_may_have_a_time_limit_of_its_own(tmp_path: Path) -> None:
+    own: list[dict[str, object]] = [{"id": f"s{n}", "word": "a", "stack_effect": "( -- n )"} for n in range(10)]
+    own[3]["timeout_s"] = 0.3
+    (tmp_path / "specs.json").write_text(json.dumps(own))
+    with serving(2, faults=["hang=s3"]) as servers:
+        said = fanout(tmp_path, "specs.json", *agents(servers), "--json")
+    failed = {result["spec_id"]: result["error"] for result in said.json["results"] if "error" in result}
+    assert set(failed) == {"s3"}
+    assert "no answer to POST /generate within 0.3 s" in failed["s3"]
