@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,25 @@ def test_a_specification_may_have_a_time_limit_of_its_own(tmp_path: Path) -> Non
     failed = {result["spec_id"]: result["error"] for result in said.json["results"] if "error" in result}
     assert set(failed) == {"s3"}
     assert "no answer to POST /generate within 0.3 s" in failed["s3"]
+
+
+def test_results_that_were_not_stored_when_all_was_done_are_stored_by_resume(tmp_path: Path) -> None:
+    words = ["--results", "sqlite:results.db"]
+    with closing(sqlite3.connect(tmp_path / "results.db")) as other, serving(2, latency_ms=10) as servers:
+        with started(tmp_path, specs(tmp_path, 100), *agents(servers), "--in-flight", "1", *words) as running:
+            running.until("Progress: 10/100")
+            other.execute("BEGIN EXCLUSIVE")
+            running.until("Progress: 100/100")
+            running.signal(signal.SIGKILL)
+            running.end()
+        other.rollback()
+        assert other.execute("SELECT count(*) < 100 FROM agent_results").fetchall() == [(1,)]
+        said = fanout(tmp_path, "--resume", *words)
+        assert said.code == 0, said
+        assert value(said.out, "Finished earlier:") == 100
+        assert other.execute("SELECT count(*), count(DISTINCT spec_id) FROM agent_results").fetchall() == [(100, 100)]
+        finished_once(servers, 100)
+    assert len(fanout(tmp_path, "--resume", "--json").json["results"]) == 100
+    nothing = fanout(tmp_path, "--resume")
+    assert nothing.code == 3
+    assert "there is no unfinished fan-out here" in nothing.err

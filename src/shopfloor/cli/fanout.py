@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ import msgspec
 
 from shopfloor.cli.edge import Edge, silence, verb
 from shopfloor.cli.stopper import Stopper
+from shopfloor.config import environment
 from shopfloor.domain.errors import NotFound, Refused, UsageError
 from shopfloor.faces.fanout import (
     POLICIES,
@@ -30,6 +32,8 @@ from shopfloor.faces.fanout import (
 
 STOPPING = "stopping: what is finished is kept (again: {key} ends it at once)"
 STDIN = "-"
+FEWEST_COLUMNS = 60
+"""for a bar; where there are fewer, there is only its number"""
 SECONDS = click.FloatRange(min=0, min_open=True)
 
 
@@ -115,6 +119,8 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuse(self) -> None:
         """Raise UsageError, NotFound or Refused for what cannot be."""
+        if self.timeout is not None and not math.isfinite(self.timeout):
+            raise UsageError(f"--timeout {self.timeout} is no number of seconds")
         if self.drain and not self.queue:
             raise UsageError("--drain is about a queue: give --queue redis://…, or leave it out")
         if self.specs not in (None, STDIN) and (path := Path(str(self.specs))).is_dir() | (not path.exists()):
@@ -150,7 +156,8 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """What to type to go on."""
         words: Sequence[str] = []
         if self.queue:
-            words = [*words, "--queue", shown(self.queue)]
+            waits = not (self.specs or self.drain)
+            words = [*words, "--queue", shown(self.queue), *([] if waits else ["--drain"])]
         if self.results:
             words = [*words, "--results", shown(self.results)]
         return shlex.join(["shopfloor", "fanout", *words, "--resume"])
@@ -178,7 +185,9 @@ class _Show:
         self._edge = edge
         self._coordinator = coordinator
         self._bar: Any = None
-        self._drawn = not plain and not edge.json and sys.stdout.isatty()
+        self._closed = False
+        dumb = environment().get("TERM", "dumb") == "dumb"
+        self._drawn = not (plain or dumb or edge.json) and sys.stdout.isatty()
         coordinator.when_begun = self._begin
         coordinator.observers.append(self._see)
 
@@ -189,10 +198,11 @@ class _Show:
         if self._drawn:
             # Loaded only where it is drawn: it costs a third of the start.
             from rich.console import Console
-            from rich.progress import MofNCompleteColumn, Progress
+            from rich.progress import MofNCompleteColumn, Progress, TaskProgressColumn
 
             console = Console(no_color=self._edge.color is False)
-            columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+            wide = (*Progress.get_default_columns(), MofNCompleteColumn())
+            columns = wide if console.width >= FEWEST_COLUMNS else (TaskProgressColumn(), MofNCompleteColumn())
             self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("specs", total=intake.expected or None)
             self._bar.start()
@@ -202,11 +212,12 @@ class _Show:
         known = max(done, intake.known, intake.expected) if intake else done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=known)
-        elif text := lines.progress(done, known):
+        elif not self._closed and (text := lines.progress(done, known)):
             self._put(text)
 
     def stop(self, why: str, key: str) -> None:
         """A signal came."""
+        self.close()  # or it is said in the middle of the bar
         self._edge.put(STOPPING.format(key=key), err=True)
         self._coordinator.stop(why)
 
@@ -214,6 +225,7 @@ class _Show:
         """Give the terminal back."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar, self._closed = None, True
 
     def _put(self, text: str) -> None:
         if not self._edge.json:

@@ -6,7 +6,7 @@ results = await Coordinator(["http://127.0.0.1:8080-8089"]).process(read(Path("s
 """
 
 from shopfloor.faces.fanout import lines
-from shopfloor.faces.fanout.coordinator import POLICIES, Coordinator, FastForthAgent, unfinished
+from shopfloor.faces.fanout.coordinator import POLICIES, Coordinator, FastForthAgent
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import FanoutReport, Finished, Result
 from shopfloor.faces.fanout.source import Source, source
@@ -49,5 +49,4 @@ __all__ = [
     "source",
     "specification",
     "story",
-    "unfinished",
 ]

@@ -18,26 +18,14 @@ from typing import Self
 
 import msgspec
 
-from shopfloor import (
-    Conflict,
-    Deliverable,
-    Event,
-    NotFound,
-    Order,
-    Outcome,
-    Profile,
-    PromptOrder,
-    Refused,
-    Shopfloor,
-    ShopfloorError,
-    UsageError,
-)
+from shopfloor import Event, NotFound, Outcome, Profile, Shopfloor, ShopfloorError, UsageError
+from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_second
 from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import PHASES, FanoutReport, Finished, Result, Tally
-from shopfloor.faces.fanout.source import Asked, Source, again, forget, keep
+from shopfloor.faces.fanout.source import Source, again, forget, keep
 from shopfloor.faces.fanout.specs import Specification
-from shopfloor.faces.fanout.stores import ResultStore, Writer, open_results
+from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, open_results
 
 DEFAULT_AGENTS = ("http://localhost:8080-8089",)
 TIMEOUT_S = 30.0
@@ -163,7 +151,8 @@ class Coordinator:
 
         ``wait`` goes on when the queue is empty, until ``stop``. ``resume`` goes on with the unfinished run of the
         folder: what is finished is not done again, and nothing is appended to the queue again; what is left of its
-        source is found again where ``source`` is not given. With ``keep`` the report has all results. Raises NotFound
+        source is found again where ``source`` is not given. Where results go somewhere, one that is over has them
+        stored and reported again. With ``keep`` the report has all results. Raises NotFound
         when no agent answers or there is nothing to resume, Conflict when the folder has another controller, Refused
         when it has an unfinished run that is not resumed, or is to be resumed with another source.
         """
@@ -171,7 +160,7 @@ class Coordinator:
             if not self._opened:
                 await stack.enter_async_context(self)
             folder = self._folder or Path(stack.enter_context(TemporaryDirectory(prefix="shopfloor-fanout-")))
-            before = await unfinished(folder, self._flags) if resume else None
+            before = await self._earlier(folder, also_over=keep) if resume else None
             self._profile = self._wanted.profile(before.profile if before else None)
             floor = self._floor = await stack.enter_async_context(open_floor(folder, self._profile, self._flags))
             stack.callback(setattr, self, "_floor", None)
@@ -186,13 +175,19 @@ class Coordinator:
                 forget(floor.root)
             return report
 
-    async def _source(self, floor: Shopfloor, given: Source, before: Unfinished | None) -> Source:
+    async def _earlier(self, folder: Path, *, also_over: bool) -> Earlier:
+        async with Shopfloor.open(folder, without_git=True, flags=self._flags) as floor:
+            # One that is over may have been killed before all of its results were kept where they are wanted.
+            kept_elsewhere = self.queue is not None or not isinstance(self.results, MemoryResults)
+            return await earlier(floor, also_over=also_over or kept_elsewhere)
+
+    async def _source(self, floor: Shopfloor, given: Source, before: Earlier | None) -> Source:
         """What this run is asked for. Raises what keeps it from beginning, before anything is put into the queue."""
         if before is None:
-            await _refuse_second(floor)
+            await refuse_second(floor)
         if self.queue is not None:
-            if given.specs:
-                await _refuse_dead(floor, given.specs[0])
+            if before is None or not before.over:
+                await refuse_dead(floor)
             return given
         if before is not None:
             return again(floor.root, before.source, before.asked, len(before.orders), given) if before.asked else given
@@ -206,8 +201,8 @@ class Coordinator:
         if self.intake is not None:
             self.intake.end()
 
-    async def _perform(self, floor: Shopfloor, intake: Intake, before: Unfinished | None) -> FanoutReport:
-        writer, clock = Writer(self.results, intake.settle), _Clock()
+    async def _perform(self, floor: Shopfloor, intake: Intake, before: Earlier | None) -> FanoutReport:
+        writer, clock = Writer(self.results, intake.settle), _Clock(self._begun)
         # Where anybody may take anything, none is meant for one of them.
         urls = [] if self._profile.policy == "least-busy" else self._profile.addresses
         if before is not None:
@@ -220,9 +215,15 @@ class Coordinator:
         else:
             await intake.begin()
         await intake.look()
-        self.when_begun()
+        if self.queue is not None:
+            self._begun()  # it may be long until there is anything to do
         floor.observers.append(clock.see)
-        if before is None and not await intake.any():
+        if before.over if before is not None else not await intake.any():
+            self._begun()
+            writer.close()
+            await writer.run()
+            if self.queue is not None:
+                await self.queue.give_back()
             return self._report(0.0)
         try:
             async with TaskGroup() as group:
@@ -237,8 +238,15 @@ class Coordinator:
                         observer(result)
                 writer.close()
         except* ShopfloorError as several:
-            raise several.exceptions[0] from None
+            problem = several.exceptions[0]
+            if isinstance(problem, NotFound) and not clock.seconds:
+                problem.hint = START_AGENTS
+            raise problem from None
         return self._report(clock.seconds)
+
+    def _begun(self) -> None:
+        told, self.when_begun = self.when_begun, lambda: None
+        told()
 
     def _count(self, result: Finished, *, earlier: bool = False) -> None:
         self.tally.add(result, earlier=earlier)
@@ -254,11 +262,14 @@ class Coordinator:
 class _Clock:
     """From the first specification that is given to an agent to the last result. Seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[], None]) -> None:
+        """``begun`` is called with the first event: nothing has kept the run from beginning."""
         self._began = self._last = 0.0
+        self._begun = begun
 
     def see(self, event: Event) -> None:
         """An event of the floor."""
+        self._begun()
         if not self._began and event.event_type == "work_order.assigned":
             self._began = time.monotonic()
 
@@ -316,61 +327,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         if not there:
             raise UsageError("no agent was named", hint="shopfloor fanout --agents http://127.0.0.1:8080-8089")
         return found
-
-
-class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
-    """A fan-out that was stopped or killed."""
-
-    run: str
-    profile: Profile | None
-    """its agents; None: they were not kept in the log"""
-    orders: tuple[Order, ...]
-
-    @property
-    def source(self) -> str:
-        """Where its specifications came from, as :class:`Source` had it."""
-        return self.orders[0].source if self.orders else ""
-
-    @property
-    def asked(self) -> Asked | None:
-        """What it was asked for; None: it takes from a queue."""
-        known = self.orders[0].metadata.get("asked") if self.orders else None
-        return msgspec.convert(known, Asked) if known else None
-
-
-async def _refuse_second(floor: Shopfloor) -> None:
-    """Raise when the folder is at work on something else, or has something else to finish."""
-    if (controller := floor.controller()) is not None:
-        pid = controller.get("pid", "?")
-        hint = f"wait for it, end it (kill {pid}), or call this in another folder"
-        raise Conflict(f"another run is going on in this folder, by process {pid}", hint=hint)
-    board = await floor.board(state="open")
-    if (run := board.unfinished()) is None:
-        return
-    left = len(board.open_orders(run))
-    ours = all("spec" in board.records[order].order.metadata for order in run.orders)
-    hint = f"go on with it: shopfloor {'fanout' if ours else 'run'} --resume, or give it up: shopfloor stop --cancel"
-    raise Refused(f"an earlier run in this folder has {left} unfinished orders", hint=hint)
-
-
-async def unfinished(folder: Path, flags: Mapping[str, object] | None = None) -> Unfinished:
-    """The unfinished fan-out of a folder. Raises NotFound when there is none."""
-    async with Shopfloor.open(folder, without_git=True, flags=dict(flags or {})) as floor:
-        board = await floor.board(state="open")
-    run = board.unfinished()
-    orders = tuple(board.records[order].order for order in run.orders) if run else ()
-    if run is None or not all(isinstance(order.metadata.get("spec"), dict) for order in orders):
-        raise NotFound("there is no unfinished fan-out here", hint="start one: shopfloor fanout specs.json")
-    known = run.profiles.get(AGENT)
-    profile = msgspec.convert({"name": AGENT, **known}, Profile) if known else None
-    return Unfinished(run=run.id, profile=profile, orders=orders)
-
-
-async def _refuse_dead(floor: Shopfloor, spec: Specification) -> None:
-    """Raise when no agent answers: what is put into a queue stays there, and would be put again with the next try."""
-    wish = PromptOrder(name=spec.id, title=spec.word, instruction="", deliverable=Deliverable.ANSWER, agent=AGENT)
-    if found := (await floor.plan([wish])).problems:
-        raise NotFound(found[0])
 
 
 def open_floor(folder: Path, agent: Profile, flags: Mapping[str, object]) -> Shopfloor:

@@ -25,6 +25,7 @@ from shopfloor.faces.fanout.stores import client, shown
 NAME = "work_queue"
 LEASE_S = 15.0
 PATIENCE_S = 60.0
+GONE_HINT = "is it up? What has come back is in the log: when it is, say it again with --resume"
 T = TypeVar("T")
 
 
@@ -180,7 +181,7 @@ class RedisQueue:
             except (self._driver.ConnectionError, self._driver.TimeoutError) as problem:
                 self._lost, deadline = True, deadline or clock() + PATIENCE_S
                 if clock() > deadline:
-                    raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint="is it up?") from None
+                    raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint=GONE_HINT) from None
                 await asyncio.sleep(1.0)
             except self._driver.RedisError as problem:
                 raise Refused(f"the queue at {shown(self.url)} cannot be used: {problem}") from None
