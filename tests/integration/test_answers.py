@@ -16,6 +16,7 @@ import pytest
 
 from shopfloor import NotFound, Outcome, PromptOrder, Refused, Shopfloor, State, UsageError
 from shopfloor.domain.events import E
+from shopfloor.masking import MASK
 from shopfloor.stores.views import ORDERS
 
 from .answering import Scripted, flags, wish
@@ -56,6 +57,25 @@ async def test_answers_are_told_with_their_text_and_data_in_a_plain_folder(
     assert agent.closed == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == [".work"]
     assert not (tmp_path / ".work/attempts").exists()
+
+
+SECRET = 'k3y-"of\\nobody'
+
+
+@pytest.mark.parametrize("how", [
+    {"text": f"use {SECRET}!", "data": {"tests": [{"deep": SECRET}]}},
+    {"failed": f"answered 401: {SECRET}", "final": True, "data": {"code": SECRET}},
+    {"failed": f"answered 500: {SECRET}", "data": {}},
+    {"raises": f"no server at {SECRET}"},
+])  # fmt: skip
+async def test_no_secret_of_an_answer_gets_into_the_log(tmp_path: Path, how: dict[str, Any]) -> None:
+    env = {"PATH": "", "SOME_API_KEY": SECRET}
+    async with Shopfloor.open(tmp_path, without_git=True, flags=flags(retries=1), environment=env) as floor:
+        (outcome,) = [outcome async for outcome in floor.outcomes([wish("a", how, how, how)])]
+    what_came_of_it = [event for event in log_of(tmp_path) if event["event_type"] != E.CREATED]
+    told = repr([what_came_of_it, outcome.text, outcome.message, outcome.data])
+    assert MASK in told
+    assert "nobody" not in told
 
 
 async def test_what_other_programs_read_tells_the_same(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from shopfloor.gateway.ledger import bills
 from shopfloor.git import Git, Repository
 from shopfloor.landers.merge import MergeLander
 from shopfloor.landers.nowhere import Nowhere as NoLander
+from shopfloor.masking import Masker
 from shopfloor.ports import (
     Agent,
     Answering,
@@ -156,7 +157,7 @@ def build(
     known = agents(place, guard)
     calls = answering(place, known)
     callers = holders.Callers(secrets.token_bytes(32), place.secrets)
-    toll = Toll(partial(start_gateway, place, guard))
+    toll, masker = Toll(partial(start_gateway, place, guard)), Masker(place.secrets)
     tools = control.Tools(
         agents=known, workspaces=pool, clock=place.clock, launch=partial(launch, place, known, callers),
         memory=lambda handle: tree_bytes(handle.pid) if handle.pid else 0,
@@ -166,7 +167,7 @@ def build(
 
     async def execute(job: Job, strings: Any, emit: control.Emit) -> None:
         if job.call:
-            await answers.execute(job, strings, emit, calls[job.profile.name])
+            await answers.execute(job, strings, emit, calls[job.profile.name], masker)
         else:
             await one_attempt.execute(job, strings, emit, tools)
 

@@ -7,7 +7,8 @@ person, the end of the run, or the end of this process.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from contextlib import suppress
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,11 +19,29 @@ from shopfloor.engine.facts import MOST_CHARS, said
 from shopfloor.ports import Answered, Answering, Call, Fact, Job, Phase
 
 
-async def execute(job: Job, control: Control, emit: Emit, agent: Answering) -> None:
+class Masking(Protocol):
+    """Knows what nobody may read in the log."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        ...
+
+    def text(self, text: str) -> str:
+        """The same without it."""
+        ...
+
+    def data(self, data: bytes) -> bytes:
+        """The same of bytes."""
+        ...
+
+
+async def execute(job: Job, control: Control, emit: Emit, agent: Answering, masker: Masking) -> None:
     """Make one call. Emits exactly one ENDED, whatever happens."""
     ended = _fact(job, outcome=Reason.LOST, text="the controller was stopped while it ran")
     try:
         ended = await _called(job, control, agent)
+        if masker:
+            ended = _masked(ended, masker)
     finally:
         await emit(ended)
 
@@ -66,6 +85,13 @@ def _small(data: dict[str, Any]) -> bool:
         return not data or len(msgspec.json.encode(data)) <= MOST_CHARS
     except (TypeError, ValueError, OverflowError, RecursionError):
         return False
+
+
+def _masked(fact: Fact, masker: Masking) -> Fact:
+    data: dict[str, Any] = {}
+    with suppress(msgspec.DecodeError):  # a secret may be made of what JSON is made of: then nothing is left of it
+        data = msgspec.json.decode(masker.data(msgspec.json.encode(fact.data)))
+    return msgspec.structs.replace(fact, text=masker.text(fact.text), data=data)
 
 
 def _fact(job: Job, **fields: Any) -> Fact:
