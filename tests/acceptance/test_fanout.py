@@ -29,12 +29,16 @@ SEEDS_INSERT = "INSERT INTO agent_results (spec_id, code, success, latency_ms) V
 
 
 def fanout(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> Said:
+    return said_by(folder, "fanout", *words, stdin=stdin, descriptors=descriptors)
+
+
+def said_by(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> Said:
     def limit() -> None:
         if descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
     done = subprocess.run(
-        [*COMMAND, "fanout", *words], cwd=folder, env=os.environ | CALM, input=stdin, capture_output=True, text=True,
+        [*COMMAND, *words], cwd=folder, env=os.environ | CALM, input=stdin, capture_output=True, text=True,
         timeout=50, check=False, preexec_fn=limit,
     )  # fmt: skip
     return Said(done.returncode, done.stdout, done.stderr)
@@ -383,6 +387,16 @@ def test_10_of_no_specifications_come_zeros(tmp_path: Path) -> None:
         (["ok.json", "--queue", "redis://127.0.0.1:1"], 4, "cannot be used"),
         (["ok.json", "--json", "ok.json"], 4, "which is no report"),
         (["ok.json", "--in-flight", "many"], 2, "--in-flight 'many'"),
+        (["ok.json", "--timeout", "nan"], 2, "--timeout nan is no number of seconds"),
+        (["ok.json", "--json", "none/report.json"], 4, "--json cannot write 'none/report.json': no such file"),
+        (["ok.json", "--results", "sqlite:none/results.db"], 4, "results cannot be kept in 'none/results.db'"),
+        (["deep.json"], 2, "deep.json: is nested too deep"),
+        (["levels.json"], 2, "specification 1: it is nested more than 100 levels deep"),
+        (["large.json"], 2, "specification 1: it has 1100045 bytes, and 1048576 are the most"),
+        (["binary.json"], 2, "binary.json: is no JSON"),
+        (["empty.json"], 2, "empty.json: is empty"),
+        (["twice.json", "--validate", "basic"], 2, "s: 2 specifications have this id"),
+        (["."], 3, "'.' is a folder"),
         (["ok.json", "--drain"], 2, "--drain is about a queue"),
         (["--resume"], 3, "no unfinished fan-out"),
     ],
@@ -391,7 +405,15 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path, words: list[str], cod
     one = {"word": "a", "stack_effect": "( -- n )"}
     (tmp_path / "ok.json").write_text(json.dumps([one]))
     (tmp_path / "bad.json").write_text(json.dumps([one, {"stack_effect": "( -- )"}]))
+    (tmp_path / "deep.json").write_text("[" * 10_000 + "]" * 10_000)
+    (tmp_path / "levels.json").write_text('[{"word":"a","stack_effect":"( -- n )","x":' + "[" * 200 + "]" * 200 + "}]")
+    (tmp_path / "large.json").write_text(json.dumps([one | {"x": "y" * 1_100_000}]))
+    (tmp_path / "binary.json").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "twice.json").write_text(json.dumps([one | {"id": "s"}] * 2))
     said = fanout(tmp_path, *words)
     assert said.code == code, said
     assert told in said.err
+    assert said.out == "", "nothing is said before it is known that it can be done"
+    assert not list(tmp_path.glob("**/report.json"))
     assert "Traceback" not in said.err

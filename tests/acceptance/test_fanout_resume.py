@@ -14,7 +14,7 @@ import pytest
 
 from shopfloor.testing.spec_servers import Servers, serving
 
-from .test_fanout import agents, asked, fanout, specs, started, value
+from .test_fanout import agents, asked, fanout, said_by, specs, started, value
 
 MANY = 1700
 """more than are taken in at once"""
@@ -126,3 +126,25 @@ def test_results_that_were_not_stored_when_all_was_done_are_stored_by_resume(tmp
     nothing = fanout(tmp_path, "--resume")
     assert nothing.code == 3
     assert "there is no unfinished fan-out here" in nothing.err
+
+
+def test_what_every_message_says_works_run_resume_goes_on_with_a_fan_out(tmp_path: Path) -> None:
+    with serving(2) as servers:
+        killed(tmp_path, servers, specs(tmp_path, MANY))
+        said = said_by(tmp_path, "run", "--resume")
+    assert said.code == 0, said
+    assert value(said.out, "Successful:") == MANY
+
+
+def test_a_run_with_a_queue_goes_on_with_one_and_one_without_does_not(tmp_path: Path, redis: str) -> None:
+    queue = ["--queue", redis, "--drain"]
+    with serving(2, latency_ms=20) as servers:
+        killed(tmp_path, servers, specs(tmp_path, 200), *queue)
+        without = fanout(tmp_path, "--resume")
+        said = fanout(tmp_path, "--resume", *queue)
+        killed(tmp_path, servers, specs(tmp_path, 200))
+        other = fanout(tmp_path, "--resume", *queue)
+    assert (without.code, said.code, other.code) == (4, 0, 4)
+    assert "takes from a queue\n  give it again" in without.err
+    assert value(said.out, "Successful:") == 200
+    assert "does not take from a queue\n  leave --queue out" in other.err

@@ -133,6 +133,17 @@ async def test_a_lost_connection_is_made_again(postgres: str) -> None:
         assert await table.ask("SELECT spec_id FROM agent_results") == [("s1",)]
 
 
+async def test_a_database_that_went_away_is_not_waited_for_for_ever(postgres: str) -> None:
+    async with opened(Table(PostgresResults(postgres, patience_s=0.3))) as store:
+        assert isinstance(store, PostgresResults)
+        await store.close()
+        store.url = "postgresql://ada:geheim@127.0.0.1:1/none"
+        with pytest.raises(ShopfloorError, match="cannot be kept in") as told:
+            await store.store([finished(1)])
+        assert "--resume" in told.value.hint
+        assert "geheim" not in told.value.message
+
+
 async def test_a_place_that_cannot_be_had_is_refused_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(Refused) as told:
         await PostgresResults("postgresql://ada:geheim@127.0.0.1:1/none").open()

@@ -13,16 +13,18 @@ from typing import Any
 import click
 import msgspec
 
+from shopfloor import Shopfloor
 from shopfloor.cli.edge import Edge, silence, verb
 from shopfloor.cli.stopper import Stopper
 from shopfloor.config import environment
-from shopfloor.domain.errors import NotFound, Refused, UsageError
+from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
 from shopfloor.faces.fanout import (
     POLICIES,
     Coordinator,
     FanoutReport,
     Source,
     all_problems,
+    earlier,
     lines,
     refuse,
     shown,
@@ -63,7 +65,23 @@ def fanout(edge: Edge, *, specs: str | None, report: str | None, **options: Any)
     Ctrl-C stops and keeps what is finished; --resume goes on with it.
     """
     edge.json, edge.to_file = report == STDIN, report not in (None, STDIN)
-    wanted = _Wanted(specs=specs, report=None if edge.json else report, **options)
+    return _perform(edge, _Wanted(specs=specs, report=None if edge.json else report, **options))
+
+
+async def is_fanout(floor: Shopfloor) -> bool:
+    """Whether the run to go on with is one."""
+    try:
+        return bool((await earlier(floor)).orders)
+    except NotFound:
+        return False
+
+
+def resume_fanout(edge: Edge, *, plain: bool) -> int:
+    """Go on with the unfinished fan-out of this folder; returns the exit code."""
+    return _perform(edge, _Wanted(resume=True, plain=plain))
+
+
+def _perform(edge: Edge, wanted: _Wanted) -> int:
     wanted.refuse()
     coordinator, asked = wanted.coordinator(), wanted.source()
     show = _Show(edge, coordinator, plain=wanted.plain)
@@ -71,8 +89,10 @@ def fanout(edge: Edge, *, specs: str | None, report: str | None, **options: Any)
 
     async def body() -> FanoutReport:
         stopper.answer_signals()
-        waits = wanted.queue is not None and not (specs or wanted.drain)
-        return await coordinator.run(asked, resume=wanted.resume, wait=waits, keep=report is not None)
+        waits = wanted.queue is not None and not (wanted.specs or wanted.drain)
+        return await coordinator.run(
+            asked, resume=wanted.resume, wait=waits, keep=edge.json or wanted.report is not None
+        )
 
     try:
         found = edge.perform(body(), loop=_loop())
@@ -103,19 +123,19 @@ def _loop() -> Callable[[], Any] | None:
 class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The words of the call."""
 
-    specs: str | None
-    report: str | None
-    agents: tuple[str, ...]
-    queue: str | None
-    drain: bool
-    results: str | None
-    policy: str | None
-    in_flight: str | None
-    timeout: float | None
-    path: tuple[str, ...]
-    validate: str | None
-    resume: bool
-    plain: bool
+    specs: str | None = None
+    report: str | None = None
+    agents: tuple[str, ...] = ()
+    queue: str | None = None
+    drain: bool = False
+    results: str | None = None
+    policy: str | None = None
+    in_flight: str | None = None
+    timeout: float | None = None
+    path: tuple[str, ...] = ()
+    validate: str | None = None
+    resume: bool = False
+    plain: bool = False
 
     def refuse(self) -> None:
         """Raise UsageError, NotFound or Refused for what cannot be."""
@@ -264,14 +284,17 @@ def _beside(path: Path) -> Path:
 
 
 def _write(path: Path, found: FanoutReport) -> None:
-    """Whole or not at all; where it is no file, as it comes."""
+    """Whole or not at all; where it is no file, as it comes. Raises ShopfloorError."""
     text = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
-    if path.exists() and not path.is_file():
-        path.write_bytes(text)
-        return
     beside = _beside(path)
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(text)
+            return
         beside.write_bytes(text)
         beside.replace(path)
-    finally:
+    except OSError as problem:
         beside.unlink(missing_ok=True)
+        why = (problem.strerror or str(problem)).lower()
+        hint = "all is in the log: shopfloor fanout --resume --json FILE writes it again"
+        raise ShopfloorError(f"the report cannot be written to {str(path)!r}: {why}", hint=hint) from None

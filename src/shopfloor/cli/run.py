@@ -38,6 +38,11 @@ def run(edge: Edge, *, files: tuple[str, ...], resume: bool, plain: bool, **opti
         raise UsageError("there is nothing to do: no prompt was given", hint="shopfloor run prompts/*.md")
     floor = open_floor(edge, Wanted(**options))
     if resume:
+        # Loaded only here: who begins a run does not wait for it.
+        from shopfloor.cli.fanout import is_fanout, resume_fanout
+
+        if edge.call(is_fanout):
+            return resume_fanout(edge, plain=plain)
         return go_on(edge, floor, plain=plain)
     wishes = prompts(files)
     return perform(edge, floor, lambda: floor.run(wishes), plain=plain)

@@ -7,6 +7,7 @@ results = await Coordinator(["http://127.0.0.1:8080-8089"]).process(read(Path("s
 
 from shopfloor.faces.fanout import lines
 from shopfloor.faces.fanout.coordinator import POLICIES, Coordinator, FastForthAgent
+from shopfloor.faces.fanout.earlier import Earlier, earlier
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import FanoutReport, Finished, Result
 from shopfloor.faces.fanout.source import Source, source
@@ -26,6 +27,7 @@ from shopfloor.faces.fanout.validator import all_problems, problems
 __all__ = [
     "POLICIES",
     "Coordinator",
+    "Earlier",
     "FanoutReport",
     "FastForthAgent",
     "Finished",
@@ -40,6 +42,7 @@ __all__ = [
     "StackEffect",
     "TestCase",
     "all_problems",
+    "earlier",
     "lines",
     "parse_effect",
     "problems",

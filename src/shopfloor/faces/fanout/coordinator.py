@@ -19,7 +19,7 @@ from typing import Self
 import msgspec
 
 from shopfloor import Event, NotFound, Outcome, Profile, Shopfloor, ShopfloorError, UsageError
-from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_second
+from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_other, refuse_second
 from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
 from shopfloor.faces.fanout.results import PHASES, FanoutReport, Finished, Result, Tally
@@ -185,6 +185,8 @@ class Coordinator:
         """What this run is asked for. Raises what keeps it from beginning, before anything is put into the queue."""
         if before is None:
             await refuse_second(floor)
+        else:
+            refuse_other(before, queued=self.queue is not None)
         if self.queue is not None:
             if before is None or not before.over:
                 await refuse_dead(floor)

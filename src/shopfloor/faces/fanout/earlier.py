@@ -28,6 +28,11 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
         return self.orders[0].source if self.orders else ""
 
     @property
+    def queued(self) -> bool:
+        """Whether it takes from a queue."""
+        return bool(self.orders) and "payload" in self.orders[0].metadata
+
+    @property
     def asked(self) -> Asked | None:
         """What it was asked for; None: it takes from a queue."""
         known = self.orders[0].metadata.get("asked") if self.orders else None
@@ -51,6 +56,15 @@ async def earlier(floor: Shopfloor, *, also_over: bool = False) -> Earlier:
     known = run.profiles.get(AGENT)
     profile = msgspec.convert({"name": AGENT, **known}, Profile) if known else None
     return Earlier(run=run.id, profile=profile, orders=orders, over=run.finished_at is not None)
+
+
+def refuse_other(before: Earlier, *, queued: bool) -> None:
+    """Raise Refused when an earlier one is to go on with a queue and had none, or the other way round."""
+    if queued and not before.queued:
+        raise Refused("the run to go on with does not take from a queue", hint="leave --queue out")
+    if before.queued and not queued:
+        hint = "give it again, it may have a password and is not in the log: --queue redis://…"
+        raise Refused("the run to go on with takes from a queue", hint=hint)
 
 
 async def refuse_second(floor: Shopfloor) -> None:

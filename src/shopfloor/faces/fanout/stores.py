@@ -35,7 +35,8 @@ _SQLITE = _POSTGRES | {"created_at": "text"}
 _COLUMNS = ", ".join((*FIRST, *MORE))
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in (*FIRST, "agent_id", "error", "tests", "attempt"))
 _ONCE = f"ON CONFLICT (run, number) DO UPDATE SET {_NEW}"
-TRIES = 5
+PATIENCE_S = 60.0
+"""so long a database that went away is waited for"""
 KEPT_HINT = "what has come back is in the log, and is stored when you go on: say it again with --resume"
 
 
@@ -163,8 +164,9 @@ class SqliteResults:
 class PostgresResults:
     """A PostgreSQL database. A lost connection is made again; a batch is stored whole or not at all."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
         self.url = url
+        self._patience_s = patience_s
         self._driver = client("psycopg")
         self._db: Any = None
 
@@ -188,25 +190,27 @@ class PostgresResults:
             await db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_once ON {TABLE} (run, number)")
 
     async def store(self, results: Sequence[Finished]) -> None:
-        """One statement for all of them. Raises ShopfloorError after several tries."""
+        """One statement for all of them. Raises ShopfloorError, for a database that went away after a minute."""
         rows = [_row(result, without_nul=True) for result in results]
         columns = [list(column) for column in zip(*rows, strict=True)]
         kinds = ", ".join(f"%s::{_POSTGRES[name]}[]" for name in (*FIRST, *MORE))
         statement = f"INSERT INTO {TABLE} ({_COLUMNS}) SELECT * FROM unnest({kinds}) {_ONCE}"  # noqa: S608
-        for number in range(TRIES):
+        clock = asyncio.get_running_loop().time
+        deadline, pause_s = clock() + self._patience_s, 0.1
+        while True:
             try:
                 if self._db is None or self._db.closed:
                     await self._connect()
                 await self._db.execute(statement, columns)
-            except self._driver.OperationalError as problem:
-                last = problem
-                await asyncio.sleep(0.1 * 2**number)
             except self._driver.Error as problem:
-                told = f"results cannot be kept in {shown(self.url)}: {problem}"
-                raise ShopfloorError(told, hint=KEPT_HINT) from None
+                if not isinstance(problem, self._driver.OperationalError) or clock() > deadline:
+                    told = str(problem).strip().replace(self.url, shown(self.url))
+                    where = f"results cannot be kept in {shown(self.url)}"
+                    raise ShopfloorError(f"{where}: {told}", hint=KEPT_HINT) from None
+                await asyncio.sleep(pause_s)
+                pause_s = min(2.0, 2 * pause_s)
             else:
                 return
-        raise ShopfloorError(f"results cannot be kept in {shown(self.url)}: {last}", hint=KEPT_HINT)
 
     async def close(self) -> None:
         """Disconnect."""
