@@ -104,9 +104,9 @@ def _perform(edge: Edge, wanted: _Wanted) -> int:
         edge.put("\n".join(lines.closing(found)))
     if wanted.report:
         _write(Path(wanted.report), found)
+    if found.waiting:
+        edge.put(f"stopped; go on with: {wanted.again()}", err=True)
     if stopper.code:
-        if found.waiting:
-            edge.put(f"stopped; go on with: {wanted.again()}", err=True)
         return stopper.code
     return 1 if found.failed or found.waiting else 0
 

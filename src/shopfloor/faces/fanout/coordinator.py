@@ -173,7 +173,9 @@ class Coordinator:
             report = await self._perform(floor, intake, before)
             if not report.waiting:
                 forget(floor.root)
-            return report
+                return report
+            held = (await floor.report()).held
+            return msgspec.structs.replace(report, held=held.get(AGENT, ""))
 
     async def _earlier(self, folder: Path, *, also_over: bool) -> Earlier:
         async with Shopfloor.open(folder, without_git=True, flags=self._flags) as floor:

@@ -43,6 +43,7 @@ async def earlier(floor: Shopfloor, *, also_over: bool = False) -> Earlier:
     """The unfinished fan-out of a folder, or with ``also_over`` the newest. Raises NotFound when there is none."""
     board = await floor.board(state="open")
     run = board.unfinished()
+    over = run is None
     if run is None and also_over:
         run = next(reversed(board.runs.values()), None)
         if run is not None and run.id in board.absent:
@@ -55,7 +56,7 @@ async def earlier(floor: Shopfloor, *, also_over: bool = False) -> Earlier:
         raise NotFound(f"there is no {what}", hint=hint)
     known = run.profiles.get(AGENT)
     profile = msgspec.convert({"name": AGENT, **known}, Profile) if known else None
-    return Earlier(run=run.id, profile=profile, orders=orders, over=run.finished_at is not None)
+    return Earlier(run=run.id, profile=profile, orders=orders, over=over)
 
 
 def refuse_other(before: Earlier, *, queued: bool) -> None:

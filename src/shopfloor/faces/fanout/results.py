@@ -103,7 +103,9 @@ class FanoutReport(msgspec.Struct, frozen=True, kw_only=True):
     earlier: int
     """finished before this session began, and not done again"""
     waiting: int
-    """not finished: the run was stopped"""
+    """not finished: the run was stopped, or nothing more was started"""
+    held: str = ""
+    """why nothing more was started"""
     results: tuple[Finished, ...] = ()
 
 
