@@ -6,66 +6,30 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from shopfloor import Deliverable, PromptOrder, Shopfloor
-from shopfloor.domain.errors import Refused
-from shopfloor.ports import Answered, Call, Capabilities, Delivery, Handle, Launch, Probe, Profile, Report
+from shopfloor.ports import Answered, Call
+from shopfloor.testing.answering import OnlyAnswers
 
-IN_FLIGHT = 256
 _DATA = {"url": "http://127.0.0.1:8080", "validate_ms": 0.4, "generate_ms": 12.5, "verify_ms": 0.6}
 
 
-class Echo:
+class Echo(OnlyAnswers):
     """An agent in this process that answers at once."""
 
     driver = "benchmarks._answers:Echo"
-
-    def __init__(
-        self, _guard: object, *, environment: Mapping[str, str] | None = None, root: Path | None = None
-    ) -> None:
-        """As every driver is made."""
-        del environment, root
-
-    async def probe(self, profile: Profile) -> Probe:
-        """It is always there."""
-        return Probe(found=True, version=profile.name, capabilities=Capabilities(cost=True))
-
-    async def start(self, launch: Launch) -> Handle:
-        """Raises Refused: it has no process."""
-        raise Refused(f"{launch.profile.name} only answers")
-
-    async def follow(self, handle: Handle) -> AsyncIterator[Report]:
-        """Nothing."""
-        del handle
-        reports: list[Report] = []
-        for report in reports:
-            yield report
-
-    async def send(self, handle: Handle, text: str) -> Delivery:
-        """Raises Refused: nobody listens."""
-        raise Refused(f"{handle.attempt} cannot hear {text!r}")
-
-    async def stop(self, handle: Handle) -> None:
-        """Nothing is there to be stopped."""
-        del handle
+    room = 256
 
     async def answer(self, call: Call) -> Answered:
         """The code for a spec, after everybody else has had a turn."""
         await asyncio.sleep(0)
         spec = call.order.metadata["spec"]
         return Answered(text=f": {spec['word']} {spec['stack_effect']} dup * ;", data=_DATA)
-
-    def capacity(self, _profile: Profile) -> int:
-        """Always the same."""
-        return IN_FLIGHT
-
-    async def close(self) -> None:
-        """Nothing is kept."""
 
 
 def wishes(number: int) -> Iterator[PromptOrder]:

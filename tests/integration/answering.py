@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from shopfloor import Deliverable, PromptOrder, Shopfloor
 from shopfloor.domain.errors import NotFound, Refused
-from shopfloor.ports import Answered, Call, Capabilities, Delivery, Handle, Launch, Probe, Profile, Report
+from shopfloor.ports import Answered, Call
+from shopfloor.testing.answering import OnlyAnswers
 
 
-class Scripted:
+class Scripted(OnlyAnswers):
     """Answers with ``metadata["says"]``, one entry for each attempt; without one the order's name, backwards."""
 
-    driver: ClassVar[str]
-    room: ClassVar[int] = 8
     calls: ClassVar[list[str]] = []
     """attempts, as they began"""
     most: ClassVar[int] = 0
@@ -30,8 +29,8 @@ class Scripted:
     closed: ClassVar[int] = 0
     began: ClassVar[asyncio.Event | None] = None
 
-    def __init__(self, _guard: object, *, environment: Mapping[str, str] | None, root: Path | None) -> None:
-        del environment, root
+    def __init__(self, guard: object, **more: Any) -> None:
+        super().__init__(guard, **more)
         self.under_way = 0
 
     @classmethod
@@ -41,24 +40,6 @@ class Scripted:
         cls.room, cls.most, cls.closed, cls.began = 8, 0, 0, None
         cls.calls, cls.cancelled = [], []
         return cls
-
-    async def probe(self, profile: Profile) -> Probe:
-        return Probe(found=True, version=profile.name, capabilities=Capabilities(cost=True))
-
-    async def start(self, launch: Launch) -> Handle:
-        raise Refused(f"{launch.profile.name} only answers")
-
-    async def follow(self, handle: Handle) -> AsyncIterator[Report]:
-        del handle
-        reports: list[Report] = []
-        for report in reports:
-            yield report
-
-    async def send(self, handle: Handle, text: str) -> Delivery:
-        raise Refused(f"{handle.attempt} cannot hear {text!r}")
-
-    async def stop(self, handle: Handle) -> None:
-        del handle
 
     async def answer(self, call: Call) -> Answered:
         kind = type(self)
@@ -84,9 +65,6 @@ class Scripted:
             raise
         finally:
             self.under_way -= 1
-
-    def capacity(self, _profile: Profile) -> int:
-        return self.room
 
     async def close(self) -> None:
         type(self).closed += 1

@@ -191,6 +191,32 @@ async def test_a_stream_is_asked_for_more_when_what_it_gave_is_durable(tmp_path:
     assert durable == [3, 6, 9, 12]
 
 
+@pytest.mark.parametrize("endless", [False, True])
+async def test_a_stream_is_left_when_nothing_more_is_started_with_its_agent(tmp_path: Path, *, endless: bool) -> None:
+    nothing = [{"failed": "connection refused"}] * 9
+
+    async def stream() -> AsyncIterator[Sequence[PromptOrder]]:
+        yield [wish(f"s{n}", *nothing) for n in range(300)]
+        if endless:  # more may come at any time
+            await asyncio.Event().wait()
+        yield [wish(f"t{n}", *nothing) for n in range(2000)]
+        yield [wish("last")]
+
+    async with at(tmp_path) as floor, asyncio.timeout(30):
+        ended = [outcome async for outcome in floor.outcomes(stream())]
+        report = await floor.report()
+    assert "connection refused" in report.held["scripted-answers"]
+    assert len(ended) < 128
+    assert (await unfinished(tmp_path)) == (300 if endless else 2300)
+
+
+async def unfinished(folder: Path) -> int:
+    """How many orders the unfinished run of a folder has."""
+    async with at(folder) as floor:
+        run = (await floor.board(state="open")).unfinished()
+    return len(run.orders) if run else 0
+
+
 async def test_an_empty_list_and_a_stream_that_fails(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         await perform(tmp_path)

@@ -102,3 +102,9 @@ def not_started(agent: str, error: OSError) -> Refused:
     """What to raise when what an attempt leaves behind cannot be written."""
     what = f"cannot write {error.filename!r}: {os.strerror(error.errno or 0).lower()}"
     return Refused(f"agent {agent!r} was not started: {what}")
+
+
+def deaf(attempt: str, why: str) -> Refused:
+    """What to raise when words for an agent cannot reach it."""
+    hint = "stop the attempt; the next one is told with its prompt"
+    return Refused(f"attempt {attempt!r} cannot listen: {why}", hint=hint)

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from shopfloor.agents._attempts import Attempts, not_started
+from shopfloor.agents._attempts import Attempts, deaf, not_started
 from shopfloor.agents._dialect import Dialect
 from shopfloor.agents._run import Files, Reader, Run
 from shopfloor.domain.errors import Refused
@@ -115,10 +115,7 @@ class ProcessAgent(ABC):
         run = self._attempts.get(handle.attempt)
         if run is not None and run.listens:
             return await run.send(text)
-        hint = "stop the attempt; the next one is told with its prompt"
-        raise Refused(
-            f"attempt {handle.attempt!r} cannot listen: driver {self.driver!r} has no channel back", hint=hint
-        )
+        raise deaf(handle.attempt, f"driver {self.driver!r} has no channel back")
 
     async def stop(self, handle: Handle) -> None:
         """Interrupt, terminate, kill. Harmless when it has ended, and for a handle of another controller."""

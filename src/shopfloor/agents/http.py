@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from shopfloor.agents._answer import Reading, request_of
-from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._attempts import Attempts, deaf
 from shopfloor.agents._process import attempt_files, require_workspace
 from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import PATIENCE_S, Server, Servers, addresses, probed
@@ -95,8 +95,7 @@ class HttpAgent:
 
     async def send(self, handle: Handle, text: str) -> Delivery:
         """Raises Refused: a request is sent once."""
-        hint = "stop the attempt; the next one is told with its prompt"
-        raise Refused(f"attempt {handle.attempt!r} cannot listen: its order is sent and cannot be added to", hint=hint)
+        raise deaf(handle.attempt, "its order is sent and cannot be added to")
 
     async def stop(self, handle: Handle) -> None:
         """Close the connection; harmless when it has ended."""

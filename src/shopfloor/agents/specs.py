@@ -19,7 +19,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from shopfloor.agents._attempts import Attempts
+from shopfloor.agents._attempts import Attempts, deaf
 from shopfloor.agents._process import attempt_files, require_workspace
 from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import addresses, probed
@@ -115,8 +115,7 @@ class SpecsAgent:
 
     async def send(self, handle: Handle, text: str) -> Delivery:
         """Raises Refused: a spec is sent once."""
-        hint = "stop the attempt; the next one is told with its prompt"
-        raise Refused(f"attempt {handle.attempt!r} cannot listen: its spec is sent and cannot be added to", hint=hint)
+        raise deaf(handle.attempt, "its spec is sent and cannot be added to")
 
     async def stop(self, handle: Handle) -> None:
         """Close its connection; harmless when it has ended."""

@@ -180,13 +180,20 @@ class Controller:
 
     def _idle(self) -> bool:
         if self._intake is not None and not self._intake.done():
-            return False
+            return self._stuck()
         elsewhere = {*self.floor.held, *self._away}
         at_work = self.floor.live - elsewhere if self.settings.hands_only else self.floor.live
         busy = bool(at_work or self.floor.checking or self.floor.landing)
         if self.settings.hands_only:
             return not busy and not self.floor.board.requests
         return self.floor.finished
+
+    def _stuck(self) -> bool:
+        """Whether nothing more is started with the agents of all that is open: what is to come would wait as well."""
+        if not (self.run.held and self.floor.finished):
+            return False
+        left = self.floor.board.open_orders(self.run)
+        return bool(left) and all(self.floor.entry.held(record) for record in left)
 
     async def _sleep(self) -> None:
         due = self.floor.next_timer()

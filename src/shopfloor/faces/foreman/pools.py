@@ -46,7 +46,7 @@ class Facts(Protocol):
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """Workers of one kind; ``max_concurrent`` of them at most are at work at the same time."""
+    """Workers of one kind; ``max_concurrent`` of them at most are at work at the same time in one process."""
 
     name: str
     worker: str = ""
