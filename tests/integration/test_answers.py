@@ -78,6 +78,21 @@ async def test_no_secret_of_an_answer_gets_into_the_log(tmp_path: Path, how: dic
     assert "nobody" not in told
 
 
+async def test_an_answer_is_kept_whole_or_it_is_none(tmp_path: Path) -> None:
+    long, tests = "x" * 64_000, ["t" * 60_000]
+    outcomes = await perform(
+        tmp_path, wish("whole", {"text": long, "data": {"tests": tests}}), wish("more", {"text": f"{long}y"})
+    )
+    assert [(o.order.name, o.ok, len(o.text)) for o in sorted(outcomes, key=lambda o: not o.ok)] == [
+        ("whole", True, 64_000), ("more", False, 0),
+    ]  # fmt: skip
+    assert [o.data["tests"] for o in outcomes if o.ok] == [tests]
+    assert [o.message for o in outcomes if not o.ok] == [
+        "its answer has 64001 characters, and 64000 are the most that are kept"
+    ]
+    assert [o.tries for o in outcomes] == [1, 1], "the next answer would be as long"
+
+
 async def test_what_other_programs_read_tells_the_same(tmp_path: Path) -> None:
     await perform(tmp_path, wish("good"), wish("bad", {"failed": "Invalid specification", "final": True}))
     lines = [msgspec.json.decode(line) for line in (tmp_path / ".work" / ORDERS).read_bytes().splitlines()]
@@ -126,7 +141,7 @@ async def test_a_failure_is_tried_again_and_ends_with_its_reason(tmp_path: Path,
         wish("never", *[fails] * 9),
         wish("late", *[{"failed": "no answer in 2 s", "timed_out": True}] * 9),
         wish("wrong", {"failed": "Stack effect mismatch", "final": True}),
-        wish("odd", {"text": "ok", "data": {"much": "x" * 100_000}}),
+        wish("odd", {"text": "ok", "data": {"much": "x" * 200_000}}),
     )
     found = {o.order.name: (str(o.state), o.reason, o.text or o.message, o.tries) for o in outcomes}
     assert found == {

@@ -88,7 +88,7 @@ def takes_bodies(health: bytes) -> bool:
 
     By ``"verifier": "body"`` or ``"definition"``; else one that is ``healthy`` and has a ``version`` is such a one.
     """
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         told = msgspec.json.decode(health, type=_Health)
         return told.verifier == "body" or (told.verifier is None and told.status == "healthy" and bool(told.version))
     return False

@@ -20,6 +20,8 @@ from shopfloor.ports import Answered
 
 MOST_WORDS = 500
 """characters of what a server says"""
+MOST_CODE = 60_000
+"""characters of code and tests together"""
 INVALID, MISMATCH = "Invalid specification", "Stack effect mismatch"
 _DEFINITION = re.compile(r"\s*:\s+\S+\s+(?:\(\s[^)]*\)\s+)?(.*?)\s*;\s*", re.DOTALL)
 _ELSEWHERE = frozenset({408, 425, 429})
@@ -90,6 +92,9 @@ async def work(server: Asking, spec: Mapping[str, Any]) -> Answered:
         return _failed(_text(made.error), took)
     if not made.code:
         return _failed("its answer to POST /generate has no code", took)
+    if (size := len(made.code) + sum(map(len, made.tests or ()))) > MOST_CODE:
+        why = f"its answer to POST /generate has {size} characters, and {MOST_CODE} are the most that are kept"
+        return _failed(why, took, final=True)
     verified, before = await _verify(server, made.code, spec.get("stack_effect")), at
     at = server.now()
     took["verify_ms"], took["latency_ms"] = _ms(at - before), _ms(at - began)
@@ -130,7 +135,7 @@ def _read(reply: Reply, step: str, decoder: msgspec.json.Decoder[W]) -> W | str:
     if reply.status >= 300:  # noqa: PLR2004 - where success ends
         try:
             words = _said(_words.decode(reply.body))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             words = ""
         words = words or reply.body[: 4 * MOST_WORDS].decode(errors="replace").strip()[:MOST_WORDS]
         why = _joined(f"answered {reply.status} to {step}", words)
@@ -139,7 +144,7 @@ def _read(reply: Reply, step: str, decoder: msgspec.json.Decoder[W]) -> W | str:
         return why
     try:
         return decoder.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise Fault(f"its answer to {step} is not as agreed ({str(problem)[:MOST_WORDS]})") from None
 
 

@@ -15,8 +15,11 @@ import msgspec
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.order import Reason
 from shopfloor.engine.control import Control, Emit
-from shopfloor.engine.facts import MOST_CHARS, said
+from shopfloor.engine.facts import MOST_ANSWER_CHARS, said
 from shopfloor.ports import Answered, Answering, Call, Fact, Job, Phase
+
+MOST_DATA = 2 * MOST_ANSWER_CHARS
+"""bytes as JSON of what an agent tells beside its answer"""
 
 
 class Masking(Protocol):
@@ -76,13 +79,16 @@ def _judged(job: Job, answered: Answered) -> Fact:
     if answered.failed:
         reason = Reason.TIMEOUT if answered.timed_out else Reason.ERROR
         return _fact(job, outcome=reason, text=answered.failed, transient=not answered.final, **known)
+    if (size := len(answered.text)) > MOST_ANSWER_CHARS:  # half an answer is none
+        why = f"its answer has {size} characters, and {MOST_ANSWER_CHARS} are the most that are kept"
+        return _fact(job, outcome=Reason.ERROR, text=why, **known)
     return _fact(job, outcome="completed", text=answered.text, **known)
 
 
 def _small(data: dict[str, Any]) -> bool:
     """Whether an agent's facts have a place in the log: it must not be the end of all others that they have none."""
     try:
-        return not data or len(msgspec.json.encode(data)) <= MOST_CHARS
+        return not data or len(msgspec.json.encode(data)) <= MOST_DATA
     except (TypeError, ValueError, OverflowError, RecursionError):
         return False
 
