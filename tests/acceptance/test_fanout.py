@@ -201,9 +201,14 @@ def _postgres(url: str) -> Callable[[str], list[Any]]:
 def test_5_specifications_come_from_a_redis_list_also_those_that_others_push(tmp_path: Path, redis: str) -> None:
     other = redis_client.Redis.from_url(redis)
     flat = {"id": "from outside", "word": "twice", "stack_effect": "( n -- 2n )"}
+    odd = [b"\xff nonsense", b"{}", b"[" * 5000, b"x" * 2_000_000]
     with serving(2) as servers, other:
+        other.rpush("work_queue", *odd)
         said = fanout(tmp_path, specs(tmp_path, 30), *agents(servers), "--queue", redis)
         assert value(said.out, "Successful:") == 30, said
+        assert "Refused: 4 from the queue that were no specifications (they are in work_queue:refused)" in said.out
+        assert other.lrange("work_queue:refused", 0, -1) == odd
+        other.delete("work_queue:refused")
         assert other.keys("work_queue*") == [b"work_queue:takers"], "nothing is left behind"
         words = [*agents(servers), "--queue", redis, "--results", "sqlite:results.db"]
         with started(tmp_path, *words) as running:

@@ -217,13 +217,14 @@ class _Show:
         self._put(lines.opening(intake.expected, agents, queue=intake.waits))
         if self._drawn:
             # Loaded only where it is drawn: it costs a third of the start.
-            from rich.console import Console
             from rich.progress import MofNCompleteColumn, Progress, TaskProgressColumn
 
-            console = Console(no_color=self._edge.color is False)
+            from shopfloor.cli.live import console
+
+            here = console(no_color=self._edge.color is False)
             wide = (*Progress.get_default_columns(), MofNCompleteColumn())
-            columns = wide if console.width >= FEWEST_COLUMNS else (TaskProgressColumn(), MofNCompleteColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
+            columns = wide if here.width >= FEWEST_COLUMNS else (TaskProgressColumn(), MofNCompleteColumn())
+            self._bar = Progress(*columns, console=here, transient=True)
             self._task = self._bar.add_task("specs", total=intake.expected or None)
             self._bar.start()
 

@@ -67,6 +67,13 @@ async def drawn(view: Display) -> AsyncIterator[None]:
         view.close()
 
 
+def console(*, no_color: bool) -> Console:
+    """This terminal, as large as it is."""
+    # Rich would believe COLUMNS and LINES.
+    known = {name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")}
+    return Console(no_color=no_color, highlight=False, markup=False, emoji=False, _environ=known)
+
+
 class Quiet:
     """For JSON: only a word to the person, on stderr."""
 
@@ -121,9 +128,7 @@ class Picture:
     def __init__(self, floor: Callable[[], Floor | None], work: Path, *, no_color: bool) -> None:
         unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         self._stage = Stage(floor, work, unicode=unicode)
-        # Rich would believe COLUMNS and LINES.
-        known = {name: value for name, value in environment().items() if name not in ("COLUMNS", "LINES")}
-        self._console = Console(no_color=no_color, highlight=False, markup=False, emoji=False, _environ=known)
+        self._console = console(no_color=no_color)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop",
                           redirect_stdout=False, redirect_stderr=False)  # fmt: skip
         self._changed = asyncio.Event()

@@ -173,9 +173,9 @@ class Coordinator:
             report = await self._perform(floor, intake, before)
             if not report.waiting:
                 forget(floor.root)
-                return report
-            held = (await floor.report()).held
-            return msgspec.structs.replace(report, held=held.get(AGENT, ""))
+            held = (await floor.report()).held.get(AGENT, "") if report.waiting else ""
+            refused = self.queue.refused if self.queue is not None else 0
+            return msgspec.structs.replace(report, held=held, refused=refused)
 
     async def _earlier(self, folder: Path, *, also_over: bool) -> Earlier:
         async with Shopfloor.open(folder, without_git=True, flags=self._flags) as floor:

@@ -62,6 +62,8 @@ def _beside(report: FanoutReport) -> Iterator[str]:
         yield f"Retried: {report.retried} needed more than one try"
     if report.waiting:
         yield f"Not done: {report.waiting}"
+    if report.refused:
+        yield f"Refused: {report.refused} from the queue that were no specifications (they are in work_queue:refused)"
     if report.held:
         yield f"  nothing more was started: {_one_line(report.held)}"
     for reason, count in list(report.errors.items())[:MOST_REASONS]:

@@ -106,6 +106,8 @@ class FanoutReport(msgspec.Struct, frozen=True, kw_only=True):
     """not finished: the run was stopped, or nothing more was started"""
     held: str = ""
     """why nothing more was started"""
+    refused: int = 0
+    """what the queue had that was no specification; it is in the list ``work_queue:refused``"""
     results: tuple[Finished, ...] = ()
 
 
