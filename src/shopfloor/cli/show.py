@@ -18,6 +18,7 @@ from shopfloor.cli.orders import find
 from shopfloor.cli.status import head, opened, plain
 from shopfloor.cli.words import block, clean, count, duration, few, money, table
 from shopfloor.domain.board import Board
+from shopfloor.domain.calls import answered
 from shopfloor.domain.names import one_line
 from shopfloor.domain.order import Attempt, Record, State
 
@@ -110,6 +111,8 @@ class _Story:
         if record.state in (State.FAILED, State.CANCELLED):
             reason = f" ({record.reason})" if record.reason else ""
             return ["", f"why{reason}", *_indented(record.message)]
+        if answered(record) and record.message:
+            return ["", "answer", *_indented(record.message)]
         return []
 
     def _talk(self) -> list[str]:
@@ -142,6 +145,7 @@ class _Story:
             ("files", _files(attempt)),
             ("progress", clean(attempt.progress)),
             ("said", clean(one_line(attempt.done or ""))),
+            ("server", clean(one_line(str(attempt.data.get("url", "")))) if attempt.call else ""),
             ("workspace", near(Path(attempt.workspace)) if attempt.workspace and not attempt.outcome else ""),
             ("exit code", "" if attempt.exit_code in (0, None) else str(attempt.exit_code)),
         ]
@@ -165,7 +169,7 @@ class _Story:
             rows.append(("verified", record.commit[:12]))
         if record.evidence:
             rows.append(("evidence", near(Path(record.evidence))))
-        if record.attempt:
+        if record.attempt and not record.attempt.call:
             rows.append(("transcript", near(self.work / "attempts" / record.attempt.id / "transcript.jsonl")))
         return ["", *table(rows)] if rows else []
 
@@ -187,8 +191,8 @@ class _Story:
         if self.state == "verified":
             waits = self.run is not None and self.run.land != "auto"
             steps = [f"shopfloor diff {name}", *([f"shopfloor accept {name}"] if waits else [])]
-        if self.state == "failed" and not self.record.attempts:
-            steps = steps[2:]
+        if self.state == "failed" and (self.record.attempt is None or self.record.attempt.call):
+            steps = steps[2:]  # there is no output, and no change
         return steps
 
 
