@@ -248,6 +248,11 @@ class Books:
         return self._owed or self.follower.behind or (leads and (self._unpublished or self._views.touched()))
 
     @property
+    def edited(self) -> bool:
+        """True when another program has written to a view of ours."""
+        return self.generation > 0 and self._views.touched()
+
+    @property
     def soon(self) -> bool:
         """True when :meth:`tidy` has to look again at a file that somebody is writing."""
         return self._views.waiting
