@@ -173,7 +173,8 @@ class Leading:
     def _orders(self, wanted: Sequence[PromptOrder], run: str, stream: intake.Stream) -> tuple[Order, ...]:
         # Short ids are for people; of many, two would be the same sooner or later.
         length = 5 if len(wanted) + len(stream.known) <= FEW else 8
-        ids = [f"wo-{random_name(length)}" for _ in wanted]
+        chars = names.letters(secrets.token_bytes(length * len(wanted)))
+        ids = [f"wo-{chars[n : n + length]}" for n in range(0, len(chars), length)]
         return intake.make_orders(wanted, run=run, now=self.clock.wall(), ids=ids, known=stream.known)
 
     def _target(self) -> tuple[Target, str]:
@@ -201,7 +202,7 @@ class Leading:
         if self._session is not None:
             raise Conflict("this program performs a run here already", hint="await it, or end it with stop()")
         floor = Floor(policy(self.settings))
-        journal = Journal(self.store, floor, self.clock, new_event_id)
+        journal = Journal(self.store, floor, self.clock, EventIds())
         journal.observers.extend(self.observers)
         info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         with disk_trouble(self.work), seldom_collected():
@@ -260,6 +261,20 @@ class Leading:
 def random_name(length: int) -> str:
     """Random base 36."""
     return names.base36(secrets.token_bytes(16), length)
+
+
+class EventIds:
+    """Makes ids of events, each ``evt-`` and twelve random characters. Randomness is asked for many at once."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        """A new one."""
+        if not self._left:
+            chars = names.letters(secrets.token_bytes(12 * 256))
+            self._left = [f"evt-{chars[n : n + 12]}" for n in range(0, len(chars), 12)]
+        return self._left.pop()
 
 
 def new_event_id() -> str:

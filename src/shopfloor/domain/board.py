@@ -25,6 +25,8 @@ _GENERAL = frozenset(
 
 
 _OF_MONEY = (E.AGENT_USAGE, E.AGENT_STOPPED)
+_SAYS_NOTHING = frozenset({E.STATUS, E.CLOSED})
+"""For other programs: what they say of an order stands in another event."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,17 +66,17 @@ class Board:
     def apply(self, event: Event) -> str:
         """Fold one more event in; returns the id of the order it changed, or an empty string."""
         self.last_event = event.event_id
-        stamp = event.sf.controller if event.sf else 0
-        if not counts(event) or 0 < stamp < self.controller:
+        stamp = event.sf.controller if event.sf is not None else 0
+        if stamp < self.controller if stamp > 0 else not counts(event):
             self.uncounted += 1
             return ""
-        if event.event_type in _GENERAL:
+        kind = event.event_type
+        if kind in _GENERAL:
             self._general(event)
-        changed = self._fold(event)
-        if changed and self.accounts and (event.event_type in _OF_MONEY or "end" in event.data):
+        changed = "" if stamp > 0 and kind in _SAYS_NOTHING else self._fold(event)
+        if changed and self.accounts and (kind in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
-        run = self.runs.get(event.correlation_id or "")
-        if run is not None and stamp > 0:
+        if stamp > 0 and (run := self.runs.get(event.correlation_id or "")) is not None:
             runs.follow(run, event, changed=bool(changed))
         return changed
 

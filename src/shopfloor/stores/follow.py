@@ -102,6 +102,12 @@ class Follower:
         known = self._trying(lambda: self._opened().generation(order))
         return max(known, self._news.claims.get(order, 0))
 
+    def generations(self, expect: Mapping[str, int]) -> dict[str, int]:
+        """The same for all that something is expected of, asked for at once."""
+        found = self._trying(lambda: self._opened().generations(expect)) if expect else {}
+        news = self._news.claims
+        return {order: max(found.get(order, 0), news.get(order, 0)) for order in expect}
+
     def stands_at(self, order: str, generation: int) -> bool:
         """True for the greatest generation claimed so far; the index is only asked where it may be that."""
         return self._news.claims.get(order, 0) <= generation == self.generation(order)

@@ -275,6 +275,10 @@ class Index:
         row = self._db.execute("SELECT generation FROM generations WHERE id = ?", (order,)).fetchone()
         return 0 if row is None else int(row[0])
 
+    def generations(self, orders: Iterable[str]) -> dict[str, int]:
+        """The same for many; those for which there is none are left out."""
+        return dict(stock.of(self._db, "id, generation", orders, table="generations"))
+
     def changed_after(self, position: int) -> list[str]:
         """Ids of the orders that changed after a position, in the order of their creation."""
         rows = self._db.execute("SELECT id FROM orders WHERE changed > ? ORDER BY rowid", (position,))
