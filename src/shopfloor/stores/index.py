@@ -14,10 +14,9 @@ import msgspec
 from shopfloor._version import __version__
 from shopfloor.domain import values
 from shopfloor.domain.board import Board, Run
-from shopfloor.domain.order import Attempt, Order, Record
+from shopfloor.domain.order import FINAL, Attempt, Order, Record
 from shopfloor.ports import Query
 from shopfloor.stores import stock, tables, tally
-from shopfloor.stores.files import FILE_MODE
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
 from shopfloor.stores.scan import Found, Problem
 
@@ -28,8 +27,6 @@ MOST_KEPT = 1_500
 """Changed records kept decoded while much is taken in: some 4 MiB. Most then change no more, and are written once."""
 WRITTEN_AT_ONCE = 500
 """Records that are made rows of at a time."""
-CHECKPOINT_PAGES = 8000
-"""Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 
 _ORDER = [
     *("id", "name", "title", "state", "reason", "message", "priority", "run", "agent", "generation", "attempts"),
@@ -86,10 +83,12 @@ class Index:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._db = _connect(path)
+        self._db = tables.connect(path)
         self._board = Board()
         self._at = -1
         """offset that the records in ``_board`` stand for"""
+        self._all = False
+        """there is no order in the table that is not in ``_board``"""
         self._lands: dict[str, str] = {}
         self._changed: dict[str, int] = {}
         """order -> position behind the last event about it, of those whose rows are not written yet"""
@@ -175,17 +174,30 @@ class Index:
         for some in news:
             self._gather(some)
             if len(self._changed) > MOST_KEPT:
-                self._keep(counted=False)
-                self._board.records.clear()
+                self._put_away()
         self._keep(counted=False)
         tables.create_indexes(self._db)
         tally.count(self._db, self._board.runs.values())
         self._arrive(*to())
 
+    def _put_away(self) -> None:
+        """Make room: what has ended hardly changes again, and is written; what is open would be written twice."""
+        known, changed = self._board.records, self._changed
+        left = {order: end for order, end in changed.items() if known[order].state not in FINAL}
+        if len(left) > MOST_KEPT:
+            left = {}
+        self._changed = {order: end for order, end in changed.items() if order not in left}
+        self._keep(counted=False)
+        records = {order: known[order] for order in left}
+        self._forget()
+        known.update(records)
+        self._changed = left
+
     def _stand(self) -> None:
         """Have the board that the index stands for, as much of it as is needed."""
         if self.mark().offset != self._at:
             self._board = stock.bare(self._db)
+            self._all = self._db.execute("SELECT 1 FROM orders LIMIT 1").fetchone() is None
         self._lands = {run.id: run.land for run in self._board.runs.values()}
         self._changed, self._claims, self._runs = {}, {}, set()
 
@@ -197,7 +209,7 @@ class Index:
             if start < at:
                 continue
             order, run = event.order_id, run_of_event(event)
-            if order and order not in known:
+            if order and order not in known and not self._all:
                 self._fetch(order)
             touched = self._board.apply(event)
             if touched:
@@ -218,7 +230,12 @@ class Index:
         self.put(floor=stock.floor_of(self._board), identity=identity, **msgspec.structs.asdict(to))
         self._at = to.offset
         if len(self._board.records) > CACHE:
-            self._board.records.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Keep no records in memory: they are rows now."""
+        self._board.records.clear()
+        self._all = False
 
     def _fetch(self, order: str) -> None:
         row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
@@ -370,21 +387,6 @@ def remove(folder: Path) -> None:
     """Delete the index of a folder."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=10.0, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.chmod(FILE_MODE)
-    return db
 
 
 def _limit(query: Query) -> str:
