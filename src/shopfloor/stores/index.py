@@ -303,10 +303,10 @@ class Index:
 
     def records(self, ids: Sequence[str]) -> Iterator[Record]:
         """The records of these orders, in this order."""
-        for order in ids:
-            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
-            if row is not None:
-                yield _record_decoder.decode(row[0])
+        for first in range(0, len(ids), stock.AT_ONCE):
+            some = ids[first : first + stock.AT_ONCE]
+            blobs = dict(stock.of(self._db, "id, blob", some))
+            yield from (_record_decoder.decode(blobs[order]) for order in some if order in blobs)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows that a question has."""
