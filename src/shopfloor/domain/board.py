@@ -51,6 +51,8 @@ class Board:
         self.runs: dict[str, Run] = {}
         self.absent: set[str] = set()
         """runs whose orders are not all on this board; :meth:`join` puts them there"""
+        self._shed: set[str] = set()
+        """those of which only what calls have answered is not"""
         self.requests: dict[str, Request] = {}
         self.mail: dict[str, talk.Message] = {}
         """what nobody has read yet"""
@@ -87,10 +89,17 @@ class Board:
     def join(self, other: Board) -> None:
         """Put the absent runs that another board of the same log has whole on this one."""
         news = {run for run in self.absent if run in other.runs and run not in other.absent}
-        self.records |= {o: r for o, r in other.records.items() if r.order.run in news and o not in self.records}
+        for order, record in other.records.items():
+            # What is still under way in a run that shed the rest comes by its own events, which may be on their way.
+            run, known = record.order.run, self.records
+            if run in news and order not in known and (run not in self._shed or answered(record)):
+                known[order] = record
         for run in news:
-            self.runs[run].orders = list(other.runs[run].orders)
+            here = [order for order in other.runs[run].orders if order in self.records]
+            there = set(here)
+            self.runs[run].orders = here + [order for order in self.runs[run].orders if order not in there]
         self.absent -= news
+        self._shed -= news
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
@@ -99,7 +108,9 @@ class Board:
             left = [order for order in run.orders if order not in gone]
             if len(left) < len(run.orders):
                 run.orders = left
-                self.absent.add(run.id)
+                if run.id not in self.absent:
+                    self.absent.add(run.id)
+                    self._shed.add(run.id)
         for order in gone:
             del self.records[order]
 

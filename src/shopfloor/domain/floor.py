@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from itertools import count
 
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.calls import Calls, answered
 from shopfloor.domain.entry import TELLING, Entry
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import ENDINGS, E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
 from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Verify, step
@@ -49,6 +50,7 @@ class Floor:
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
+        self._ages = count()
         self._depth: dict[str, int] = {}
         self._spending = Spending()
         self._open: set[str] = set()
@@ -95,7 +97,7 @@ class Floor:
                 self._plan_anew(record)
             if record.order.run == run.id:
                 self._place(record, run, now)
-                if event.event_type in _OF_ENDS:
+                if event.event_type in ENDINGS:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
@@ -253,6 +255,7 @@ class Floor:
         self.timers.forget(order)
         if record.state in FINAL:
             self.plan.drop(order)
+            self._keys.pop(order if answered(record) else "", None)
             return
         self._take_in(record)
         self.plan.unqueue(order)
@@ -286,7 +289,7 @@ class Floor:
         key = self._keys.get(order.id)
         if key is None:
             below = self._depth.get(order.id, 0)
-            key = ageing_key(order.created_at, order.priority, below, len(self._keys))
+            key = ageing_key(order.created_at, order.priority, below, next(self._ages))
             self._keys[order.id] = key
         return key
 
@@ -300,8 +303,8 @@ class Floor:
         """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            barred = self.entry.held(record) or self.entry.doubtful(record)
-            return bool(record.taken or self.plan.waits_for(order) or barred)
+            waits = record.taken or self.plan.waits_for(order)
+            return bool(waits or self.entry.held(record) or self.entry.doubtful(record))
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
@@ -396,5 +399,4 @@ class Floor:
 
 
 _READY, _UPDATED, _SETTLED, _RETRIED, _HELD = State.READY, E.UPDATED, E.SETTLED, E.RETRIED, E.AGENT_HELD
-_OF_ENDS = frozenset({E.AGENT_STOPPED, E.SETTLED})
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}
