@@ -22,7 +22,7 @@ from shopfloor.ports import Fact, Job, Phase, Runner
 
 MOST_TOGETHER = 500
 """Changes in one batch."""
-SHED_AFTER = 1000
+SHED_AFTER = 250
 """Answers that are kept in memory at the most, where nobody asks for them again."""
 
 

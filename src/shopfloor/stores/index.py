@@ -23,8 +23,8 @@ from shopfloor.stores.scan import Found, Problem
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
-MOST_KEPT = 1_500
-"""Changed records kept decoded while much is taken in: some 4 MiB. Most then change no more, and are written once."""
+MOST_KEPT = 1_000
+"""Changed records kept decoded while much is taken in: some 3 MiB. Most then change no more, and are written once."""
 WRITTEN_AT_ONCE = 500
 """Records that are made rows of at a time."""
 
@@ -179,6 +179,7 @@ class Index:
         tables.create_indexes(self._db)
         tally.count(self._db, self._board.runs.values())
         self._arrive(*to())
+        self._forget()  # of so many the next ones are none of these
 
     def _put_away(self) -> None:
         """Make room: what has ended hardly changes again, and is written; what is open would be written twice."""
