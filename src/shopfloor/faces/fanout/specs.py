@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from sys import intern
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -136,14 +137,15 @@ def specification(document: object, *, number: int = 0) -> Specification:
     if isinstance(text, Mapping):
         effect = _converted(text, StackEffect, "stack_effect")
         text = effect.text()
+    # What many of them have in common is kept once, and a dict that was emptied is larger than an empty one.
     found = {
         "id": _text(wanted.pop("id", ""), "id") or f"spec-{number + 1}",
         "word": _text(wanted.pop("word", ""), "word", needed=True),
-        "stack_effect": _text("" if text is None else text, "stack_effect", needed=True),
-        "pattern_id": _text(wanted.pop("pattern_id", ""), "pattern_id") or _pattern(wanted),
+        "stack_effect": intern(_text("" if text is None else text, "stack_effect", needed=True)),
+        "pattern_id": intern(_text(wanted.pop("pattern_id", ""), "pattern_id") or _pattern(wanted)),
         "test_cases": _converted(wanted.pop("test_cases", None) or (), tuple[TestCase, ...], "test_cases"),
     }
-    return Specification(**found, effect=effect, more=wanted)
+    return Specification(**found, effect=effect, more=dict(wanted))
 
 
 def _pattern(wanted: Mapping[str, Any]) -> str:
