@@ -23,8 +23,10 @@ from shopfloor.stores.scan import Found, Problem
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
-MOST_KEPT = 1_000
-"""Changed records kept decoded while much is taken in: some 3 MiB. Most then change no more, and are written once."""
+MOST_OPEN, MORE_KEPT = 2_000, 500
+"""Changed records kept decoded while much is taken in: those that are open, and so many more; some 5 MiB."""
+MOST_NAMED = 20_000
+"""Orders that are known to be in the table without asking."""
 WRITTEN_AT_ONCE = 500
 """Records that are made rows of at a time."""
 
@@ -36,9 +38,9 @@ _COLUMNS = ", ".join([*_ORDER, "commit_id", "merge"])
 _NAMES = [*_ORDER, "commit", "merge"]
 
 _ALL = (*_COLUMNS.split(", "), "created_seq", "changed", "blob", *tally.COLUMNS, "waits")
-# An update in place keeps the rowid, which is the order of creation.
+# The rowid is the order of creation: told with the first row of an order, and kept when that is updated in place.
 _UPSERT = (
-    f"INSERT INTO orders VALUES ({', '.join('?' * len(_ALL))}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
+    f"INSERT INTO orders(rowid, {', '.join(_ALL)}) VALUES (?{', ?' * len(_ALL)}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
     f"{', '.join(f'{name} = excluded.{name}' for name in _ALL[1:])}"
 )
 
@@ -87,12 +89,14 @@ class Index:
         self._board = Board()
         self._at = -1
         """offset that the records in ``_board`` stand for"""
-        self._all = False
-        """there is no order in the table that is not in ``_board``"""
+        self._stored: set[str] | None = None
+        """orders in the table that are perhaps not in ``_board``; None: nobody knows which"""
         self._lands: dict[str, str] = {}
         self._changed: dict[str, int] = {}
         """order -> position behind the last event about it, of those whose rows are not written yet"""
         self._claims: dict[str, int] = {}
+        self._births: dict[str, int] = {}
+        """rowids of orders that have no row yet"""
         self._runs: set[str] = set()
         """runs that events spoke of"""
         try:
@@ -170,22 +174,23 @@ class Index:
         ``to`` is asked when the news have come to their end; none of them is older than the index.
         """
         self._stand()
+        room = MORE_KEPT
         tables.drop_indexes(self._db)
         for some in news:
             self._gather(some)
-            if len(self._changed) > MOST_KEPT:
-                self._put_away()
+            if len(self._changed) > room:
+                room = self._put_away() + MORE_KEPT
         self._keep(counted=False)
         tables.create_indexes(self._db)
         tally.count(self._db, self._board.runs.values())
         self._arrive(*to())
         self._forget()  # of so many the next ones are none of these
 
-    def _put_away(self) -> None:
-        """Make room: what has ended hardly changes again, and is written; what is open would be written twice."""
+    def _put_away(self) -> int:
+        """Write what has ended, which hardly changes again; what is open would be written twice. How many are kept."""
         known, changed = self._board.records, self._changed
         left = {order: end for order, end in changed.items() if known[order].state not in FINAL}
-        if len(left) > MOST_KEPT:
+        if len(left) > MOST_OPEN:
             left = {}
         self._changed = {order: end for order, end in changed.items() if order not in left}
         self._keep(counted=False)
@@ -193,14 +198,16 @@ class Index:
         self._forget()
         known.update(records)
         self._changed = left
+        return len(left)
 
     def _stand(self) -> None:
         """Have the board that the index stands for, as much of it as is needed."""
         if self.mark().offset != self._at:
             self._board = stock.bare(self._db)
-            self._all = self._db.execute("SELECT 1 FROM orders LIMIT 1").fetchone() is None
+            self._stored = None if self._db.execute("SELECT 1 FROM orders LIMIT 1").fetchone() else set()
         self._lands = {run.id: run.land for run in self._board.runs.values()}
-        self._changed, self._claims, self._runs = {}, {}, set()
+        self._changed, self._claims, self._runs, self._births = {}, {}, set(), {}
+        self._age = self._db.execute("SELECT coalesce(max(rowid), 0) FROM orders").fetchone()[0]
 
     def _gather(self, news: News) -> None:
         """Fold news in, without what follows for the rows of orders and runs."""
@@ -210,11 +217,15 @@ class Index:
             if start < at:
                 continue
             order, run = event.order_id, run_of_event(event)
-            if order and order not in known and not self._all:
+            if order and order not in known and (self._stored is None or order in self._stored):
                 self._fetch(order)
+            unknown = order not in known
             touched = self._board.apply(event)
             if touched:
                 self._changed[touched] = end
+                if unknown:
+                    self._age += 1
+                    self._births[touched] = self._age
             self._runs.add(run)
             if "run_id" in event.data:
                 self._runs.add(values.text(event.data, "run_id"))
@@ -226,7 +237,7 @@ class Index:
             self._claims[order] = max(generation, self._claims.get(order, 0))
 
     def _arrive(self, to: Mark, identity: str) -> None:
-        self._write_generations(self._claims)
+        stock.put_generations(self._db, self._claims)
         self._write_runs(self._runs)
         self.put(floor=stock.floor_of(self._board), identity=identity, **msgspec.structs.asdict(to))
         self._at = to.offset
@@ -235,8 +246,10 @@ class Index:
 
     def _forget(self) -> None:
         """Keep no records in memory: they are rows now."""
+        if self._stored is not None:
+            self._stored.update(self._board.records)
+            self._stored = self._stored if len(self._stored) <= MOST_NAMED else None
         self._board.records.clear()
-        self._all = False
 
     def _fetch(self, order: str) -> None:
         row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
@@ -261,14 +274,7 @@ class Index:
     def _row(self, order: str, record: Record) -> tuple[Any, ...]:
         values = tally.columns(record, self._board.run_of(record))
         place = (bounded(record.created_seq), self._changed[order])
-        return (*order_row(record).values(), *place, _encode(record), *values, 0)
-
-    def _write_generations(self, generations: dict[str, int]) -> None:
-        self._db.executemany(
-            "INSERT INTO generations VALUES (?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET generation = max(generation, excluded.generation)",
-            generations.items(),
-        )
+        return (self._births.pop(order, None), *order_row(record).values(), *place, _encode(record), *values, 0)
 
     def _write_runs(self, runs: Iterable[str]) -> None:
         known = list(self._board.runs)

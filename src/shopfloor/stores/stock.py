@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -140,3 +140,12 @@ def of(
         some = ids[first : first + AT_ONCE]
         marks = ", ".join("?" * len(some))
         yield from db.execute(f"SELECT {columns} FROM {table} WHERE id IN ({marks})", some)  # noqa: S608 - values are bound
+
+
+def put_generations(db: sqlite3.Connection, generations: Mapping[str, int]) -> None:
+    """Keep what was claimed; no generation falls."""
+    db.executemany(
+        "INSERT INTO generations VALUES (?, ?) "
+        "ON CONFLICT(id) DO UPDATE SET generation = max(generation, excluded.generation)",
+        generations.items(),
+    )
