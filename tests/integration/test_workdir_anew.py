@@ -72,15 +72,22 @@ def in_leaps(
 
 
 @pytest.mark.parametrize(
-    ("seed", "events", "kept", "opened"),
-    [(0, MANY, MANY, 3), (1, MANY, 3, 3), (2, 60, MANY, 3), (3, 5, 3, 3), (4, MANY, 3, MANY), (5, 60, 5, MANY)],
+    ("seed", "events", "most"),
+    [
+        (0, MANY, (MANY, 3)),
+        (1, MANY, (3, 3)),
+        (2, 60, (MANY, 3)),
+        (3, 5, (3, 3)),
+        (4, MANY, (3, MANY)),
+        (5, 60, (5, MANY)),
+    ],
 )
 async def test_it_is_the_same(
-    folder: Path, seed: int, events: int, kept: int, opened: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, seed: int, events: int, most: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     want = await written(folder, seed)
     index.remove(folder)
-    taken = in_leaps(monkeypatch, events, kept, opened=opened)
+    taken = in_leaps(monkeypatch, events, most[0], opened=most[1])
     async with open_store(folder) as store:
         await store.query(Query(limit=1))
     assert tables(folder) == want

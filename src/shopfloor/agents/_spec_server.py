@@ -14,7 +14,6 @@ import msgspec
 from shopfloor.agents._connections import Connections, Room
 from shopfloor.domain.servers import Limit, Standing
 
-
 KEPT_S = 1.0
 """so long connections are kept that nobody uses: a limit that was lowered may be raised again at once"""
 
