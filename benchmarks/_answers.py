@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -58,7 +57,6 @@ async def perform(folder: Path, number: int) -> dict[str, Any]:
     size = await asyncio.to_thread(lambda: (folder / ".work/events.jsonl").stat().st_size)
     return {
         "cpu_s": time.process_time() - used, "wall_s": time.perf_counter() - began, "ended": ended, "good": good,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "log_mb": size / 1e6,
     }  # fmt: skip
 

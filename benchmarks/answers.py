@@ -16,14 +16,20 @@ from benchmarks.figures import Figure
 ORDERS, FEW = 10_000, 100
 BAR_CPU_MS, BAR_MB = 0.15, 80.0
 _ROOT = Path(__file__).parent.parent
+OWN = Path(__file__).with_name("_own.py")
 
 
 def measured(number: int) -> dict[str, Any]:
     """One run in a process of its own. Raises RuntimeError when an order was lost, or its answer is not its own."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "benchmarks._answers", folder, str(number)]
+        took = Path(folder, "took")
+        words = [sys.executable, "-I", "-S", str(OWN), str(took), "0"]
+        words += [sys.executable, "-m", "benchmarks._answers", folder, str(number)]
         done = subprocess.run(words, cwd=_ROOT, env=dict(os.environ), check=True, capture_output=True, text=True)
-        found: dict[str, Any] = msgspec.json.decode(done.stdout)
+        _, peak_kb, code = took.read_text().split()
+        if code != "0":
+            raise RuntimeError(f"it ended with {code}: {done.stderr}")
+        found: dict[str, Any] = msgspec.json.decode(done.stdout) | {"peak_mb": int(peak_kb) / 1000}
     if not found["ended"] == found["good"] == number:
         raise RuntimeError(f"of {number} orders {found['ended']} ended, {found['good']} of them well")
     return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import socket
 import statistics
@@ -29,6 +28,7 @@ from benchmarks.figures import Figure
 from shopfloor.faces.fanout import story
 
 PEER = Path(__file__).with_name("peer") / "main.go"
+OWN = Path(__file__).with_name("_own.py")
 AGENTS = 10
 DESCRIPTORS = 1024
 LATENCIES_MS = (0, 10, 100)
@@ -158,19 +158,12 @@ def _took(said: str, count: int, cpu_s: float, peak_kb: int) -> Took:
 
 def _performed(command: list[str], folder: Path, *, descriptors: int) -> tuple[str, float, int]:
     """What it says, seconds of CPU, and its peak of memory in kB. ``descriptors`` 0: as many as may be had."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors or hard, descriptors or hard))
-
-    with (folder / "said").open("w+b") as said:
-        # Through the shell of nobody: wait4 tells of this one process.
-        process = subprocess.Popen(command, cwd=folder, stdout=said, preexec_fn=limit)  # noqa: PLW1509 - one thread here
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode in (0, 1), process.returncode
-        said.seek(0)
-        return said.read().decode(), usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    took = folder / "took"
+    between = [sys.executable, "-I", "-S", str(OWN), str(took), str(descriptors)]
+    said = subprocess.run([*between, *command], cwd=folder, stdout=subprocess.PIPE, check=True, text=True).stdout
+    cpu_s, peak_kb, code = took.read_text().split()
+    assert code in ("0", "1"), code
+    return said, float(cpu_s), int(peak_kb)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def tables(folder: Path) -> dict[str, list[Any]]:
     found["tallies"] = [row for row in found["tallies"] if row[-3]]
     found["meta"] = [row for row in found["meta"] if not row[0].startswith("view")]
     assert {name for name, _, _ in made} >= _ALL
-    return {"made": made, **{name: sorted(rows, key=repr) for name, rows in found.items()}}
+    in_order = found.pop("birth")
+    return {"made": made, "birth": in_order, **{name: sorted(rows, key=repr) for name, rows in found.items()}}
 
 
 async def written(folder: Path, seed: int) -> dict[str, list[Any]]:
@@ -49,11 +50,14 @@ async def written(folder: Path, seed: int) -> dict[str, list[Any]]:
     return tables(folder)
 
 
-def in_leaps(monkeypatch: pytest.MonkeyPatch, events: int, kept: int, *, bytes_from: int = -1) -> list[int]:
+def in_leaps(
+    monkeypatch: pytest.MonkeyPatch, events: int, kept: int, *, opened: int = 3, bytes_from: int = -1
+) -> list[int]:
     """Make every step a leap; how many events each of them took in is in the list."""
     monkeypatch.setattr(follow, "LEAP", bytes_from)
     monkeypatch.setattr(follow, "MOST_AT_ONCE", events)
-    monkeypatch.setattr(index, "MOST_KEPT", kept)
+    monkeypatch.setattr(index, "MOST_OPEN", opened)
+    monkeypatch.setattr(index, "MORE_KEPT", kept)
     monkeypatch.setattr(log, "CHUNK", 1 << 11 if bytes_from < 0 else log.CHUNK)
     taken = []
     leap = index.Index.advance_far
@@ -67,11 +71,23 @@ def in_leaps(monkeypatch: pytest.MonkeyPatch, events: int, kept: int, *, bytes_f
     return taken
 
 
-@pytest.mark.parametrize(("seed", "events", "kept"), [(0, MANY, MANY), (1, MANY, 3), (2, 60, MANY), (3, 5, 3)])
-async def test_it_is_the_same(folder: Path, seed: int, events: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("seed", "events", "most"),
+    [
+        (0, MANY, (MANY, 3)),
+        (1, MANY, (3, 3)),
+        (2, 60, (MANY, 3)),
+        (3, 5, (3, 3)),
+        (4, MANY, (3, MANY)),
+        (5, 60, (5, MANY)),
+    ],
+)
+async def test_it_is_the_same(
+    folder: Path, seed: int, events: int, most: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     want = await written(folder, seed)
     index.remove(folder)
-    taken = in_leaps(monkeypatch, events, kept)
+    taken = in_leaps(monkeypatch, events, most[0], opened=most[1])
     async with open_store(folder) as store:
         await store.query(Query(limit=1))
     assert tables(folder) == want

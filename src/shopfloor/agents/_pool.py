@@ -10,11 +10,11 @@ from typing import Any
 
 from shopfloor.agents._connections import Crowded, Late, Reply, Room, connections_at_most
 from shopfloor.agents._servers import HEALTH_S, rest_after
-from shopfloor.agents._spec_server import Held, Server, Waiting, takes_bodies
+from shopfloor.agents._spec_server import KEPT_S, Held, Server, Waiting, takes_bodies
 from shopfloor.agents._steps import Fault, where, work
 from shopfloor.agents._transport import CONNECT_S, Unreachable
 from shopfloor.domain.errors import Refused
-from shopfloor.domain.servers import MOST, Limit, SpreadPolicy, end_of_queue_s, worth_moving
+from shopfloor.domain.servers import MOST, Limit, Pace, SpreadPolicy, end_of_queue_s, worth_moving
 from shopfloor.ports import Answered
 
 PATIENCE_S = 15.0
@@ -25,6 +25,8 @@ LATE_TRIES = 2
 """of a call whose answer took too long"""
 STRIKES = 3
 """faults in a row after which a server rests; that it cannot be reached is enough by itself"""
+AHEAD_S = 0.25
+"""for so long those that wait are enough"""
 _TICK_S = 0.05
 _LOOKS = 8
 """within the narrowest time limit"""
@@ -56,14 +58,15 @@ class Pool:
         self._users = 0
         self._key = 0
         self._tick: asyncio.TimerHandle | None = None
-        self._next_look = 0.0
+        self._next_look = self._unused_since = 0.0
+        self._pace = Pace()
         self._looks: set[asyncio.Task[None]] = set()
 
     @property
     def capacity(self) -> int:
-        """Calls that may be under way, those that wait included: so many more than are worked on that nobody idles."""
-        slots = sum(server.limit.value for server in self.servers if server.down_since is None)
-        return max(64, 2 * min(slots, self._room.most))
+        """Calls that may be under way, those that wait included: nobody is to idle while the next are written down."""
+        slots = min(sum(s.limit.value for s in self.servers if s.down_since is None), self._room.most)
+        return max(64, 2 * slots, slots + round(self._pace.rate * AHEAD_S))
 
     async def answer(self, spec: Mapping[str, Any], number: int, limit_s: float | None) -> Answered:
         """What became of spec ``number``, with one server or another; ``limit_s`` is what each request may take."""
@@ -181,8 +184,8 @@ class Pool:
             weight = _SETTLING if server.typical_s else 1.0
             server.typical_s += weight * (took - server.typical_s)
             server.failures = server.strikes = 0
+            self._pace.count += 1
             server.trial, server.down_since = False, None
-        server.links.drop(server.limit.value)
         self._feed(server)
         if self._shared:
             self._offer()
@@ -210,10 +213,8 @@ class Pool:
             self._wake(server)
 
     def _left(self) -> None:
-        """Connections are kept as long as somebody works with these servers."""
         self._users -= 1
-        if not self._users:
-            self.close()
+        self._unused_since = self._loop.time()
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -297,18 +298,23 @@ class Pool:
     # -- from time to time --------------------------------------------------------------------------------------------
 
     def _keep_ticking(self) -> None:
-        if self._tick is None and self._users:
+        if self._tick is None:
             self._tick = self._loop.call_later(_TICK_S, self._ticked)
 
     def _ticked(self) -> None:
         self._tick = None
         now = self._loop.time()
+        if not self._users and now - self._unused_since >= KEPT_S:
+            self.close()
+            return
+        self._pace.look(now)
         if now >= self._next_look:
             narrowest = min(server.links.turns.shortest() for server in self.servers)
             self._next_look = now + min(1.0, narrowest / _LOOKS)
             for server in self.servers:
                 server.links.look()
         for server in self.servers:
+            server.trim(now)
             if server.queue:
                 self._wake(server)
                 self._feed(server)

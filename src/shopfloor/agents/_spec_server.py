@@ -14,6 +14,9 @@ import msgspec
 from shopfloor.agents._connections import Connections, Room
 from shopfloor.domain.servers import Limit, Standing
 
+KEPT_S = 1.0
+"""so long connections are kept that nobody uses: a limit that was lowered may be raised again at once"""
+
 
 class Server:
     """One of them, as far as it is known."""
@@ -42,10 +45,20 @@ class Server:
         self.rests_until = -math.inf
         self.down_since: float | None = None
         self.why = ""
+        self._many_since = math.inf
 
     @property
     def free(self) -> bool:
         return self.well and len(self.calls) < (1 if self.trial else self.limit.value)
+
+    def trim(self, now: float) -> None:
+        """Close what was kept beyond the limit for a while. To be called from time to time."""
+        if len(self.links.idle) <= self.limit.value:
+            self._many_since = math.inf
+            return
+        self._many_since = min(self._many_since, now)
+        if now - self._many_since >= KEPT_S:
+            self.links.drop(self.limit.value)
 
     def standing(self, now: float) -> Standing:
         """How far it is with its work."""

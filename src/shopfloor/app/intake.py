@@ -24,7 +24,7 @@ from shopfloor.workspaces.nowhere import no_git
 Wish = PromptOrder | Path | str
 """A prompt file that was read, the path of one, or the text itself."""
 Wishes = Iterable[Wish] | AsyncIterable[Sequence[Wish]]
-AT_ONCE = 500
+AT_ONCE = 250
 """Wishes that become orders in one change."""
 
 

@@ -115,7 +115,7 @@ class Leading:
         NotFound is raised. Who leaves the loop early stops the run, and can go on with it later. Raises as ``run``.
         """
         stream = intake.stream(wishes)
-        return told(self, lambda: self._resume(stream) if resume else self._run(stream))
+        return told(self, lambda: (self._resume if resume else self._run)(stream, told=True))
 
     async def answers(self, run: str = "") -> list[Outcome]:
         """The ends of a run's orders that have one, by default of the newest run, in the order of their creation."""
@@ -126,7 +126,7 @@ class Leading:
         records = [board.records[order] for order in found.orders] if found is not None else []
         return [outcome_of(record) for record in records if record.settled_at is not None]
 
-    async def _run(self, stream: intake.Stream) -> Report:
+    async def _run(self, stream: intake.Stream, *, told: bool = False) -> Report:
         refuse_to_mix(self.settings, self.root)
         run = f"run-{random_name(5)}"
         first = await stream.first()
@@ -139,9 +139,9 @@ class Leading:
             options=carry.options(self.settings, self.place.secrets) | ({"land": "off", "checks": []} if bare else {}),
         )  # fmt: skip
         async with self._leading(bare=bare) as session:
-            return await session.begin(start, self._more(stream, run, answering if bare else None))
+            return await session.begin(start, self._more(stream, run, answering if bare else None, told=told))
 
-    async def _resume(self, stream: intake.Stream | None) -> Report:
+    async def _resume(self, stream: intake.Stream | None, *, told: bool = False) -> Report:
         changes = carry.changes(self.settings)
         board = await self.board(state="open")
         run, more = board.unfinished(), None
@@ -152,11 +152,11 @@ class Leading:
             answering = await self._refuse([r.order for r in board.open_orders(run)])
             if stream is not None:
                 stream.skip({board.records[order].order.name: order for order in run.orders})
-                more = self._more(stream, run.id, answering if bare else None)
+                more = self._more(stream, run.id, answering if bare else None, told=told)
         async with self._leading(bare=bare) as session:
             return await session.resume(None, changes, more)
 
-    def _more(self, stream: intake.Stream, run: str, answering: frozenset[str] | None) -> More:
+    def _more(self, stream: intake.Stream, run: str, answering: frozenset[str] | None, *, told: bool) -> More:
         """The rest of the wishes as orders of a run; ``answering``: it has no target, and these agents need none."""
 
         async def orders() -> AsyncIterator[Sequence[Order]]:
@@ -168,12 +168,13 @@ class Leading:
                     raise wrong[0]
                 yield found
 
-        return More(orders=orders(), most_waiting=MOST_WAITING)
+        return More(orders=orders(), most_waiting=MOST_WAITING, told=told)
 
     def _orders(self, wanted: Sequence[PromptOrder], run: str, stream: intake.Stream) -> tuple[Order, ...]:
         # Short ids are for people; of many, two would be the same sooner or later.
         length = 5 if len(wanted) + len(stream.known) <= FEW else 8
-        ids = [f"wo-{random_name(length)}" for _ in wanted]
+        chars = names.letters(secrets.token_bytes(length * len(wanted)))
+        ids = [f"wo-{chars[n : n + length]}" for n in range(0, len(chars), length)]
         return intake.make_orders(wanted, run=run, now=self.clock.wall(), ids=ids, known=stream.known)
 
     def _target(self) -> tuple[Target, str]:
@@ -201,7 +202,7 @@ class Leading:
         if self._session is not None:
             raise Conflict("this program performs a run here already", hint="await it, or end it with stop()")
         floor = Floor(policy(self.settings))
-        journal = Journal(self.store, floor, self.clock, new_event_id)
+        journal = Journal(self.store, floor, self.clock, EventIds())
         journal.observers.extend(self.observers)
         info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         with disk_trouble(self.work), seldom_collected():
@@ -260,6 +261,20 @@ class Leading:
 def random_name(length: int) -> str:
     """Random base 36."""
     return names.base36(secrets.token_bytes(16), length)
+
+
+class EventIds:
+    """Makes ids of events, each ``evt-`` and twelve random characters. Randomness is asked for many at once."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        """A new one."""
+        if not self._left:
+            chars = names.letters(secrets.token_bytes(12 * 256))
+            self._left = [f"evt-{chars[n : n + 12]}" for n in range(0, len(chars), 12)]
+        return self._left.pop()
 
 
 def new_event_id() -> str:

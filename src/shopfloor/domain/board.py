@@ -25,6 +25,8 @@ _GENERAL = frozenset(
 
 
 _OF_MONEY = (E.AGENT_USAGE, E.AGENT_STOPPED)
+_SAYS_NOTHING = frozenset({E.STATUS, E.CLOSED})
+"""For other programs: what they say of an order stands in another event."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class Board:
         self.runs: dict[str, Run] = {}
         self.absent: set[str] = set()
         """runs whose orders are not all on this board; :meth:`join` puts them there"""
+        self._shed: set[str] = set()
+        """those of which only what calls have answered is not"""
         self.requests: dict[str, Request] = {}
         self.mail: dict[str, talk.Message] = {}
         """what nobody has read yet"""
@@ -64,17 +68,17 @@ class Board:
     def apply(self, event: Event) -> str:
         """Fold one more event in; returns the id of the order it changed, or an empty string."""
         self.last_event = event.event_id
-        stamp = event.sf.controller if event.sf else 0
-        if not counts(event) or 0 < stamp < self.controller:
+        stamp = event.sf.controller if event.sf is not None else 0
+        if stamp < self.controller if stamp > 0 else not counts(event):
             self.uncounted += 1
             return ""
-        if event.event_type in _GENERAL:
+        kind = event.event_type
+        if kind in _GENERAL:
             self._general(event)
-        changed = self._fold(event)
-        if changed and self.accounts and (event.event_type in _OF_MONEY or "end" in event.data):
+        changed = "" if stamp > 0 and kind in _SAYS_NOTHING else self._fold(event)
+        if changed and self.accounts and (kind in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
-        run = self.runs.get(event.correlation_id or "")
-        if run is not None and stamp > 0:
+        if stamp > 0 and (run := self.runs.get(event.correlation_id or "")) is not None:
             runs.follow(run, event, changed=bool(changed))
         return changed
 
@@ -85,10 +89,17 @@ class Board:
     def join(self, other: Board) -> None:
         """Put the absent runs that another board of the same log has whole on this one."""
         news = {run for run in self.absent if run in other.runs and run not in other.absent}
-        self.records |= {o: r for o, r in other.records.items() if r.order.run in news and o not in self.records}
+        for order, record in other.records.items():
+            # What is still under way in a run that shed the rest comes by its own events, which may be on their way.
+            run, known = record.order.run, self.records
+            if run in news and order not in known and (run not in self._shed or answered(record)):
+                known[order] = record
         for run in news:
-            self.runs[run].orders = list(other.runs[run].orders)
+            here = [order for order in other.runs[run].orders if order in self.records]
+            there = set(here)
+            self.runs[run].orders = here + [order for order in self.runs[run].orders if order not in there]
         self.absent -= news
+        self._shed -= news
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
@@ -97,7 +108,9 @@ class Board:
             left = [order for order in run.orders if order not in gone]
             if len(left) < len(run.orders):
                 run.orders = left
-                self.absent.add(run.id)
+                if run.id not in self.absent:
+                    self.absent.add(run.id)
+                    self._shed.add(run.id)
         for order in gone:
             del self.records[order]
 

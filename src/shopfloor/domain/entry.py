@@ -33,6 +33,8 @@ class Entry:
 
     def bars(self, record: Record) -> bool:
         """True while it is not started, whatever the plan says."""
+        if not (self._run.held or self._pulse.probes or self._board.accounts):
+            return False
         return bool(self.held(record) or self.doubtful(record) or self.kept_out(record))
 
     def held(self, record: Record) -> str:

@@ -85,6 +85,10 @@ SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})
 back, hands in work. Verdicts, landings and ends are never among them."""
 
 
+ENDINGS = frozenset({E.AGENT_STOPPED, E.SETTLED})
+"""Types that tell how an attempt ended."""
+
+
 class Stamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who wrote a line and where it belongs: ``[controller, sequence, index, size]``.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from itertools import count
 
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.calls import Calls, answered
 from shopfloor.domain.entry import TELLING, Entry
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import ENDINGS, E, Event
 from shopfloor.domain.graph import check_acyclic, depth_below
 from shopfloor.domain.holder import Holder, Wanted, held, holder_of
 from shopfloor.domain.judge import ENDS, Decision, Land, Settle, Start, Stop, Verify, step
@@ -49,6 +50,7 @@ class Floor:
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
+        self._ages = count()
         self._depth: dict[str, int] = {}
         self._spending = Spending()
         self._open: set[str] = set()
@@ -91,17 +93,17 @@ class Floor:
         if changed:
             self._settle_decision(changed, event.event_type)
             record = self.board.records[changed]
-            if event.event_type == E.UPDATED:
+            if event.event_type == _UPDATED:
                 self._plan_anew(record)
             if record.order.run == run.id:
                 self._place(record, run, now)
-                if event.event_type in (E.AGENT_STOPPED, E.SETTLED):
+                if event.event_type in ENDINGS:
                     self._feel(record, run, now)
             else:
                 self._promise(record)
             self.loose.note(record, now)
         news = event.event_type in TELLING and self.entry.follow(now)
-        if news or run.land != landing or event.event_type == E.AGENT_HELD:
+        if news or run.land != landing or event.event_type == _HELD:
             self._place_all(run, now)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class Floor:
     def _settle_decision(self, order: str, fact: str) -> None:
         """Whatever was decided for an order is done once its fact is there."""
         kind = self._under_way.get(order)
-        if fact == E.SETTLED or (fact == E.RETRIED and kind is not Settle) or kind is ENDS.get(fact):
+        if fact == _SETTLED or kind is ENDS.get(fact) or (fact == _RETRIED and kind is not Settle):
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)
@@ -192,17 +194,17 @@ class Floor:
 
     def _place(self, record: Record, run: Run, now: Now) -> None:
         order = record.order.id
-        self._spending.note(record)
         (self._open.discard if at_rest(record, run) else self._open.add)(order)
         (self.live.add if record.live else self.live.discard)(order)
-        holder = held(record)
-        if holder is not None:
+        if record.attempts:
+            self._spending.note(record)
+            self.calls.note(record)
+        if (holder := held(record)) is not None:
             self.held[order] = holder
         else:
             self.held.pop(order, None)
-        self.calls.note(record)
         self._promise(record)
-        if record.state is State.READY:
+        if record.state is _READY:
             self._enlist(record, now)
         else:
             self._advance(record, run)
@@ -210,6 +212,8 @@ class Floor:
     def _promise(self, record: Record) -> None:
         """Tell those who wait for an order whether they still have to, and whether they ever will."""
         order = record.order.id
+        if not self.plan.awaited(order):
+            return
         if self._delivered(record):
             self.plan.deliver(order)
             return
@@ -223,16 +227,12 @@ class Floor:
         if order in self._under_way:
             return  # it is being started, or ended: its files stay taken
         self.plan.free(order)
-        if record.stopping:
+        if record.stopping or record.taken:
             self.timers.forget(order)
             self.plan.unqueue(order)
-            self._book.append(order)
+            self._book.extend([order] if record.stopping else [])
             return
-        if record.taken:
-            self.timers.forget(order)
-            self.plan.unqueue(order)
-            return
-        for need in self.plan.waits_for(order):
+        for need in self.plan.waits_for(order) if record.order.depends_on else ():
             if self.board.records[need].state in _ENDED:
                 self._doomed.append((order, need))
         if self.entry.bars(record):
@@ -255,6 +255,7 @@ class Floor:
         self.timers.forget(order)
         if record.state in FINAL:
             self.plan.drop(order)
+            self._keys.pop(order if answered(record) else "", None)
             return
         self._take_in(record)
         self.plan.unqueue(order)
@@ -288,7 +289,7 @@ class Floor:
         key = self._keys.get(order.id)
         if key is None:
             below = self._depth.get(order.id, 0)
-            key = ageing_key(order.created_at, order.priority, below, len(self._keys))
+            key = ageing_key(order.created_at, order.priority, below, next(self._ages))
             self._keys[order.id] = key
         return key
 
@@ -302,8 +303,8 @@ class Floor:
         """Only waits for a person or another program, or for orders that do."""
         record = self.board.records[order]
         if record.state is State.READY:
-            barred = self.entry.held(record) or self.entry.doubtful(record)
-            return bool(record.taken or self.plan.waits_for(order) or barred)
+            waits = record.taken or self.plan.waits_for(order)
+            return bool(waits or self.entry.held(record) or self.entry.doubtful(record))
         return self._unanswered(record)
 
     def _feel(self, record: Record, run: Run, now: Now) -> None:
@@ -397,4 +398,5 @@ class Floor:
         return found
 
 
+_READY, _UPDATED, _SETTLED, _RETRIED, _HELD = State.READY, E.UPDATED, E.SETTLED, E.RETRIED, E.AGENT_HELD
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}

@@ -17,14 +17,16 @@ OURS = frozenset(E)
 
 def counts(event: Event) -> bool:
     """False for a line that claims what only a controller may say: it is a request at the most."""
+    if event.sf is not None and event.sf.controller > 0:  # nearly all that there are: known without a look at the type
+        return True
     if event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
         return True
-    return event.sf is not None and (event.sf.controller > 0 or by_session(event))
+    return event.sf is not None and by_session(event)
 
 
 def by_session(event: Event) -> bool:
     """True for what a session says by itself: it went through our store, and no controller has stamped it."""
-    if event.event_type not in SESSIONS_MAY or (event.sf is not None and event.sf.controller > 0):
+    if (event.sf is not None and event.sf.controller > 0) or event.event_type not in SESSIONS_MAY:
         return False
     return holder_in(event.data) is not None
 
@@ -42,26 +44,32 @@ def fold(record: Record | None, event: Event) -> Record | None:
 
 def change(record: Record, event: Event) -> bool:
     """Fold one more event into a record; False when it changed nothing."""
-    if event.event_type == E.UPDATED:
+    kind, data = event.event_type, event.data
+    if kind == _UPDATED:
         at = read_time(event.timestamp)
         changed = edits.fold_update(record, event, at)
         record.updated_at = at if changed else record.updated_at
         return changed
-    handler = _HANDLERS.get(event.event_type)
+    handler = _HANDLERS.get(kind)
     if handler is None or not counts(event):
         return False
-    at, data = read_time(event.timestamp), event.data
-    if event.event_type != E.ASSIGNED and data.get("generation", record.generation) != record.generation:
+    claims = kind == _ASSIGNED
+    if not claims and data.get("generation", record.generation) != record.generation:
         return False
     if by_session(event) and not _session_may(record, event):
         return False
+    at = read_time(event.timestamp)
     if not handler(record, data, at):
         return False
-    if event.event_type == E.ASSIGNED and event.sf is not None:
+    if claims and event.sf is not None:
         record.attempts[-1].claimed_seq = event.sf.sequence
-    if event.event_type not in _NO_CHANGE:
+    if kind not in _NO_CHANGE:
         record.updated_at = at
     return True
+
+
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_ASSIGNED, _UPDATED = E.ASSIGNED, E.UPDATED
 
 
 def _session_may(r: Record, event: Event) -> bool:
@@ -143,21 +151,19 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
     r.generation, r.state, r.retry_at = generation, State.RUNNING, None
     talk.forget_question(r)
     r.elsewhere = r.assignee = r.sent_back = ""
-    resumed = values.text(d, "session")
     attempt = Attempt(
         id=values.text(d, "attempt"),
         generation=generation,
         agent=values.text(d, "agent"),
         claimed_at=at,
-        base=values.text(d, "base"),
-        branch=values.text(d, "branch"),
         profile=values.text(d, "profile"),
         account=values.text(d, "account"),
-        session=resumed,
-        resumed=resumed,
-        onto=values.text(d, "onto"),
         call=d.get("call") is True,
     )
+    if not attempt.call:  # which has no workspace and no session
+        attempt.base, attempt.branch = values.text(d, "base"), values.text(d, "branch")
+        attempt.session = attempt.resumed = values.text(d, "session")
+        attempt.onto = values.text(d, "onto")
     if holder_in(d) is not None:
         attempt.handle, attempt.started_at = d["handle"], at
     r.attempts.append(attempt)
@@ -199,9 +205,14 @@ def _started(r: Record, d: dict[str, Any], at: float) -> bool:
     return True
 
 
+_OF_USAGE = frozenset({"cost_usd", "said_usd", "tokens_in", "tokens_out", "steps", "session"})
+
+
 def _usage(r: Record, d: dict[str, Any], _at: float) -> bool:
     if not r.attempts:
         return False
+    if _OF_USAGE.isdisjoint(d):
+        return True
     # Totals of the attempt: they never fall, and a report that leaves one out does not take it back.
     a = r.attempts[-1]
     cost = values.amount(d, "cost_usd")
@@ -242,10 +253,11 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
     a.idle_since = None
     a.message = values.text(d, "message")
-    a.exit_code = values.whole(d, "exit_code")
-    a.commit, a.tree = values.text(d, "commit"), values.text(d, "tree")
-    a.base = values.text(d, "base") or a.base
-    a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
+    if not a.call:
+        a.exit_code = values.whole(d, "exit_code")
+        a.commit, a.tree = values.text(d, "commit"), values.text(d, "tree")
+        a.base = values.text(d, "base") or a.base
+        a.files, a.notes = values.texts(d, "files"), values.texts(d, "notes")
     a.transient = d.get("transient") is True
     if isinstance(data := d.get("data"), dict):
         a.data = data

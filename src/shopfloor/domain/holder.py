@@ -89,7 +89,7 @@ def holder_in(data: Mapping[str, Any]) -> Holder | None:
 
 def holder_of(attempt: Attempt | None) -> Holder | None:
     """The session that an attempt belongs to, None when it is an agent's."""
-    return None if attempt is None else holder_in({"handle": attempt.handle})
+    return holder_in({"handle": attempt.handle}) if attempt is not None and attempt.handle else None
 
 
 def held(record: Record) -> Holder | None:

@@ -33,7 +33,8 @@ class Loose:
     def note(self, record: Record, now: Now) -> None:
         """Something became of an order, of whatever run."""
         order = record.order
-        (self._plan.deliver if self._delivered(record) else self._plan.withdraw)(order.id)
+        if self._plan.awaited(order.id):
+            (self._plan.deliver if self._delivered(record) else self._plan.withdraw)(order.id)
         if order.run:
             return
         holder = held(record)
@@ -47,6 +48,9 @@ class Loose:
             return
         key = ageing_key(order.created_at, order.priority, 0, self._places.setdefault(order.id, len(self._places)))
         needs = [need for need in order.depends_on if need in self._board.records]
+        for need in needs:
+            if self._delivered(self._board.records[need]):
+                self._plan.deliver(need)
         self._plan.add(order.id, key, needs, order.files)
         if self._sleeps(record, now):
             self._plan.unqueue(order.id)

@@ -254,5 +254,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     @property
     def cost_usd(self) -> float | None:
         """Sum over all attempts in USD; None when no attempt reported a price."""
+        if not self.attempts:
+            return None
         known = [a.cost_usd for a in self.attempts if a.cost_usd is not None]
         return sum(known) if known else None

@@ -88,6 +88,10 @@ class Plan:
             self._parked.add(order)
             self._leave(order)
 
+    def awaited(self, order: str) -> bool:
+        """Whether any order was ever added that needs this one: else nobody has to be told what became of it."""
+        return order in self._behind
+
     def deliver(self, order: str) -> None:
         """What ``order`` promised is there: count down those behind it."""
         if order in self._delivered:

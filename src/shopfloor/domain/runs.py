@@ -161,26 +161,33 @@ def started(runs: dict[str, Run], event: Event) -> bool:
 
 def follow(run: Run, event: Event, *, changed: bool) -> None:
     """Fold in an event of a controller; ``changed``: it changed the record of the order that it speaks of."""
-    at = read_time(event.timestamp)
-    if event.sf is not None and event.sf.controller == run.controller and run.finished_at is None:
-        run.last_at = max(run.last_at, at)
-    handler = _HANDLERS.get(event.event_type)
+    kind, at = event.event_type, read_time(event.timestamp)
+    if at > run.last_at and run.finished_at is None and event.sf is not None and event.sf.controller == run.controller:
+        run.last_at = at
+    handler = _HANDLERS.get(kind)
     if handler is not None:
         handler(run, event.data, at)
-    if event.event_type in _BEGINS:
+    if kind in _TURNS:
+        _take_turn(run, event, at, changed=changed)
+
+
+def _take_turn(run: Run, event: Event, at: float, *, changed: bool) -> None:
+    """Who is at work from now on, and who is not any more."""
+    kind = event.event_type
+    if kind in _BEGINS:
         if changed or not event.order_id:
-            _begin(run, _BEGINS[event.event_type](run), _key(event), at)
-    elif event.event_type == E.ASSIGNED:
+            _begin(run, _BEGINS[kind](run), _key(event), at)
+    elif kind == E.ASSIGNED:
         if changed and event.data.get("call") is True:  # it is at work from its claim on
             _begin(run, run.agents_at_work, _key(event), at)
-    elif event.event_type in _ENDS:
-        at_work, key = _ENDS[event.event_type](run), _key(event)
+    elif kind in _ENDS:
+        at_work, key = _ENDS[kind](run), _key(event)
         if key in at_work:
             _end(run, at_work, key, at)
             run.check_s += values.amount(event.data, "duration_s") or 0.0
-    elif event.event_type == E.SETTLED and (key := _key(event)) in run.agents_at_work:
+    elif kind == E.SETTLED and (key := _key(event)) in run.agents_at_work:
         _end(run, run.agents_at_work, key, at)  # of a call, told with the end of its order
-    elif event.event_type in (E.SETTLED, E.RETRIED) and run.checks_at_work:
+    elif run.checks_at_work:
         # A verification that was stopped has no verdict: it ended with what was decided about its order.
         for left in [k for k in run.checks_at_work if k.startswith(f"{event.order_id}:")]:
             _end(run, run.checks_at_work, left, at)
@@ -225,6 +232,7 @@ def _checks(run: Run) -> set[str]:
 
 _BEGINS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STARTED: _agents, E.VERIFY_STARTED: _checks}
 _ENDS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STOPPED: _agents, E.VERIFY_VERDICT: _checks}
+_TURNS = frozenset({*_BEGINS, *_ENDS, E.ASSIGNED, E.SETTLED, E.RETRIED})
 
 
 # -- one function for each type of event ------------------------------------------------------------------------

@@ -22,8 +22,10 @@ GAIN = 1.25
 ENOUGH = 0.85
 """the smallest limit with this share of the best throughput is the one to keep"""
 FEWEST_SAMPLES = 8
-AGAIN = 16
-"""windows after which a limit that has proved itself is left, to look whether another one is better by now"""
+WINDOW_S = 0.05
+"""seconds that one look at a limit takes at least"""
+AGAIN, AGAIN_S = 16, 2.0
+"""looks and seconds after which a limit that has proved itself is left, to see whether another is better by now"""
 
 
 class Limit:
@@ -50,7 +52,7 @@ class Limit:
         self._clear()
 
     def _clear(self) -> None:
-        self._samples, self._calls, self._seconds = 0, 0, 0.0
+        self._samples, self._calls, self._seconds, self._first = 0, 0, 0.0, math.inf
 
     def took(self, under_way: int, seconds: float, now: float) -> None:
         """A call was answered that began when so many were under way, itself included."""
@@ -62,8 +64,10 @@ class Limit:
         self._samples += 1
         self._calls += under_way
         self._seconds += seconds
-        if self._samples >= max(FEWEST_SAMPLES, self.value // 2):
-            self._rates[self.value] = self._calls / max(self._seconds, 1e-9)
+        self._first = min(self._first, now - seconds)
+        if self._samples >= max(FEWEST_SAMPLES, self.value // 2) and now - self._first >= WINDOW_S:
+            rate = self._calls / max(self._seconds, 1e-9)
+            self._rates[self.value] = (rate + self._rates.get(self.value, rate)) / 2
             self._clear()
             self._move(self._next(), now)
 
@@ -92,9 +96,27 @@ class Limit:
             self.value, self._since, self._kept = value, now, 0
             return
         self._kept += 1
-        if self._kept >= AGAIN:
+        if self._kept >= AGAIN and now - self._since >= AGAIN_S:
+            self._since = now
             self._kept, self._top, self._climbing = 0, self._most, True
             self._rates = {value: self._rates[value]} if value in self._rates else {}
+
+
+class Pace:
+    """How many calls all servers together answer in a second."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self.count = 0
+        """answered since the last look"""
+        self._looked = -math.inf
+
+    def look(self, now: float) -> None:
+        """To be called from time to time; what was half a second ago weighs half as much."""
+        if now - self._looked > 0.0:
+            old = 0.5 ** (2.0 * (now - self._looked))
+            self.rate = old * self.rate + (1.0 - old) * self.count / (now - self._looked)
+            self._looked, self.count = now, 0
 
 
 class Turns:

@@ -16,7 +16,10 @@ class Spending:
 
     def note(self, record: Record) -> None:
         """Take in what an order has cost by now."""
-        order, cost = record.order.id, round((record.cost_usd or 0.0) * 1e9)
+        order, usd = record.order.id, record.cost_usd
+        if usd is None and order not in self._cost:
+            return
+        cost = round((usd or 0.0) * 1e9)
         self._spent += cost - self._cost.get(order, 0)
         self._cost[order] = cost
 

@@ -22,6 +22,8 @@ from shopfloor.ports import Fact, Job, Phase, Runner
 
 MOST_TOGETHER = 500
 """Changes in one batch."""
+SHED_AFTER = 250
+"""Answers that are kept in memory at the most, where nobody asks for them again."""
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -54,6 +56,9 @@ class Clerk:
         self._runner = runner
         self._catch_up = catch_up
         self._settled = settled
+        self.sheds = False
+        """orders that calls have answered are let go of: they were told of, and the log has them"""
+        self._answered = 0
 
     async def write(self, decisions: Sequence[Decision]) -> list[Decision]:
         """Perform those decisions that only write, or start a call; returns the others."""
@@ -94,11 +99,13 @@ class Clerk:
                 record = self._record(fact.order)
                 if record.generation == fact.generation and record.live:
                     changes += self._told(fact, record, wall)
+            answered = []
             for change, problem in await self._commit(changes):
                 if problem is not None:
                     raise problem
                 if change.settles:
-                    self._let_go(self._record(change.order))
+                    answered.append(change.order)
+            self._let_go(answered)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -113,9 +120,15 @@ class Clerk:
         elif told := [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]:
             yield _Change(order=fact.order, drafts=told, expect=expect)
 
-    def _let_go(self, record: Record) -> None:
+    def _let_go(self, answered: Sequence[str]) -> None:
         """Nobody asks for what an answered call was asked any more. The log has it; memory is for what is to come."""
-        record.order = msgspec.structs.replace(record.order, extra={})
+        for order in answered if not self.sheds else ():
+            record = self._record(order)
+            record.order = msgspec.structs.replace(record.order, extra={})
+        self._answered += len(answered)
+        if self.sheds and self._answered >= SHED_AFTER:
+            self._answered = 0
+            self._floor.board.forget_answered()
 
     def _retry(self, decision: Retry) -> _Change:
         record = self._record(decision.order)

@@ -61,6 +61,8 @@ class More(msgspec.Struct, frozen=True, kw_only=True):
     orders: AsyncIterator[Sequence[Order]]
     most_waiting: int = 0
     """no more are asked for while so many have not ended; 0: as many as there are"""
+    told: bool = False
+    """somebody is told of every end as it comes, and needs no report of all"""
 
 
 class Controller:
@@ -133,7 +135,7 @@ class Controller:
     async def perform(self, more: More | None = None) -> str:
         """Work until the run is finished or stopped; returns why it stopped, empty when it finished."""
         if more is not None:
-            self._most_waiting = more.most_waiting
+            self._most_waiting, self.clerk.sheds = more.most_waiting, more.told
             self._intake = self._spawn(self._take_orders(more.orders))
         self.journal.observers.append(lambda _event: self._wake.set())
         facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))

@@ -40,15 +40,8 @@ class Journal:
 
     def event(self, draft: Draft, run: str | None, at: str = "") -> Event:
         """The draft as an event of now; ``at`` is what the log writes for that, where it is known."""
-        return Event(
-            event_id=self.new_id(),
-            event_type=draft.type,
-            timestamp=at or stamp_time(self.clock.wall()),
-            actor=draft.actor,
-            correlation_id=run,
-            data=draft.data,
-            caused_by=draft.caused_by,
-        )
+        at = at or stamp_time(self.clock.wall())
+        return Event(self.new_id(), draft.type, at, draft.actor, run, draft.data, draft.caused_by)
 
     async def commit(
         self, *drafts: Draft, expect: Mapping[str, int] | None = None, run: str | None = None

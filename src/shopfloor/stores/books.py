@@ -14,16 +14,14 @@ import msgspec
 
 from shopfloor.domain.errors import Conflict, Led, Refused, ShopfloorError
 from shopfloor.domain.events import SCHEMA, E, Event, Stamp, stamp_time
-from shopfloor.ports import CONTROLLER, Clock, Query
+from shopfloor.ports import Clock, Query
 from shopfloor.stores.answers import meta_row, rows
 from shopfloor.stores.changes import (
     Change,
     alternatives,
-    check_controller,
-    check_generation,
+    check_expected,
     check_schema,
     check_session,
-    check_untold,
     may_wait,
     of_session,
     own_event,
@@ -173,8 +171,9 @@ class Books:
                     change.error = problem
                     break
                 for event in stamped:
-                    order = event.order_id
-                    claims[order] = max(claims.get(order, 0), claimed_generation(event, mark.controller))
+                    if "generation" in event.data and (claimed := claimed_generation(event, mark.controller)):
+                        order = event.order_id
+                        claims[order] = max(claims.get(order, 0), claimed)
                 sequence += 1
                 lines += text
                 change.parts.append((len(lines), stamped))
@@ -194,12 +193,8 @@ class Books:
             raise superseded(self.generation, mark.controller)
         if not self.generation:
             check_session(change.events, change.expect, alive=self._led)
-        for order, generation in change.expect.items():
-            if order == CONTROLLER:
-                check_controller(generation, mark.controller)
-                continue
-            check_untold(order, self.follower.told)
-            check_generation(order, generation, max(claims.get(order, 0), self.follower.generation(order)))
+        known = self.follower.generations(change.expect)
+        check_expected(change.expect, mark.controller, known, claims, self.follower.told)
 
     def _led(self) -> bool:
         return controller_alive(self.folder) is not None
@@ -246,6 +241,11 @@ class Books:
         """True when :meth:`tidy` has something to do."""
         leads = self.generation > 0
         return self._owed or self.follower.behind or (leads and (self._unpublished or self._views.touched()))
+
+    @property
+    def edited(self) -> bool:
+        """True when another program has written to a view of ours."""
+        return self.generation > 0 and self._views.touched()
 
     @property
     def soon(self) -> bool:

@@ -105,6 +105,26 @@ def check_controller(expected: int, actual: int) -> None:
         raise Led(f"controller {actual} has led since: what was to be changed may be different now", hint="look again")
 
 
+def check_expected(
+    expect: Mapping[str, int],
+    controller: int,
+    known: Mapping[str, int],
+    claims: Mapping[str, int],
+    told: Collection[str],
+) -> None:
+    """Raise Conflict where anything is not as a change expects it.
+
+    ``known`` are the generations of orders in the log, ``claims`` those of this very write, ``told`` orders of which
+    somebody has said something that is not decoded yet.
+    """
+    for order, generation in expect.items():
+        if order == CONTROLLER:
+            check_controller(generation, controller)
+            continue
+        check_untold(order, told)
+        check_generation(order, generation, max(claims.get(order, 0), known.get(order, 0)))
+
+
 def alternatives(change: Change, *, free: Callable[[str, int], bool]) -> Iterator[Change]:
     """The changes of which some are wanted, those whose order is ``free``; one that offers no choice is its own.
 

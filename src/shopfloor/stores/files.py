@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shopfloor.domain.errors import Refused
@@ -71,7 +71,7 @@ def sync_folder(folder: Path) -> None:
         raise refusal("make durable what is in", folder, problem) from problem
 
 
-def exchange_file(path: Path, content: bytes) -> tuple[os.stat_result, int]:
+def exchange_file(path: Path, content: Iterable[bytes]) -> tuple[os.stat_result, int]:
     """Write a file as a whole; what it is, and what stood there at that moment: a descriptor, -1 for nothing.
 
     Nobody's file is lost that came to stand there at the last moment, where the system can exchange two names (Linux);
@@ -129,7 +129,7 @@ _RENAME_EXCHANGE = 2
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file as a whole: a reader sees the old content or the new one, never a part. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _write(temporary, content, durable=durable)
+    _write(temporary, [content], durable=durable)
     try:
         temporary.replace(path)
     except OSError:
@@ -139,11 +139,11 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
         sync_folder(path.parent)
 
 
-def _write(path: Path, content: bytes, *, durable: bool) -> None:
+def _write(path: Path, content: Iterable[bytes], *, durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             if durable:
                 os.fsync(descriptor)

@@ -33,6 +33,8 @@ BATCH = 3_000
 RUSH = 500
 """Events in a quarter of a second, while which nothing is brought up that nobody asks for."""
 
+CALM = 4
+"""Quarters of a second with fewer of them, after which a rush is over."""
 
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
@@ -76,6 +78,7 @@ class Follower:
         self._gap = False
         """what lies between the index and ``_news`` was let go of"""
         self._asked = 0
+        self._calm = CALM
         self._use_file = True
         self._rebuilt = 0
         self.told: set[str] = set()
@@ -89,14 +92,21 @@ class Follower:
         return self._gap or bool(self._news)
 
     def rush(self) -> bool:
-        """True when more events have come since this was last asked than are folded in at once."""
+        """True when more events have come since this was last asked, or shortly before, than are folded in at once."""
         events, self._asked = self.mark.events - self._asked, self.mark.events
-        return events >= RUSH
+        self._calm = 0 if events >= RUSH else self._calm + 1
+        return self._calm < CALM
 
     def generation(self, order: str) -> int:
         """The greatest generation claimed for an order so far."""
         known = self._trying(lambda: self._opened().generation(order))
         return max(known, self._news.claims.get(order, 0))
+
+    def generations(self, expect: Mapping[str, int]) -> dict[str, int]:
+        """The same for all that something is expected of, asked for at once."""
+        found = self._trying(lambda: self._opened().generations(expect)) if expect else {}
+        news = self._news.claims
+        return {order: max(found.get(order, 0), news.get(order, 0)) for order in expect}
 
     def stands_at(self, order: str, generation: int) -> bool:
         """True for the greatest generation claimed so far; the index is only asked where it may be that."""

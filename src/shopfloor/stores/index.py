@@ -14,22 +14,21 @@ import msgspec
 from shopfloor._version import __version__
 from shopfloor.domain import values
 from shopfloor.domain.board import Board, Run
-from shopfloor.domain.order import Attempt, Order, Record
+from shopfloor.domain.order import FINAL, Attempt, Order, Record
 from shopfloor.ports import Query
 from shopfloor.stores import stock, tables, tally
-from shopfloor.stores.files import FILE_MODE
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
 from shopfloor.stores.scan import Found, Problem
 
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
-MOST_KEPT = 1_500
-"""Changed records kept decoded while much is taken in: some 4 MiB. Most then change no more, and are written once."""
+MOST_OPEN, MORE_KEPT = 2_000, 500
+"""Changed records kept decoded while much is taken in: those that are open, and so many more; some 5 MiB."""
+MOST_NAMED = 20_000
+"""Orders that are known to be in the table without asking."""
 WRITTEN_AT_ONCE = 500
 """Records that are made rows of at a time."""
-CHECKPOINT_PAGES = 8000
-"""Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 
 _ORDER = [
     *("id", "name", "title", "state", "reason", "message", "priority", "run", "agent", "generation", "attempts"),
@@ -39,9 +38,9 @@ _COLUMNS = ", ".join([*_ORDER, "commit_id", "merge"])
 _NAMES = [*_ORDER, "commit", "merge"]
 
 _ALL = (*_COLUMNS.split(", "), "created_seq", "changed", "blob", *tally.COLUMNS, "waits")
-# An update in place keeps the rowid, which is the order of creation.
+# The rowid is the order of creation: told with the first row of an order, and kept when that is updated in place.
 _UPSERT = (
-    f"INSERT INTO orders VALUES ({', '.join('?' * len(_ALL))}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
+    f"INSERT INTO orders(rowid, {', '.join(_ALL)}) VALUES (?{', ?' * len(_ALL)}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
     f"{', '.join(f'{name} = excluded.{name}' for name in _ALL[1:])}"
 )
 
@@ -86,14 +85,18 @@ class Index:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._db = _connect(path)
+        self._db = tables.connect(path)
         self._board = Board()
         self._at = -1
         """offset that the records in ``_board`` stand for"""
+        self._stored: set[str] | None = None
+        """orders in the table that are perhaps not in ``_board``; None: nobody knows which"""
         self._lands: dict[str, str] = {}
         self._changed: dict[str, int] = {}
         """order -> position behind the last event about it, of those whose rows are not written yet"""
         self._claims: dict[str, int] = {}
+        self._births: dict[str, int] = {}
+        """rowids of orders that have no row yet"""
         self._runs: set[str] = set()
         """runs that events spoke of"""
         try:
@@ -171,23 +174,40 @@ class Index:
         ``to`` is asked when the news have come to their end; none of them is older than the index.
         """
         self._stand()
+        room = MORE_KEPT
         tables.drop_indexes(self._db)
         for some in news:
             self._gather(some)
-            if len(self._changed) > MOST_KEPT:
-                self._keep(counted=False)
-                self._board.records.clear()
+            if len(self._changed) > room:
+                room = self._put_away() + MORE_KEPT
         self._keep(counted=False)
         tables.create_indexes(self._db)
         tally.count(self._db, self._board.runs.values())
         self._arrive(*to())
+        self._forget()  # of so many the next ones are none of these
+
+    def _put_away(self) -> int:
+        """Write what has ended, which hardly changes again; what is open would be written twice. How many are kept."""
+        known, changed = self._board.records, self._changed
+        left = {order: end for order, end in changed.items() if known[order].state not in FINAL}
+        if len(left) > MOST_OPEN:
+            left = {}
+        self._changed = {order: end for order, end in changed.items() if order not in left}
+        self._keep(counted=False)
+        records = {order: known[order] for order in left}
+        self._forget()
+        known.update(records)
+        self._changed = left
+        return len(left)
 
     def _stand(self) -> None:
         """Have the board that the index stands for, as much of it as is needed."""
         if self.mark().offset != self._at:
             self._board = stock.bare(self._db)
+            self._stored = None if self._db.execute("SELECT 1 FROM orders LIMIT 1").fetchone() else set()
         self._lands = {run.id: run.land for run in self._board.runs.values()}
-        self._changed, self._claims, self._runs = {}, {}, set()
+        self._changed, self._claims, self._runs, self._births = {}, {}, set(), {}
+        self._age = self._db.execute("SELECT coalesce(max(rowid), 0) FROM orders").fetchone()[0]
 
     def _gather(self, news: News) -> None:
         """Fold news in, without what follows for the rows of orders and runs."""
@@ -197,11 +217,15 @@ class Index:
             if start < at:
                 continue
             order, run = event.order_id, run_of_event(event)
-            if order and order not in known:
+            if order and order not in known and (self._stored is None or order in self._stored):
                 self._fetch(order)
+            unknown = order not in known
             touched = self._board.apply(event)
             if touched:
                 self._changed[touched] = end
+                if unknown:
+                    self._age += 1
+                    self._births[touched] = self._age
             self._runs.add(run)
             if "run_id" in event.data:
                 self._runs.add(values.text(event.data, "run_id"))
@@ -213,12 +237,19 @@ class Index:
             self._claims[order] = max(generation, self._claims.get(order, 0))
 
     def _arrive(self, to: Mark, identity: str) -> None:
-        self._write_generations(self._claims)
+        stock.put_generations(self._db, self._claims)
         self._write_runs(self._runs)
         self.put(floor=stock.floor_of(self._board), identity=identity, **msgspec.structs.asdict(to))
         self._at = to.offset
         if len(self._board.records) > CACHE:
-            self._board.records.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Keep no records in memory: they are rows now."""
+        if self._stored is not None:
+            self._stored.update(self._board.records)
+            self._stored = self._stored if len(self._stored) <= MOST_NAMED else None
+        self._board.records.clear()
 
     def _fetch(self, order: str) -> None:
         row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
@@ -243,14 +274,7 @@ class Index:
     def _row(self, order: str, record: Record) -> tuple[Any, ...]:
         values = tally.columns(record, self._board.run_of(record))
         place = (bounded(record.created_seq), self._changed[order])
-        return (*order_row(record).values(), *place, _encode(record), *values, 0)
-
-    def _write_generations(self, generations: dict[str, int]) -> None:
-        self._db.executemany(
-            "INSERT INTO generations VALUES (?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET generation = max(generation, excluded.generation)",
-            generations.items(),
-        )
+        return (self._births.pop(order, None), *order_row(record).values(), *place, _encode(record), *values, 0)
 
     def _write_runs(self, runs: Iterable[str]) -> None:
         known = list(self._board.runs)
@@ -275,6 +299,10 @@ class Index:
         row = self._db.execute("SELECT generation FROM generations WHERE id = ?", (order,)).fetchone()
         return 0 if row is None else int(row[0])
 
+    def generations(self, orders: Iterable[str]) -> dict[str, int]:
+        """The same for many; those for which there is none are left out."""
+        return dict(stock.of(self._db, "id, generation", orders, table="generations"))
+
     def changed_after(self, position: int) -> list[str]:
         """Ids of the orders that changed after a position, in the order of their creation."""
         rows = self._db.execute("SELECT id FROM orders WHERE changed > ? ORDER BY rowid", (position,))
@@ -282,10 +310,10 @@ class Index:
 
     def records(self, ids: Sequence[str]) -> Iterator[Record]:
         """The records of these orders, in this order."""
-        for order in ids:
-            row = self._db.execute("SELECT blob FROM orders WHERE id = ?", (order,)).fetchone()
-            if row is not None:
-                yield _record_decoder.decode(row[0])
+        for first in range(0, len(ids), stock.AT_ONCE):
+            some = ids[first : first + stock.AT_ONCE]
+            blobs = dict(stock.of(self._db, "id, blob", some))
+            yield from (_record_decoder.decode(blobs[order]) for order in some if order in blobs)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows that a question has."""
@@ -366,21 +394,6 @@ def remove(folder: Path) -> None:
     """Delete the index of a folder."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=10.0, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.chmod(FILE_MODE)
-    return db
 
 
 def _limit(query: Query) -> str:

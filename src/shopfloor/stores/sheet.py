@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,9 @@ _BEGIN = b'{"id":"'
 _SEAL = b'"seal":"'
 _END = b'"}}}'
 _loose = msgspec.json.Decoder(dict[str, Any])
+
+PIECE = 200
+"""Lines that are written at once."""
 
 Versions = Callable[[str], list[dict[str, Any]]]
 """The objects that an order was published as, or might have been, oldest first."""
@@ -69,9 +72,10 @@ class Sheet:
         self._ids: dict[int, str] = {}
         """of the lines that are not ours, once they were looked at"""
 
-    def content(self) -> bytes:
-        """The bytes of the file."""
-        return b"\n".join([*self._lines, b""])
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of the file, some lines at a time: as a whole they would be in memory twice."""
+        for first in range(0, len(self._lines), PIECE):
+            yield b"\n".join([*self._lines[first : first + PIECE], b""])
 
     def add(self, lines: Iterable[bytes]) -> None:
         """Lines that another program wrote elsewhere, as if they stood at the end."""

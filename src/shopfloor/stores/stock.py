@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -106,18 +106,18 @@ def _whole_runs(db: sqlite3.Connection, board: Board, wanted: set[str]) -> None:
                 record = found[row] = _record_decoder.decode(blob)
                 needs.update(record.order.depends_on)
         needs.difference_update([record.order.id for record in found.values()])
-        wanted = {run for (run,) in _of(db, "run", needs)} - here
+        wanted = {run for (run,) in of(db, "run", needs)} - here
     _put(board, (found[row] for row in sorted(found)))
     board.absent = board.runs.keys() - here
 
 
 def _around(db: sqlite3.Connection, board: Board, meant: Sequence[str]) -> Iterator[Record]:
     """These orders; when only one is meant, also what it waits for and what is at work beside it."""
-    found = {row: _record_decoder.decode(blob) for row, blob in _of(db, "rowid, blob", meant)}
+    found = {row: _record_decoder.decode(blob) for row, blob in of(db, "rowid, blob", meant)}
     if len(found) == 1:
         (order,) = (record.order for record in found.values())
         run = board.runs.get(order.run)
-        beside = [*_of(db, "rowid, blob", order.depends_on)]
+        beside = [*of(db, "rowid, blob", order.depends_on)]
         if run is not None and order.files:
             states = ", ".join("?" * len(_BUSY))
             sql = f"SELECT rowid, blob FROM orders WHERE run = ? AND state IN ({states})"  # noqa: S608 - values are bound
@@ -131,10 +131,21 @@ def _around(db: sqlite3.Connection, board: Board, meant: Sequence[str]) -> Itera
     return (found[row] for row in sorted(found))
 
 
-def _of(db: sqlite3.Connection, columns: str, orders: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+def of(
+    db: sqlite3.Connection, columns: str, orders: Iterable[str], *, table: str = "orders"
+) -> Iterator[tuple[Any, ...]]:
     """Columns of these orders, as far as they are there, in any order."""
     ids = list(orders)
     for first in range(0, len(ids), AT_ONCE):
         some = ids[first : first + AT_ONCE]
         marks = ", ".join("?" * len(some))
-        yield from db.execute(f"SELECT {columns} FROM orders WHERE id IN ({marks})", some)  # noqa: S608 - values are bound
+        yield from db.execute(f"SELECT {columns} FROM {table} WHERE id IN ({marks})", some)  # noqa: S608 - values are bound
+
+
+def put_generations(db: sqlite3.Connection, generations: Mapping[str, int]) -> None:
+    """Keep what was claimed; no generation falls."""
+    db.executemany(
+        "INSERT INTO generations VALUES (?, ?) "
+        "ON CONFLICT(id) DO UPDATE SET generation = max(generation, excluded.generation)",
+        generations.items(),
+    )

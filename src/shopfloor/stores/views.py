@@ -12,7 +12,7 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -243,20 +243,23 @@ class Views:
         """Bring the file up to the index, which knows all that stands in the sheet."""
         at = index.mark().offset
         sheet.settle(index, since=index.get("view", 0) if text is not None else 0)
-        new = sheet.content()
-        if text is None or new != text.content:
+        length, digest, same = 0, 0, text is not None
+        for piece in sheet.pieces():
+            same = same and text is not None and text.content[length : length + len(piece)] == piece
+            length, digest = length + len(piece), zlib.crc32(piece, digest)
+        if text is None or not (same and length == len(text.content)):
             if text is not None and _signature(self._path) != text.signature:
                 return False
-            self._replace(new, text)
+            self._replace(sheet.pieces(), text)
         elif text is not None:
             self._left = text.signature
         self._waits_since = 0.0
         self._late.clear()
         left = "" if self._left is None else _written(self._left)
-        index.put(view=at, view_digest=f"{len(new)}:{zlib.crc32(new):08x}", view_signature=left)
+        index.put(view=at, view_digest=f"{length}:{digest:08x}", view_signature=left)
         return not self.touched()
 
-    def _replace(self, new: bytes, text: _Text | None) -> None:
+    def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:
         ours, descriptor = exchange_file(self._path, new)
         self._left = _signature_of(ours)
         if descriptor < 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,14 @@ POLL_S = 0.1
 LAG_S = 0.25
 """How far index and views may be behind the log while nobody asks."""
 
-RUSH_S = 5.0
+RUSH_S = 30.0
 """How far while thousands of events come in: most orders change again before anybody could look."""
+
+EDITED_S = 5.0
+"""How far at most while another program has changed a view and waits for what comes of it."""
+
+SHARE = 10
+"""Bringing them up to date takes one part in so many of the time: what took long is not done again at once."""
 
 PUT_OFF = 8
 """How many times that is put off while somebody reads the log: a start reads all of it and is waited for."""
@@ -62,6 +69,7 @@ class WorkdirStore:
         self._tidying: asyncio.TimerHandle | None = None
         self._readers = 0
         self._put_off = 0
+        self._tidied_at = self._tidying_took_s = 0.0
         self._closed = False
 
     async def append(
@@ -218,15 +226,24 @@ class WorkdirStore:
 
     def _tidy(self) -> None:
         self._tidying = None
-        put_off = PUT_OFF * bool(self._readers)
+        put_off_s = PUT_OFF * LAG_S * bool(self._readers)
+        soon_again = time.monotonic() - self._tidied_at < SHARE * self._tidying_took_s
         if self._books.follower.rush():
-            put_off = round(RUSH_S / LAG_S)
-        if self._put_off < put_off:
+            put_off_s = EDITED_S if self._books.edited else RUSH_S
+        elif soon_again and not self._books.edited:
+            put_off_s = RUSH_S
+        if self._put_off < round(put_off_s / LAG_S):
             self._put_off += 1
             self._tidy_later()
         elif not self._closed:
             self._put_off = 0
-            self._thread.submit(self._books.tidy_quietly)
+            self._thread.submit(self._tidy_in_thread)
+
+    def _tidy_in_thread(self) -> None:
+        began = time.monotonic()
+        self._books.tidy_quietly()
+        self._tidied_at = time.monotonic()
+        self._tidying_took_s = self._tidied_at - began
 
     def _size(self) -> int:
         try:

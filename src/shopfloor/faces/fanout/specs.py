@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from sys import intern
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -33,7 +34,7 @@ _EFFECT = re.compile(r"\s*\(\s*(.*?)\s*\)\s*", re.DOTALL)
 _NUMBERED = re.compile(r"(.*?)[\d₀-₉²³]*'*")
 
 
-class TestCase(msgspec.Struct, frozen=True, kw_only=True):
+class TestCase(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a word makes of a stack: values from the bottom up."""
 
     __test__ = False  # or pytest would take it for a test of its own
@@ -98,7 +99,7 @@ def _type_of(name: str) -> Type:
     return _TYPE_OF.get(name.lower()) or _TYPE_OF.get(stem[1].lower() if stem else "", "any")
 
 
-class Specification(msgspec.Struct, frozen=True, kw_only=True):
+class Specification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One word that is wanted."""
 
     id: str
@@ -146,17 +147,18 @@ def specification(document: object, *, number: int = 0) -> Specification:
     if isinstance(text, Mapping):
         effect = _converted(text, StackEffect, "stack_effect")
         text = effect.text()
+    # What many of them have in common is kept once, and a dict that was emptied is larger than an empty one.
     found = {
         "id": _text(wanted.pop("id", ""), "id") or f"spec-{number + 1}",
         "word": _text(wanted.pop("word", ""), "word", needed=True),
-        "stack_effect": _text("" if text is None else text, "stack_effect", needed=True),
-        "pattern_id": _text(wanted.pop("pattern_id", ""), "pattern_id") or _pattern(wanted),
+        "stack_effect": intern(_text("" if text is None else text, "stack_effect", needed=True)),
+        "pattern_id": intern(_text(wanted.pop("pattern_id", ""), "pattern_id") or _pattern(wanted)),
         "test_cases": _converted(wanted.pop("test_cases", None) or (), tuple[TestCase, ...], "test_cases"),
     }
     _refuse_time(wanted.get("timeout_s"))
     if any(isinstance(value, dict | list) and _deeper(value, MOST_LEVELS) for value in wanted.values()):
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
-    return Specification(**found, effect=effect, more=wanted)
+    return Specification(**found, effect=effect, more=dict(wanted))
 
 
 def _refuse_time(value: object) -> None:
@@ -242,6 +244,10 @@ def refuse(problems: Sequence[str], where: str) -> None:
 def _documents(text: bytes, where: str, problems: list[str]) -> Iterator[tuple[str, object]]:
     """Each document and its place: ``:line`` of JSON Lines, ``[n]`` of an array."""
     try:
+        if text.lstrip()[:1] == b"[":  # each by itself: all of them at once as objects would take ten times as much
+            pieces = _decoded(text, list[msgspec.Raw])
+            yield from ((f": specification {n}", _decoded(one)) for n, one in enumerate(pieces, 1))
+            return
         whole = _decoded(text)
     except ValueError as problem:
         lines = [line for line in text.split(b"\n") if line.strip()]
@@ -275,12 +281,12 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _decoded(text: bytes) -> object:
+def _decoded(text: bytes | msgspec.Raw, kind: Any = Any) -> Any:
     """Raises ValueError that says what is off."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ValueError("is empty" if not text.strip() else f"is no JSON: {problem}") from None
+        raise ValueError("is empty" if not bytes(text).strip() else f"is no JSON: {problem}") from None
     except RecursionError:
         raise ValueError("is nested too deep") from None
 
