@@ -71,7 +71,7 @@ def _check_sheet(data: bytes) -> str:
             board.apply(decode(encode(corpus.event(number, kind, wanted, None))[:-1]))
         holds(events[0][1]["work_order_id"] in board.records, "what is wanted is wanted of no order", events)
     sheet.settle(index, 0)
-    content = sheet.content()
+    content = b"".join(sheet.pieces())
     lines = content.split(b"\n")
     holds(lines.pop() == b"", "the file does not end with a newline")
     foreign = [line for line in data.split(b"\n") if line.strip() and _owner(line) not in records]
@@ -82,10 +82,10 @@ def _check_sheet(data: bytes) -> str:
     again = Sheet(content)
     repeated = [wish for wish in again.survey(index, _versions).wishes if wish.order in records]
     again.settle(index, 0)
-    holds(again.content() == content and not repeated, "our own output looks edited", repeated)
+    holds(b"".join(again.pieces()) == content and not repeated, "our own output looks edited", repeated)
     put_again = Sheet(content)
     put_again.put(records.values())
-    holds(put_again.content() == content, "bringing it up to date again changed it")
+    holds(put_b"".join(again.pieces()) == content, "bringing it up to date again changed it")
     return REFUSED if findings.complaints else READ
 
 
