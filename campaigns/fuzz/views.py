@@ -85,7 +85,7 @@ def _check_sheet(data: bytes) -> str:
     holds(b"".join(again.pieces()) == content and not repeated, "our own output looks edited", repeated)
     put_again = Sheet(content)
     put_again.put(records.values())
-    holds(put_b"".join(again.pieces()) == content, "bringing it up to date again changed it")
+    holds(b"".join(put_again.pieces()) == content, "bringing it up to date again changed it")
     return REFUSED if findings.complaints else READ
 
 
