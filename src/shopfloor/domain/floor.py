@@ -289,15 +289,12 @@ class Floor:
         key = self._keys.get(order.id)
         if key is None:
             below = self._depth.get(order.id, 0)
-            key = ageing_key(order.created_at, order.priority, below, next(self._ages))
-            self._keys[order.id] = key
+            key = self._keys[order.id] = ageing_key(order.created_at, order.priority, below, next(self._ages))
         return key
 
     def _delivered(self, record: Record) -> bool:
-        if record.state is State.VERIFIED:
-            run = self.board.run_of(record)
-            return run is not None and run.land == "off"
-        return record.state is State.DONE
+        run = self.board.run_of(record) if record.state is State.VERIFIED else None
+        return record.state is State.DONE or (run is not None and run.land == "off")
 
     def _waits(self, order: str) -> bool:
         """Only waits for a person or another program, or for orders that do."""

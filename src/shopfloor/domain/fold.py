@@ -17,9 +17,8 @@ OURS = frozenset(E)
 
 def counts(event: Event) -> bool:
     """False for a line that claims what only a controller may say: it is a request at the most."""
-    if event.sf is not None and event.sf.controller > 0:  # nearly all that there are: known without a look at the type
-        return True
-    if event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
+    by_controller = event.sf is not None and event.sf.controller > 0  # nearly all are: the cheap look comes first
+    if by_controller or event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
         return True
     return event.sf is not None and by_session(event)
 
