@@ -243,14 +243,19 @@ async def test_silence_is_told_and_ends_an_agent_only_where_a_limit_is_set(
 ) -> None:
     monkeypatch.setattr(leading, "policy", lambda _settings: Policy(idle_s=0.3))
     hold, wait = hold_file(tmp_path)
+    again = tmp_path / "again"
+    again.touch()
+    deeds = script({"run": wait}, {"run": wait.replace(str(hold), str(again))}, write("new.txt"))
     async with lab.floor() as floor:
         watch = Watch(floor)
-        running = asyncio.create_task(floor.run([lab.prompt("add", script({"run": wait}, write("new.txt")))]))
+        running = asyncio.create_task(floor.run([lab.prompt("add", deeds)]))
         await watch.until(E.AGENT_IDLE)
         hold.unlink()
+        await watch.until(E.AGENT_IDLE, 2)
+        again.unlink()
         report = await running
     assert report.counts["landed"] == 1
-    assert len(watch.of(E.AGENT_WORKING)) >= 1
+    assert len(watch.of(E.AGENT_WORKING)) >= 2
     async with lab.floor(silence="1s") as floor:
         report = await floor.run([lab.prompt("hangs", script({"hang": True}))])
     assert row(report, "hangs").reason == "timeout"

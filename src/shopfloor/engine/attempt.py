@@ -98,6 +98,8 @@ class _Attempt:
         self.trip: Trip | None = None
         self.final: Report | None = None
         """an error that no new try mends"""
+        self.waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """cancelled by what sets a limit, which may come before all that are waited for"""
         self.usage: Report | None = None
         self.telling: asyncio.Task[None] | None = None
         self.session = ""
@@ -187,7 +189,9 @@ class _Attempt:
         asked = asyncio.create_task(self.control.asked.wait())
         try:
             while not pump.done():
-                await asyncio.wait({pump, asked}, timeout=self._until_limit(), return_when=asyncio.FIRST_COMPLETED)
+                self.waiting = asyncio.get_running_loop().create_future()
+                change = {pump, asked, self.waiting}
+                await asyncio.wait(change, timeout=self._until_limit(), return_when=asyncio.FIRST_COMPLETED)
                 if not pump.done() and (asked.done() or self._over_a_limit(handle)):
                     await agent.stop(handle)
                     break
@@ -245,6 +249,7 @@ class _Attempt:
             self.heard = True
             if self.idle:
                 self.idle = False
+                self.waiting.cancel()
                 await self.tell(Phase.WORKING)
             if report.session and report.session != self.session:
                 self.session = report.session
@@ -307,6 +312,7 @@ class _Attempt:
             self.failure = report.text
             if report.status in _FINAL:
                 self.final, self.final_at = report, self.last_at
+                self.waiting.cancel()
         elif report.status == "success":
             self.final = None
         elif report.status:
