@@ -19,8 +19,9 @@ help: ## say what can be made
 demo: $(READY) ## run the guided demonstration; AGENT=muscle lets the built-in worker do it, from a cassette
 	@$(BIN)/shopfloor demo $(if $(filter command,$(firstword $(origin AGENT))),--agent $(AGENT)) $(ARGS)
 
+# Where that variable is set, hundreds of commands that the tests start would compile the package, each for itself.
 test: $(READY) ## run the tests; make test ARGS="-k landing" runs some of them
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore tests/agents $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore tests/agents $(ARGS)
 
 # Large (up to 3 GB) and slow, so no part of `test`. What is installed once stays: ~/.cache/shopfloor/agents.
 agents: $(READY) ## real agents without a network; AGENTS="claude goose" takes only these

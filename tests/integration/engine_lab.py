@@ -23,6 +23,7 @@ from shopfloor.ports import Landed, Lander, Mirrored, Proposal, Target
 from .lab import Lab
 
 PATIENCE_S = 25.0
+LOOK_EVERY_S = 0.01
 
 
 class Watch:
@@ -68,11 +69,11 @@ def at_work_in(lab: Lab) -> list[psutil.Process]:
 
 
 async def until_true(condition: Callable[[], object], what: str = "it never came true") -> None:
-    """Give way until something outside of this process has happened."""
+    """Give way until something outside of this process has happened, which announces itself to nobody."""
     limit = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < limit, f"waited in vain: {what}"
-        await (await asyncio.create_subprocess_exec("true")).wait()
+        await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=LOOK_EVERY_S)
 
 
 def swap(monkeypatch: pytest.MonkeyPatch, **ports: Callable[[Any], Any]) -> None:

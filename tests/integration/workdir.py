@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,7 @@ def running(script: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     limit = time.monotonic() + timeout_s
+    pause = threading.Event()
     while not condition():
         assert time.monotonic() < limit, "it never happened"
-        os.sched_yield()
+        pause.wait(0.002)  # not at once: what it waits for needs the processor

@@ -190,7 +190,7 @@ class _Attempt:
         try:
             while not pump.done():
                 self.waiting = asyncio.get_running_loop().create_future()
-                change = {pump, asked, self.waiting}
+                change: set[asyncio.Future[Any]] = {pump, asked, self.waiting}
                 await asyncio.wait(change, timeout=self._until_limit(), return_when=asyncio.FIRST_COMPLETED)
                 if not pump.done() and (asked.done() or self._over_a_limit(handle)):
                     await agent.stop(handle)
