@@ -39,6 +39,8 @@ class Count(msgspec.Struct):
     sessions: int = 0
     killed: int = 0
     acknowledged: int = 0
+    unheard: int = 0
+    """claims in the log of sessions that were killed, perhaps before they heard of them"""
     twice: int = 0
     """orders that were acknowledged twice in one generation"""
     forgotten: int = 0
@@ -118,7 +120,13 @@ def _judge(board: Board, acks: dict[int, list[Ack]], killed: set[int], count: Co
     every = [(pid, ack) for pid, found in acks.items() for ack in found]
     count.killed += len(killed)
     count.acknowledged += len(every)
-    count.twice += len(every) - len({(ack.order, ack.generation) for _, ack in every})
+    heard = {(ack.order, ack.generation) for _, ack in every}
+    count.unheard += sum(
+        a.handle.get("pid") in killed and (order, a.generation) not in heard
+        for order, record in board.records.items()
+        for a in record.attempts
+    )
+    count.twice += len(every) - len(heard)
     for pid, ack in every:
         attempts = board.records[ack.order].attempts
         known = attempts[ack.generation - 1].handle if ack.generation <= len(attempts) else {}
@@ -148,6 +156,7 @@ def _figures(way: str, count: Count) -> Iterable[Figure]:
     yield Figure(name=f"{what}: races", value=count.rounds)
     yield Figure(name=f"{what}: sessions, of them killed", value=count.sessions, baseline=count.killed)
     yield Figure(name=f"{what}: claims acknowledged", value=count.acknowledged)
+    yield Figure(name=f"{what}: claims whose session was killed before it heard", value=count.unheard)
     for name, value in (
         ("claimed twice", count.twice),
         ("acknowledged and not in the log", count.forgotten),

@@ -334,10 +334,11 @@ def test_10_rich_specifications_from_lines_on_stdin_and_a_report(tmp_path: Path)
 
 
 def test_10_after_kill_9_nothing_finished_is_done_again(tmp_path: Path) -> None:
-    with serving(4, latency_ms=20) as servers:
-        words = [specs(tmp_path, 300), *agents(servers), "--in-flight", "2", "--results", "sqlite:results.db"]
+    # As slow as that, a busy machine stores what has come before much more comes.
+    with serving(4, latency_ms=60) as servers:
+        words = [specs(tmp_path, 150), *agents(servers), "--in-flight", "2", "--results", "sqlite:results.db"]
         with started(tmp_path, *words) as running:
-            running.until("Progress: 100/300")
+            running.until("Progress: 90/150")
             running.signal(signal.SIGKILL)
             running.end()
         kept = {row[0] for row in _sqlite(tmp_path / "results.db")("SELECT spec_id FROM agent_results")}
@@ -345,14 +346,14 @@ def test_10_after_kill_9_nothing_finished_is_done_again(tmp_path: Path) -> None:
         said = fanout(tmp_path, *words, "--resume")
         asked_for = Counter(name for ids in asked(servers, "/spec/validate").values() for name in ids)
     assert said.code == 0, said
-    assert value(said.out, "Successful:") == 300
+    assert value(said.out, "Successful:") == 150
     earlier = value(said.out, "Finished earlier:")
     assert earlier >= len(kept)
     assert {asked_for[name] for name in kept} == {1}
     twice = [name for name, count in asked_for.items() if count > 1]
     assert len(twice) <= 16, "only what was under way may be asked for again"
     rows = _sqlite(tmp_path / "results.db")("SELECT spec_id FROM agent_results")
-    assert Counter(rows) == {(f"s{n}",): 1 for n in range(300)}
+    assert Counter(rows) == {(f"s{n}",): 1 for n in range(150)}
     assert fanout(tmp_path, "--resume").code == 3
 
 

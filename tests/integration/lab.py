@@ -14,7 +14,9 @@ from shopfloor.app.intake import Wish
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.report import Report, Row
 
-FLAGS: dict[str, object] = {"agent": "scripted", "check": "test ! -e broken", "max_parallel": 2, "load_per_core": 100.0}
+FLAGS: dict[str, object] = {
+    "agent": "scripted", "check": "test ! -e broken", "max_parallel": 2, "load_per_core": 100.0, "backoff": 0.05,
+}  # fmt: skip
 
 
 def git(repo: Path, *args: str) -> str:

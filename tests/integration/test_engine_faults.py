@@ -283,7 +283,7 @@ def with_clock(lab: Lab, clock: Jumping, **flags: object) -> Shopfloor:
 async def test_a_wall_clock_that_jumps_ends_nobody_and_delays_nothing(lab: Lab, jump_s: float, kind: E) -> None:
     clock = Jumping()
     began: list[tuple[str, int, float]] = []
-    async with with_clock(lab, clock, retries=1, timeout="20s", silence="20s") as floor:
+    async with with_clock(lab, clock, retries=1, backoff="1s", timeout="20s", silence="20s") as floor:
         watch = Watch(floor)
         floor.observers.append(once(kind, lambda: setattr(clock, "ahead_s", jump_s)))
         floor.observers.append(lambda e: began.append((e.event_type, e.data.get("generation", 0), time.monotonic())))
@@ -292,6 +292,7 @@ async def test_a_wall_clock_that_jumps_ends_nobody_and_delays_nothing(lab: Lab, 
     at = {(kind, generation): moment for kind, generation, moment in began}
     waited = at[E.ASSIGNED, 2] - at[E.RETRIED, 1]
     planned = watch.of(E.RETRIED)[0].data["delay_s"]
+    assert 0.75 <= planned <= 1.25, "as the setting says, spread by a quarter"
     assert planned * 0.9 <= waited <= planned + 3.0
     assert all(r.agent_s >= 0 for r in report.orders)
 

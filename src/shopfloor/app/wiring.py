@@ -267,5 +267,5 @@ def policy(settings: Settings) -> Policy:
     """The limits of a run."""
     return Policy(
         retries=settings.retries, reworks=settings.rework, on_question=settings.on_question,
-        first_report_s=settings.first_report_s,
+        first_report_s=settings.first_report_s, backoff_s=settings.backoff_s,
     )  # fmt: skip

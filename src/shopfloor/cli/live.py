@@ -129,6 +129,8 @@ class Picture:
         unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         self._stage = Stage(floor, work, unicode=unicode)
         self._console = console(no_color=no_color)
+        self._size: tuple[int, int] | None = None
+        """columns and lines that the picture was last drawn for"""
         self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop",
                           redirect_stdout=False, redirect_stderr=False)  # fmt: skip
         self._changed = asyncio.Event()
@@ -164,18 +166,23 @@ class Picture:
         """Take the picture away and show the cursor again."""
         self._guarded(self._live.stop)
 
-    def _draw(self) -> None:
+    def _draw(self, *, anew: bool = False) -> None:
         if self._live.is_started:
-            width, height = screen()
+            width, height = size = screen()
+            if anew or self._size not in (None, size):
+                self._clear()  # also before the signal has come: the old picture was made for another screen
+            self._size = size
             lines = self._stage.picture(max(10, width - 1), max(3, height - 1), time.time())
             group = Group(*(Text.assemble(*parts, no_wrap=True, overflow="crop") for parts in lines))
             self._guarded(lambda: self._live.update(group, refresh=True))
 
     def _resized(self) -> None:
+        self._draw(anew=True)
+
+    def _clear(self) -> None:
         # The terminal has wrapped the old picture as it pleased: where its lines are now nobody knows. The screen is
         # cleared in two pieces, because some terminals move a screen that is cleared at once into their history.
         self._guarded(lambda: self._console.file.write("\x1b[H\x1b[2K\x1b[B\x1b[J\x1b[H"))
-        self._draw()
 
     def _guarded(self, act: Callable[[], object]) -> None:
         """A terminal that was closed does not end the run."""

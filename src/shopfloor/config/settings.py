@@ -73,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     copies: tuple[str, ...] = ()
     caches: tuple[Cache, ...] = ()
     retries: int = 3
+    backoff_s: float = 1.0
     rework: int = 1
     on_question: Literal["ask", "decline"] = "ask"
     talk: Literal["off", "mcp", "all"] = "mcp"
@@ -287,6 +288,13 @@ SETTINGS: tuple[Setting, ...] = (
         "caches", caches, '[{ path = ".venv", key = "uv.lock" }]', "folders kept while the file behind key is the same"
     ),
     _setting("retries", v.whole(0, 100), "3", "further attempts after a failure that may pass"),
+    _setting(
+        "backoff",
+        v.duration,
+        '"1s"',
+        "the wait before the first of them; doubled before each other one",
+        field="backoff_s",
+    ),
     _setting("rework", v.whole(0, 100), "1", "times that work goes back with what the checks found"),
     _setting(
         "on_question",
