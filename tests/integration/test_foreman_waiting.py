@@ -53,6 +53,7 @@ async def asleep(queue: Queue, taking: asyncio.Task[Given | None]) -> None:
 async def test_news_that_are_never_heard_only_cost_the_pause(tmp_path: Path) -> None:
     for fails in (True, False):
         pauses, deaf, stop = Pauses(), Deaf(fails=fails), asyncio.Event()
+        (tmp_path / str(fails)).mkdir()
         async with Shopfloor.open(tmp_path / str(fails), without_git=True) as floor:
             worker, other = Tasks(floor, "worker"), Tasks(floor, "other")
             queue = Queue(deaf, stop, pause_s=2.0, sleep=pauses.sleep)
