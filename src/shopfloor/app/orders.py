@@ -91,11 +91,11 @@ class Orders:
     async def _follow(self) -> None:
         """Bring what is known up to the log; what nobody changed is neither read nor decoded again."""
         (row,) = await self._store.query(Query(what="loose", after=self._position))
-        if row["log"] != self._log or row["position"] < self._position:  # another log, or the same one begun anew
-            self._known.clear()
+        if self._position and (row["log"] != self._log or row["position"] < self._position):
+            self._known.clear()  # it is another log, or was begun anew
             self._looks.clear()
             (row,) = await self._store.query(Query(what="loose"))
-            self._log = row["log"]
+        self._log = row["log"]
         for text in row["records"]:
             record = _record.decode(text)
             self._known[record.order.id] = record
