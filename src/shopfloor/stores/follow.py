@@ -41,7 +41,6 @@ CALM = 4
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
 
-
 MUCH = 1 << 16
 """Bytes that are not read by every process that comes to them at the same moment."""
 
