@@ -19,7 +19,8 @@ from shopfloor.domain.floor import Capacity, Floor, Now
 from shopfloor.domain.fold import OURS
 from shopfloor.domain.records import work_order
 from shopfloor.stores.codec import decode, encode
-from shopfloor.stores.index import Index, Mark, News
+from shopfloor.stores.index import Index
+from shopfloor.stores.news import Mark, News
 from shopfloor.stores.rows import order_row, run_row
 from shopfloor.stores.scan import Found, Problem, Scanner
 

@@ -1,6 +1,9 @@
 """Orders of no run in a folder without a repository: made, changed and claimed by several programs."""
 
 import asyncio
+import contextlib
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from shopfloor import Deliverable, NotFound, Order, Refused, Shopfloor, State, UsageError
+from shopfloor import Deliverable, NotFound, Order, Record, Refused, Shopfloor, State, UsageError
+from shopfloor.domain.holder import Wanted
+from shopfloor.ports import Query
+from shopfloor.stores import workdir
 
 
 @asynccontextmanager
@@ -48,6 +54,77 @@ async def test_what_waits_is_claimed_when_the_other_is_answered(tmp_path: Path) 
         await ann.finish("wo-a", text="42")
         assert (await floor.orders.get("wo-a")).state is State.DONE
         assert [claim.id for claim in await ann.claim(5)] == ["wo-b"]
+
+
+async def test_what_nobody_changed_is_not_looked_at_again(tmp_path: Path) -> None:
+    looked: list[str] = []
+
+    def look(record: Record) -> str:
+        looked.append(record.order.id)
+        return f"{record.order.id} {record.state}"
+
+    async with floor_in(tmp_path) as floor, floor_in(tmp_path) as beside, beside.session("ann") as ann:
+        await floor.orders.create([wish("wo-b"), wish("wo-a")])
+        assert await floor.orders.seen(look) == ["wo-b ready", "wo-a ready"]
+        await floor.orders.create([wish("wo-c")])
+        assert [claim.id for claim in await ann.claim(orders=["wo-a"])] == ["wo-a"]
+        looked.clear()
+        assert await floor.orders.seen(look) == ["wo-b ready", "wo-a running", "wo-c ready"]
+        assert sorted(looked) == ["wo-a", "wo-c"]
+        looked.clear()
+        assert [record.order.id for record in await floor.orders.all()] == ["wo-b", "wo-a", "wo-c"]
+        assert (await floor.orders.seen(look), looked) == (["wo-b ready", "wo-a running", "wo-c ready"], [])
+    shutil.rmtree(tmp_path / ".work")
+    async with floor_in(tmp_path) as floor:
+        await floor.orders.create([wish("wo-x")])
+        assert await floor.orders.seen(look) == ["wo-x ready"]
+        shutil.rmtree(tmp_path / ".work")
+        async with floor_in(tmp_path) as beside:
+            await beside.orders.create([wish(f"wo-{n}") for n in range(9)])
+            assert await floor.orders.seen(look) == [f"wo-{n} ready" for n in range(9)], "another log"
+
+
+async def test_an_order_is_asked_for_without_writing_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of it meanwhile is told with it, whoever says it; the answers are those of the index."""
+    monkeypatch.setattr(workdir, "LAG_S", 3600.0)  # nor does anybody write it by himself
+    async with floor_in(tmp_path) as floor, floor_in(tmp_path) as beside, floor.session("ann") as ann:
+        await floor.orders.create([wish(f"wo-{n}") for n in range(3)])
+        await ann.claim(orders=["wo-0"])  # the first claim looks at all
+        store = beside.store
+        await store.query(Query(what="meta"))
+        index = tmp_path / ".work" / "index.sqlite"
+        [before] = asked(index, "SELECT value FROM meta WHERE key = 'offset'")
+        orders = beside.orders
+        await orders.change("wo-1", lambda _record: {"title": "Anew"})
+        [claim] = await ann.claim(orders=["wo-1"])
+        record = await orders.get("wo-1")
+        assert (record.order.title, record.generation, record.state) == ("Anew", 2, State.RUNNING)
+        [held] = await store.query(Query(what="held", order="wo-1"))
+        assert (held["id"], held["generation"], held["attempt"]) == ("wo-1", 2, claim.attempt)
+        wanted = Wanted(orders=("wo-1", "wo-2"))
+        ready = await store.query(Query(what="ready", wanted=wanted))
+        assert [row["id"] for row in ready] == ["wo-2"]
+        few = [record, held, ready]
+        assert asked(index, "SELECT value FROM meta WHERE key = 'offset'") == [before], "nothing had to be written"
+        await store.query(Query(what="meta"))
+        assert asked(index, "SELECT value FROM meta WHERE key = 'offset'") != [before]
+        again = [await orders.get("wo-1"), (await store.query(Query(what="held", order="wo-1")))[0],
+                 await store.query(Query(what="ready", wanted=wanted))]  # fmt: skip
+        assert few == again
+
+
+async def test_what_waits_for_another_is_not_claimed_by_its_name_too_early(tmp_path: Path) -> None:
+    async with floor_in(tmp_path) as floor, floor.session("ann") as ann:
+        await floor.orders.create([wish("wo-a"), wish("wo-b", depends_on=("wo-a",))])
+        assert await ann.claim(orders=["wo-b"]) == []
+        await ann.claim(orders=["wo-a"])
+        await ann.finish("wo-a", text="42")
+        assert [claim.id for claim in await ann.claim(orders=["wo-b"])] == ["wo-b"]
+
+
+def asked(index: Path, question: str) -> list[int]:
+    with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as db:
+        return [row[0] for row in db.execute(question)]
 
 
 async def test_claims_by_metadata_and_a_delay(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -167,7 +168,7 @@ class Shopfloor(Leading):
         """Messages to and from agents and people; works with and without a controller."""
         return Mail(self.work, self._aside(), person(), masked=Masker(self.place.secrets).text)
 
-    @property
+    @cached_property
     def orders(self) -> Orders:
         """Orders of no run: made, changed and looked at, with and without a controller."""
         return Orders(self._aside(), person(), new_name=random_name, masked=Masker(self.place.secrets).text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,9 @@ TRIES = 8
 RANDOM_CHARS = 10
 """of a new id: many are made over the years, and nobody looks whether one was there before"""
 
+_record = msgspec.json.Decoder(Record)
+T = TypeVar("T")
+
 Change = Callable[[Record], Mapping[str, Any]]
 """Says from what an order is now what is to be changed; raises what keeps it from being changed."""
 
@@ -40,6 +43,12 @@ class Orders:
         self._masked = masked
         self._handle = {"handle": holders.holder().handle()}
         """which process says it"""
+        self._known: dict[str, Record] = {}
+        self._looks: dict[Callable[[Record], Any], dict[str, Any]] = {}
+        """what was made of the known ones, by whom"""
+        self._position = 0
+        self._log = 0
+        """which log that is, and how far it is known"""
 
     async def create(self, orders: Sequence[Order], *, actor: str = "") -> list[Order]:
         """Make them, all or none; an empty id gets a new one, an empty name the id.
@@ -67,9 +76,32 @@ class Orders:
         return msgspec.convert(rows[0]["record"], Record)
 
     async def all(self) -> list[Record]:
-        """All orders of no run, the oldest first."""
-        (row,) = await self._store.query(Query(what="board"))
-        return [record for record in row["board"].records.values() if not record.order.run]
+        """All orders of no run, the oldest first. They are kept and given to whoever asks next: change nothing."""
+        await self._follow()
+        return list(self._known.values())
+
+    async def seen(self, look: Callable[[Record], T]) -> list[T]:
+        """What ``look`` makes of each of them; it is only asked again about those that have changed."""
+        await self._follow()
+        looks = self._looks.setdefault(look, {})
+        for order in self._known.keys() - looks.keys():
+            looks[order] = look(self._known[order])
+        return [looks[order] for order in self._known]
+
+    async def _follow(self) -> None:
+        """Bring what is known up to the log; what nobody changed is neither read nor decoded again."""
+        (row,) = await self._store.query(Query(what="loose", after=self._position))
+        if self._position and (row["log"] != self._log or row["position"] < self._position):
+            self._known.clear()  # it is another log, or was begun anew
+            self._looks.clear()
+            (row,) = await self._store.query(Query(what="loose"))
+        self._log = row["log"]
+        for text in row["records"]:
+            record = _record.decode(text)
+            self._known[record.order.id] = record
+            for looks in self._looks.values():
+                looks.pop(record.order.id, None)
+        self._position = row["position"]
 
     async def events(self, order: str, limit: int = 0) -> list[Event]:
         """What happened to an order, the oldest first; ``limit`` keeps the newest."""

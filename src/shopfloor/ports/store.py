@@ -21,9 +21,12 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     whole. With ``order`` it has at least the orders that are meant, what they wait for and what is at work in their
     runs; with ``run`` all of that run; with ``state`` ``open`` all runs that are not at rest, and the newest one. Runs
     that are not whole then are named in ``board.absent``. The board is the caller's own.
+
+    ``loose`` is answered with one row: ``records``, as JSON, of the orders of no run that changed behind the position
+    ``after``, the oldest first; ``position``, the end of the log; ``log``, a number that tells it from another log.
     """
 
-    what: Literal["orders", "events", "runs", "meta", "board", "ready", "held", "holders"] = "orders"
+    what: Literal["orders", "events", "runs", "meta", "board", "loose", "ready", "held", "holders"] = "orders"
     order: str = ""
     """id, name or unique beginning of an id; for ``held`` an id"""
     run: str = ""
@@ -31,6 +34,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 0
     wanted: Wanted = Wanted()
     """``ready`` only: which orders would be taken"""
+    after: int = 0
+    """``loose`` only: a position of the log"""
 
 
 class Store(Protocol):

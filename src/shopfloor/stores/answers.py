@@ -8,9 +8,10 @@ from typing import Any
 from shopfloor.ports import Query
 from shopfloor.stores.codec import decode
 from shopfloor.stores.follow import Follower
-from shopfloor.stores.index import Index, Mark
+from shopfloor.stores.index import Index
 from shopfloor.stores.lead import controller_alive
 from shopfloor.stores.log import Log
+from shopfloor.stores.news import Mark
 from shopfloor.stores.ready import IndexSource, held_rows, holder_rows, ready_rows
 from shopfloor.stores.rows import event_row
 from shopfloor.stores.views import Note
@@ -28,6 +29,8 @@ def rows(index: Index, query: Query, log: Log, mark: Mark, *, now: float) -> lis
         return holder_rows(IndexSource(index))
     if query.what == "held":
         return held_rows(IndexSource(index), order=query.order, controller=mark.controller)
+    if query.what == "loose":
+        return [{"position": mark.last, "log": log.inode(), "records": index.loose(query.after)}]
     if query.what == "board":
         return [{"position": mark.last, "board": index.board(query)}]
     return [event_row(start + size, decode(log.read(start, size))) for start, size in index.events(query)]

@@ -313,7 +313,7 @@ class Books:
     def _take_edits_in(self) -> None:
         """Without a controller whoever looks first takes in what other programs wrote."""
         with contextlib.suppress(ShopfloorError):
-            if not self.log.size() or not self.follower.ask(self._views.unread):
+            if not self.log.size() or not self.follower.glimpse(self._views.unread):
                 return
             if self.generation:
                 self._publish_patiently(GLANCE_S)
@@ -358,7 +358,8 @@ class Books:
         self.look()
         if not self.generation:
             self._take_edits_in()
-        return self.follower.ask(lambda index: self._rows(index, query))
+        found = self.follower.few(query, self._clock.wall())
+        return self.follower.ask(lambda index: self._rows(index, query)) if found is None else found
 
     def _rows(self, index: Index, query: Query) -> list[dict[str, Any]]:
         if query.what == "meta":

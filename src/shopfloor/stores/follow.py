@@ -6,18 +6,20 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from shopfloor.domain.errors import Conflict
 from shopfloor.domain.events import E, Event
-from shopfloor.ports import CONTROLLER
+from shopfloor.ports import CONTROLLER, Query
+from shopfloor.stores import few
 from shopfloor.stores import index as files
 from shopfloor.stores.codec import decode
 from shopfloor.stores.files import Lock
-from shopfloor.stores.index import Index, Mark, News
+from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log, Written
+from shopfloor.stores.news import Mark, News
 from shopfloor.stores.own import Own
 from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
 from shopfloor.stores.scan import Found, Scanner
@@ -38,7 +40,6 @@ CALM = 4
 
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
-
 
 MUCH = 1 << 16
 """Bytes that are not read by every process that comes to them at the same moment."""
@@ -239,6 +240,16 @@ class Follower:
 
         return self._trying(flushed)
 
+    def glimpse(self, question: Callable[[Index], T]) -> T:
+        """The answer of the index as it is, whatever it lacks."""
+        return self._trying(lambda: question(self._opened()))
+
+    def few(self, query: Query, now: float) -> list[dict[str, Any]] | None:
+        """The answer to a question about a few ids without writing the index; None: :meth:`ask`."""
+        if self._gap:
+            return None
+        return self.glimpse(lambda index: few.rows(index, query, self._news, now=now, controller=self.mark.controller))
+
     def close(self) -> None:
         """Let go of everything."""
         self._close_index()
@@ -258,9 +269,9 @@ class Follower:
 
     def _jump(self) -> None:
         """What another process has folded into the index already need not be read once more."""
-        mark = self._opened().mark()
-        if self.scanner.seen < mark.offset:
-            self._stand_at(mark)
+        index = self._opened()
+        if self.scanner.seen < index.offset():
+            self._stand_at(index.mark())
 
     def _flush_in_turn(self, index: Index) -> None:
         """One process at a time, and what it has done the others need not do: they would wait much longer in SQLite."""

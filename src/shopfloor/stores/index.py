@@ -17,8 +17,9 @@ from shopfloor.domain.board import Board, Run
 from shopfloor.domain.order import FINAL, Attempt, Order, Record
 from shopfloor.ports import Query
 from shopfloor.stores import stock, tables, tally
+from shopfloor.stores.news import Mark, News
 from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
-from shopfloor.stores.scan import Found, Problem
+from shopfloor.stores.scan import Problem
 
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
@@ -44,40 +45,16 @@ _UPSERT = (
     f"{', '.join(f'{name} = excluded.{name}' for name in _ALL[1:])}"
 )
 
+_LOOSE = "SELECT blob FROM orders WHERE run = '' ORDER BY rowid"
+# The plus keeps SQLite from looking through all of them for the few that changed.
+_LOOSE_SINCE = "SELECT blob FROM orders WHERE +run = '' AND changed > ? ORDER BY +rowid"
+
 # Another version may fold other fields out of the same log: its index is made anew.
 _SHAPE = "|".join([__version__, *(",".join(kind.__struct_fields__) for kind in (Order, Attempt, Record, Run))])
 
 _record_decoder = msgspec.json.Decoder(Record)
 _run_decoder = msgspec.json.Decoder(Run)
 _encode = msgspec.json.encode
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """How far a log was taken in: bytes and lines, and the numbers that the next change needs."""
-
-    offset: int = 0
-    line: int = 0
-    sequence: int = 0
-    controller: int = 0
-    events: int = 0
-    last: int = 0
-    """position behind the newest event that counts"""
-    schema: int = 0
-
-
-class News:
-    """What a reader of the log found and the index does not have yet, from the offset ``begin`` on."""
-
-    def __init__(self, begin: int = 0) -> None:
-        self.begin = begin
-        self.found: list[Found] = []
-        self.problems: list[Problem] = []
-        self.claims: dict[str, int] = {}
-        """order -> greatest generation claimed for it"""
-
-    def __bool__(self) -> bool:
-        """False: nothing."""
-        return bool(self.found or self.problems)
 
 
 class Index:
@@ -159,12 +136,16 @@ class Index:
         rows = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         return Mark(**{name: rows.get(name, 0) for name in Mark.__struct_fields__})
 
+    def offset(self) -> int:
+        """How many bytes of the log it knows."""
+        return int(self.get("offset", 0))
+
     # -- taking in --------------------------------------------------------------------------------------------------
 
     def advance(self, news: News, to: Mark, identity: str) -> None:
         """Fold in what lies between the index and ``to``; part of a transaction. Older news are skipped."""
-        self._stand()
-        self._gather(news)
+        at = self._stand()
+        self._gather(news, at)
         self._keep(counted=True)
         self._arrive(to, identity)
 
@@ -173,11 +154,11 @@ class Index:
 
         ``to`` is asked when the news have come to their end; none of them is older than the index.
         """
-        self._stand()
+        at = self._stand()
         room = MORE_KEPT
         tables.drop_indexes(self._db)
         for some in news:
-            self._gather(some)
+            self._gather(some, at)
             if len(self._changed) > room:
                 room = self._put_away() + MORE_KEPT
         self._keep(counted=False)
@@ -200,18 +181,19 @@ class Index:
         self._changed = left
         return len(left)
 
-    def _stand(self) -> None:
-        """Have the board that the index stands for, as much of it as is needed."""
-        if self.mark().offset != self._at:
+    def _stand(self) -> int:
+        """Have the board that the index stands for, as much of it as is needed; the offset of that."""
+        at = self.offset()
+        if at != self._at:
             self._board = stock.bare(self._db)
             self._stored = None if self._db.execute("SELECT 1 FROM orders LIMIT 1").fetchone() else set()
         self._lands = {run.id: run.land for run in self._board.runs.values()}
         self._changed, self._claims, self._runs, self._births = {}, {}, set(), {}
         self._age = self._db.execute("SELECT coalesce(max(rowid), 0) FROM orders").fetchone()[0]
+        return at
 
-    def _gather(self, news: News) -> None:
+    def _gather(self, news: News, at: int) -> None:
         """Fold news in, without what follows for the rows of orders and runs."""
-        at = self.mark().offset
         rows, known = [], self._board.records
         for start, end, event in news.found:
             if start < at:
@@ -303,9 +285,20 @@ class Index:
         """The same for many; those for which there is none are left out."""
         return dict(stock.of(self._db, "id, generation", orders, table="generations"))
 
+    def kept(self, order: str) -> tuple[bytes | None, int]:
+        """A record as JSON, None when it is not known, and the position behind the last event about it."""
+        row = self._db.execute("SELECT blob, changed FROM orders WHERE id = ?", (order,)).fetchone()
+        return (None, 0) if row is None else (row[0], row[1])
+
+    def loose(self, after: int) -> list[bytes]:
+        """Records of the orders of no run that changed after a position, as JSON, in the order of their creation."""
+        rows = self._db.execute(_LOOSE_SINCE if after else _LOOSE, (after,) if after else ())
+        return [row[0] for row in rows]
+
     def changed_after(self, position: int) -> list[str]:
         """Ids of the orders that changed after a position, in the order of their creation."""
-        rows = self._db.execute("SELECT id FROM orders WHERE changed > ? ORDER BY rowid", (position,))
+        # The plus keeps SQLite from looking through all orders so as not to sort the few.
+        rows = self._db.execute("SELECT id FROM orders WHERE changed > ? ORDER BY +rowid", (position,))
         return [row[0] for row in rows]
 
     def records(self, ids: Sequence[str]) -> Iterator[Record]:

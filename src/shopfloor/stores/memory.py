@@ -167,6 +167,8 @@ class MemoryStore:
             return ready_rows(BoardSource(log.board), query, now=self._clock.wall(), controller=log.controller)
         if query.what == "events":
             return self._events(query)
+        if query.what == "loose":
+            return [{"position": len(log.events), "log": id(log), "records": self._loose(query.after)}]
         if query.what == "board":
             return [{"position": len(self.log.events), "board": deepcopy(self.log.board)}]
         return [self._meta()]
@@ -222,6 +224,11 @@ class MemoryStore:
                 row["record"] = msgspec.to_builtins(record)
             rows.append(row)
         return rows
+
+    def _loose(self, after: int) -> list[bytes]:
+        news = {event.order_id for event in self.log.events[after:]}
+        records = self.log.board.records.values()
+        return [msgspec.json.encode(r) for r in records if r.order.id in news and not r.order.run]
 
     def _find(self, name: str) -> list[Record]:
         age = {order: place for place, order in enumerate(self.log.board.records)}

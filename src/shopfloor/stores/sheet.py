@@ -77,6 +77,12 @@ class Sheet:
         for first in range(0, len(self._lines), PIECE):
             yield b"\n".join([*self._lines[first : first + PIECE], b""])
 
+    def take_for_ours(self) -> None:
+        """We have left the file as these lines are."""
+        self._ours = len(self._lines)
+        self._current.clear()
+        self._ids.clear()
+
     def add(self, lines: Iterable[bytes]) -> None:
         """Lines that another program wrote elsewhere, as if they stood at the end."""
         new = list(lines)

@@ -44,6 +44,10 @@ LATE_S = 5.0
 MEND_WINDOW = 4 << 20
 """Bytes at the end of log and feed that are compared to find what a crash kept from the feed."""
 
+KEPT_BYTES = 8 << 20
+"""A file up to this size is kept in memory line by line, so that the next rewrite need not take it apart: some 15,000
+orders."""
+
 Signature = tuple[int, int, int]
 T = TypeVar("T")
 
@@ -143,6 +147,8 @@ class Views:
         """files that were taken away, and are watched for what is still written to them"""
         self._late: list[bytes] = []
         """lines that were found in them and are not in the log yet"""
+        self._kept: tuple[tuple[int, int], Sheet] | None = None
+        """the file as we last left it: length and digest, and its lines"""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -225,7 +231,7 @@ class Views:
         same = appended and len(content) == length
         if text is not None and not same and not self._settled(text, appended=appended):
             return False
-        sheet = Sheet(content, ours=length if appended else 0)
+        sheet = self._sheet(content, (length, digest), appended=appended)
         sheet.add(self._late)
         if not (same or text is None) or self._late:
             findings = keeper.ask(lambda index: sheet.survey(index, keeper.versions(index)))
@@ -238,6 +244,13 @@ class Views:
             strangers = sorted({one.digest for one in findings.complaints} | (known if appended else set()))
             keeper.ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
         return keeper.ask(lambda index: self._write(index, sheet, text))
+
+    def _sheet(self, content: bytes, left: tuple[int, int], *, appended: bool) -> Sheet:
+        """The lines of a file; ``appended``: it still begins as it was ``left``."""
+        kept, self._kept = self._kept, None
+        if kept is not None and appended and kept[0] == left and len(content) == left[0]:
+            return kept[1]
+        return Sheet(content, ours=left[0] if appended else 0)
 
     def _write(self, index: Index, sheet: Sheet, text: _Text | None) -> bool:
         """Bring the file up to the index, which knows all that stands in the sheet."""
@@ -257,6 +270,9 @@ class Views:
         self._late.clear()
         left = "" if self._left is None else _written(self._left)
         index.put(view=at, view_digest=f"{length}:{digest:08x}", view_signature=left)
+        if length <= KEPT_BYTES:
+            sheet.take_for_ours()
+            self._kept = (length, digest), sheet
         return not self.touched()
 
     def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:

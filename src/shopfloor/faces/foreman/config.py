@@ -117,7 +117,9 @@ def whole_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
         if mounts.get("provider")
         else [],
         "tools": [
-            {"module": f"tool-{_plain(name)}", "source": "local", "config": {}} for name in _names(mounts.get("tools"))
+            {"module": f"tool-{_plain(name)}", "source": "local", "config": {}}
+            for name in _names(mounts.get("tools"))
+            if ISSUES not in _plain(name)  # ours is mounted
         ],
     }
 

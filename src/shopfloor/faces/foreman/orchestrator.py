@@ -252,7 +252,7 @@ class ForemanWorkerOrchestrator:
     async def _furnished(self, session: Session, tasks: Tasks, plan: Mapping[str, Any], *, foreman: bool) -> bool:
         """Whether it has the issue tool."""
         if self._session_class() is default_session:
-            await furnish(session, self._seat(tasks, foreman=foreman))
+            await furnish(session, self._seat(tasks, foreman=foreman), plan)
         return ISSUES in read_plan(plan, {}).tools
 
     def _worker_session(self, load: Callable[[], Mapping[str, Any]], tasks: Tasks, parent: Any) -> Session:

@@ -124,12 +124,18 @@ class CrewSession:
         return "\n\n".join(filter(None, [self._plan.system_prompt, *said]))
 
 
-async def furnish(session: Session, seat: Seat) -> None:
-    """Give a session that is not ours the folder to work in, and the issues, as far as it has a place for them."""
+async def furnish(session: Session, seat: Seat, config: Mapping[str, Any]) -> None:
+    """Give a session of ``amplifier_core`` what a mount plan of the short shape says, and its kernel has no place for.
+
+    These are its standing orders; and, whatever the plan says, the folder to work in and the issues.
+    """
     if isinstance(session, CrewSession):
         return
     session.coordinator.register_capability("session.working_dir", str(seat.folder))
-    await session.coordinator.mount("tools", seat.tool, name=seat.tool.name)
+    await session.coordinator.mount("tools", KernelTool(seat.tool), name=seat.tool.name)
+    words, context = read_plan(config, {}).system_prompt, session.coordinator.get("context")
+    if words and context is not None:
+        await context.add_message({"role": "system", "content": words})
 
 
 class Issues:
@@ -142,6 +148,19 @@ class Issues:
     async def answer(self, call: Mapping[str, Any]) -> Any:
         """What the model is told of a call."""
         return (await self._tool.execute(call)).as_dict()
+
+
+class KernelTool:
+    """The issue tool, as sessions of ``amplifier_core`` take tools: its results are theirs."""
+
+    def __init__(self, tool: IssueTool) -> None:
+        self._tool = tool
+        self._result: Any = import_module("amplifier_core").ToolResult
+        self.name, self.description, self.input_schema = tool.name, tool.description, tool.input_schema
+
+    async def execute(self, call: Mapping[str, Any]) -> Any:
+        """What the model is told of a call: a ``ToolResult``."""
+        return self._result(**(await self._tool.execute(call)).as_dict())
 
 
 def default_session(config: Mapping[str, Any], *, loader: Any = None, seat: Seat | None = None, **more: Any) -> Session:

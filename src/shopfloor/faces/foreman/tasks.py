@@ -164,14 +164,12 @@ class Tasks:
         self, *, status: str = "", category: str = "", assignee: str = "", metadata: Mapping[str, Any] | None = None
     ) -> list[Task]:
         """Those that fit, by priority and age."""
-        wanted = {"status": status, "category": category, "assignee": assignee}
-        found = [task_of(record) for record in await self._orders.all()]
-        fit = [
-            task for task in found
-            if all(not value or getattr(task, key) == value for key, value in wanted.items())
-            and all(task.metadata.get(key) == value for key, value in (metadata or {}).items())
-        ]  # fmt: skip
-        return sorted(fit, key=lambda task: task.priority)
+        found, meta = await self._orders.seen(task_of), dict(metadata or {})
+        for key, value in (("status", status), ("category", category), ("assignee", assignee)):
+            found = [task for task in found if getattr(task, key) == value] if value else found
+        if meta:
+            found = [task for task in found if all(task.metadata.get(key) == value for key, value in meta.items())]
+        return sorted(found, key=lambda task: task.priority)
 
     async def ready(self) -> list[Task]:
         """Open or in progress, and not blocked by one that is unfinished; by priority and age."""
@@ -287,9 +285,9 @@ class Tasks:
             await self._session.release(task.id, reason or "closed", force=force, aside="blocked")
         meta = {"metadata": {"close_reason": reason}} if reason else {}
         closed = await self._change(task.id, lambda _record: {"status": "closed", **meta})
-        for other in await self._orders.all():
-            if task.id in other.order.depends_on and not task_of(other).finished:
-                await self.remove_dependency(other.order.id, task.id, "blocks")
+        for other in await self._orders.seen(task_of):
+            if task.id in other.depends_on and not other.finished:
+                await self.remove_dependency(other.id, task.id, "blocks")
         return closed
 
     # -- holding ----------------------------------------------------------------------------------------------------

@@ -138,8 +138,7 @@ class IssueTool:
             wanted["issue_type"] = type_of(given.value("issue_type"))
         if given.has("priority"):
             wanted["priority"] = priority_of(given.value("priority"))
-        shown = ((task, issue_of(task)) for task in found)
-        return [task for task, issue in shown if all(issue[key] == value for key, value in wanted.items())]
+        return [task for task in found if all(_shown(task, key) == value for key, value in wanted.items())]
 
     # -- working on one ---------------------------------------------------------------------------------------------
 
@@ -243,13 +242,19 @@ class _Wish:
         self.status, self.retries = "open", 0
 
 
+def _shown(task: Task, key: str) -> Any:
+    """A field of its issue."""
+    value = getattr(task, key)
+    return value or str(task.metadata.get(key) or "") if key == "assignee" else value
+
+
 def issue_of(task: Task) -> dict[str, Any]:
     """An issue as models and programs read it: every field, empty ones as null.
 
     Whom the foreman would like to have it is its ``assignee`` until somebody takes it.
     """
     found: dict[str, Any] = msgspec.to_builtins(task)
-    found["assignee"] = task.assignee or str(task.metadata.get("assignee") or "")
+    found["assignee"] = _shown(task, "assignee")
     return {key: (None if value == "" else value) for key, value in found.items()}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
 
@@ -39,14 +39,26 @@ async def outcome_of(work: Awaitable[Any]) -> Outcome:
     return Outcome(error=error) if error is not None else Outcome(task.result())
 
 
+class News(Protocol):
+    """What tells that there may be tasks: ``Tasks`` does."""
+
+    async def changed(self, after: int, timeout_s: float) -> int:
+        """Where the log ends, as soon as that is behind ``after`` or the time is over."""
+        ...
+
+
 class Queue:
     """Hands the tasks of a floor to the workers of one process that wait for them."""
 
-    def __init__(self, tasks: Tasks, stop: asyncio.Event, *, pause_s: float) -> None:
-        """``tasks`` is used to hear of news only; ``pause_s`` is the longest time between two looks."""
+    def __init__(
+        self, tasks: News, stop: asyncio.Event, *, pause_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:  # fmt: skip
+        """``pause_s`` is the longest time between two looks, whether news can be heard or not."""
         self._tasks = tasks
         self._stop = stop
         self._pause_s = pause_s
+        self._sleep = sleep
         self._news = 0
         self._nothing: dict[str, int] = {}
         """wish -> the news at which there was nothing that it fits"""
@@ -83,9 +95,9 @@ class Queue:
                 position = heard.value
             else:  # the workers look all the same, and say what is wrong
                 log.error("news of tasks cannot be heard: %s", heard.error, exc_info=heard.error)
-                await asyncio.sleep(self._pause_s)
+                await self._sleep(self._pause_s)
             await self.wake()
-            await asyncio.sleep(min(SETTLE_S, self._pause_s))
+            await self._sleep(min(SETTLE_S, self._pause_s))
 
     async def wake(self) -> None:
         """Have everybody look again."""

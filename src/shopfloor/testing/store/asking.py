@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from shopfloor.domain.board import Board
 from shopfloor.domain.events import SCHEMA, E
+from shopfloor.domain.order import Record
 from shopfloor.ports import Query, Store
 from shopfloor.testing.store.bench import Bench, Case, everything
 
@@ -91,12 +94,26 @@ async def _what_others_wrote_is_found(bench: Bench, store: Store, other: Store) 
     assert [order for order in found if order in theirs] == theirs, "each once, and in their order"
 
 
+async def _orders_of_no_run_are_followed(bench: Bench, store: Store, other: Store) -> None:
+    await store.append([bench.event(E.RUN_STARTED, "run-1", run_id="run-1"), bench.created("wo-r", run="run-1")])
+    await store.append([bench.created("wo-b"), bench.created("wo-a")])
+    assert (await _loose(other, 0))[-2:] == ["wo-b", "wo-a"]
+    [row] = await other.query(Query(what="loose"))
+    assert await _loose(other, row["position"]) == []
+    await store.append([bench.claim("wo-a", 1), bench.created("wo-c"), bench.claim("wo-r", 1)])
+    assert await _loose(other, row["position"]) == ["wo-a", "wo-c"]
+    [new] = await other.query(Query(what="loose", after=row["position"]))
+    assert msgspec.json.decode(new["records"][0], type=Record).generation == 1
+    assert (new["log"], await _loose(other, new["position"])) == (row["log"], [])
+
+
 async def answers_are_as_new_as_the_log(bench: Bench) -> None:
     store, other = await bench.leader(), bench.open()
     for n in range(1, 30):
         await (store if n % 2 else other).append([bench.created(f"wo-{n}a")])
         assert [len(await rows(one)) for one in (store, other)] == [n, n]
     await _what_others_wrote_is_found(bench, store, other)
+    await _orders_of_no_run_are_followed(bench, store, other)
 
 
 async def the_log_speaks_of_itself(bench: Bench) -> None:
@@ -137,6 +154,11 @@ async def a_board_is_the_fold_of_the_log(bench: Bench) -> None:
     board.records.clear()
     [row] = await store.query(Query(what="board"))
     assert row["board"].records == whole.records, "a board is the caller's own"
+
+
+async def _loose(store: Store, after: int) -> list[str]:
+    [row] = await store.query(Query(what="loose", after=after))
+    return [msgspec.json.decode(text, type=Record).order.id for text in row["records"]]
 
 
 CASES: tuple[Case, ...] = (
