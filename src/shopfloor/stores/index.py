@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -78,18 +77,6 @@ class News:
     def __bool__(self) -> bool:
         """False: nothing."""
         return bool(self.found or self.problems)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looks for circles of references: what is read makes none, and the looks take a tenth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Index:
@@ -181,7 +168,6 @@ class Index:
         self._keep(counted=True)
         self._arrive(to, identity)
 
-    @_uncollected()
     def advance_far(
         self, news: Iterable[News], to: Callable[[], tuple[Mark, str]], going: Callable[[], None] = lambda: None
     ) -> None:
