@@ -30,7 +30,7 @@ from shopfloor.domain.events import E, Event, stamp_time
 from shopfloor.domain.order import Order, State
 from shopfloor.domain.records import work_order
 from shopfloor.ports import Query
-from shopfloor.stores.index import remove
+from shopfloor.stores.database import remove
 from shopfloor.stores.workdir import WorkdirStore
 
 SECONDS = 60.0

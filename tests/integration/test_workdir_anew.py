@@ -14,7 +14,8 @@ from shopfloor.domain.board import creation
 from shopfloor.domain.events import E
 from shopfloor.domain.order import Order
 from shopfloor.ports import Query
-from shopfloor.stores import follow, index, log, tally
+from shopfloor.stores import database, follow, index, log, tally
+from shopfloor.stores.index import Index
 
 from .test_workdir_boards import told, write
 from .workdir import open_store, start
@@ -86,7 +87,7 @@ async def test_it_is_the_same(
     folder: Path, seed: int, events: int, most: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     want = await written(folder, seed)
-    index.remove(folder)
+    database.remove(folder)
     taken = in_leaps(monkeypatch, events, most[0], opened=most[1])
     async with open_store(folder) as store:
         await store.query(Query(limit=1))
@@ -100,7 +101,7 @@ def test_a_long_log_is_taken_in_so(folder: Path, monkeypatch: pytest.MonkeyPatch
     taken = in_leaps(monkeypatch, MANY, MANY, bytes_from=follow.LEAP)
     made = follow_all(folder)
     assert taken == [len(made["events"])]
-    index.remove(folder)
+    database.remove(folder)
     monkeypatch.setattr(follow, "LEAP", 1 << 40)
     assert follow_all(folder) == made
     assert len(taken) == 1
@@ -127,7 +128,7 @@ follower.follow(alone=False, may_restart=False)
 
 async def test_killed_half_way_nothing_of_it_was_kept(folder: Path) -> None:
     want = await written(folder, 4)
-    index.remove(folder)
+    database.remove(folder)
     process = start(KILLED, folder)
     process.communicate(timeout=30)
     assert process.returncode == -9
@@ -139,7 +140,7 @@ async def test_killed_half_way_nothing_of_it_was_kept(folder: Path) -> None:
 
 async def test_a_failure_half_way_leaves_nothing_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = await written(folder, 5)
-    index.remove(folder)
+    database.remove(folder)
     in_leaps(monkeypatch, MANY, MANY)
     count = tally.count
     full = iter([sqlite3.OperationalError("the disk is full"), KeyboardInterrupt()])
@@ -179,7 +180,84 @@ async def test_what_a_run_lands_changes_who_waits(folder: Path, monkeypatch: pyt
             await store.query(Query(limit=1))
     want = tables(folder)
     assert [row[-1] for row in want["orders"]] == [0, 0], "nobody waits"
-    index.remove(folder)
+    database.remove(folder)
     in_leaps(monkeypatch, MANY, 0)
     monkeypatch.setattr(log, "CHUNK", 1)
     assert follow_all(folder) == want
+
+
+def test_who_had_the_old_one_open_goes_over_to_the_new_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_history(folder, orders=100, base="b" * 40)
+    slow, fast = follow.Follower(log.Log(folder)), follow.Follower(log.Log(folder))
+    assert slow.published() == 0, "it has an index of nothing open"
+    in_leaps(monkeypatch, MANY, MANY)
+    fast.follow(alone=False, may_restart=False)
+    want = fast.ask(lambda made: list(made.rows("SELECT id FROM orders ORDER BY id")))
+    assert len(want) == 100
+    assert slow.ask(lambda made: list(made.rows("SELECT id FROM orders ORDER BY id"))) == want
+    slow.ask(lambda made: made.put(view=7))
+    assert fast.published() == 7, "both have the same one"
+    for follower in (slow, fast):
+        follower.close()
+    assert sorted(path.name for path in folder.glob("index*")) == ["index.sqlite"]
+
+
+def test_one_that_came_in_between_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody finds no index while the old one is gone and the new one not there yet, and begins one."""
+    folder.mkdir()
+    place = folder / "index.sqlite"
+    others = [Index(place)]
+    link = Path.hardlink_to
+
+    def late(self: Path, new: Path) -> None:
+        if len(others) < 3:
+            others.append(Index(place))
+        link(self, new)
+
+    monkeypatch.setattr(Path, "hardlink_to", late)
+    with database.beside(place) as db:
+        made = Index(place, db)
+        with made.transaction():
+            made.put(view=9)
+    assert [other.lost() for other in others] == [True] * 3
+    for other in others:
+        with other.transaction():
+            other.put(view=1)
+        other.close()
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        assert db.execute("SELECT value FROM meta WHERE key = 'view'").fetchall() == [(9,)]
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_one_that_is_replaced_while_it_is_opened_is_opened_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    place = folder / "index.sqlite"
+    Index(place).close()
+    which, left = database.which, [2]
+
+    def replaced(path: Path) -> database.File | None:
+        found = which(path)
+        if path == place and left[0]:
+            left[0] -= 1
+            with database.beside(place) as db:
+                Index(place, db)
+        return found
+
+    monkeypatch.setattr(database, "which", replaced)
+    found = Index(place)
+    monkeypatch.undo()
+    assert not found.lost()
+    assert left == [0]
+    found.close()
+
+
+def test_a_failure_leaves_the_old_one(folder: Path) -> None:
+    folder.mkdir()
+    place = folder / "index.sqlite"
+    old = Index(place)
+    (folder / "index.sqlite.new").write_bytes(b"left by a process that was killed")
+    with pytest.raises(sqlite3.OperationalError, match="full"), database.beside(place):
+        raise sqlite3.OperationalError("the disk is full")
+    assert not old.lost()
+    old.close()
+    assert [path.name for path in folder.iterdir()] == ["index.sqlite"]

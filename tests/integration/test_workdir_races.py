@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -303,3 +304,33 @@ async def test_a_disk_that_cannot_sync_is_believed_no_more(folder: Path, monkeyp
     async with open_store(folder) as store:
         await store.append([event("again")])
         assert [name for name in await types(store) if name != "unsure"] == ["first", "again"]
+
+
+def test_a_lock_is_waited_for_while_its_holder_says_that_it_is_busy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir()
+    monkeypatch.setattr(files, "LOCK_TIMEOUT_S", 0.2)
+    holder, other = Lock(folder / ".lock"), Lock(folder / ".lock")
+    refused, entered = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        try:
+            with other.held():
+                entered.set()
+        except Refused:
+            refused.set()
+
+    with holder.held():
+        thread = threading.Thread(target=enter)
+        thread.start()
+        end = time.monotonic() + 4 * files.LOCK_TIMEOUT_S
+        while time.monotonic() < end:
+            holder.busy()
+            assert not refused.wait(0.01)
+    thread.join(timeout=20)
+    assert entered.is_set()
+    with holder.held(), pytest.raises(Refused, match=r"has held .* for"), other.held():
+        pass
+    for lock in (holder, other):
+        lock.close()

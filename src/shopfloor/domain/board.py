@@ -180,10 +180,13 @@ class Board:
         return order
 
 
+_VERIFIED = State.VERIFIED
+
+
 def at_rest(record: Record, run: Run | None) -> bool:
     """True when nothing more happens to it without a person: it ended, or is verified and is to be landed by hand."""
     if record.state in FINAL:
         return True
-    if record.state is not State.VERIFIED or record.accepted:
+    if record.state is not _VERIFIED or record.accepted:
         return False
     return run is not None and run.land != "auto"

@@ -88,30 +88,36 @@ ENDS: dict[str, type[Decision]] = {
 """The fact that a decision comes back as"""
 
 
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_RUNNING, _ASKING, _CHECKING = State.RUNNING, State.ASKING, State.CHECKING
+_VERIFIED, _LANDING = State.VERIFIED, State.LANDING
+
+
 def step(record: Record, run: Run, policy: Policy) -> Decision | None:
     """The next thing to do about an order, or None while it is ready, at rest, or at work."""
     order = record.order.id
     if record.state in FINAL:
         return None
-    if record.state is State.LANDING and record.reason is None:
+    state, live = record.state, record.live
+    if state is _LANDING and record.reason is None:
         # A landing that has begun is not stopped: whether the target moved decides.
         return Settle(order, State.DONE, None, "") if record.merge else Land((order,))
     if record.stopping:
-        if record.live:
+        if live:
             return Stop(order, Reason.STOPPED)
         return Settle(order, State.CANCELLED, Reason.STOPPED, _kept(record, "stopped by a person"))
     attempt = record.attempt
-    if attempt is None or record.live:
+    if attempt is None or live:
         return _at_work(record, run)
-    if record.state is State.RUNNING:
+    if state is _RUNNING:
         return _after_attempt(record, attempt, policy)
-    if record.state is State.ASKING:
+    if state is _ASKING:
         return _after_question(record, policy)
-    if record.state is State.CHECKING:
+    if state is _CHECKING:
         return _after_checks(record, policy)
-    if record.state is State.LANDING:
+    if state is _LANDING:
         return _after_refusal(record, policy)
-    if record.state is State.VERIFIED and not at_rest(record, run):
+    if state is _VERIFIED and not at_rest(record, run):
         nothing = Settle(order, State.DONE, None, "nothing had to be changed")
         return nothing if _unchanged(attempt) else Land((order,))
     return None

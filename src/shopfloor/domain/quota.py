@@ -142,6 +142,8 @@ class Doors:
 
     def ready(self, accounts: Mapping[str, Account], now: Now) -> list[str]:
         """Accounts whose time has come, each once."""
+        if not self._due:
+            return []
         found = [
             name
             for name, (_, due) in self._due.items()

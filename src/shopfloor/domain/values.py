@@ -31,7 +31,8 @@ def whole(data: Data, key: str) -> int | None:
 
 def count(data: Data, key: str) -> int:
     """A whole number that is not negative, else 0."""
-    return max(0, whole(data, key) or 0)
+    value = data.get(key)
+    return value if type(value) is int and 0 <= value <= LARGEST else 0
 
 
 def amount(data: Data, key: str) -> float | None:

@@ -78,13 +78,30 @@ def decode(line: bytes) -> Event:
     except UNREADABLE as problem:
         event = _tolerant(line, problem)
     stamp = event.sf
-    if stamp is not None and not (
+    if stamp is not None and not possible(stamp):
+        raise ValueError(f"impossible stamp {list(msgspec.structs.astuple(stamp))}")
+    return event
+
+
+def decode_all(lines: bytes, number: int) -> list[Event] | None:
+    """The events of so many whole lines, their stamps not looked at; None: they have to be decoded one by one."""
+    # Between two braces no JSON goes on from one line to the next, so that as many events as lines are one a line.
+    if not lines.startswith(b"{") or not lines.endswith(b"}\n") or lines.count(b"}\n{") != number - 1:
+        return None
+    try:
+        events = _decoder.decode_lines(lines)
+    except UNREADABLE:
+        return None
+    return events if len(events) == number else None
+
+
+def possible(stamp: Stamp) -> bool:
+    """False for a stamp that is damage."""
+    return (
         0 <= stamp.controller < MAX_COUNTER
         and 0 < stamp.sequence < MAX_COUNTER
         and 0 <= stamp.index < stamp.size < MAX_COUNTER
-    ):
-        raise ValueError(f"impossible stamp {list(msgspec.structs.astuple(stamp))}")
-    return event
+    )
 
 
 def _tolerant(line: bytes, problem: Exception) -> Event:

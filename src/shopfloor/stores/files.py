@@ -174,10 +174,15 @@ class Lock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold it for a moment. Raises Refused when somebody else does not let go for half a minute."""
-        limit = time.monotonic() + LOCK_TIMEOUT_S
+        """Hold it for a moment.
+
+        Raises Refused when somebody else has not let go, nor said that it is busy, for half a minute.
+        """
+        limit, said = time.monotonic() + LOCK_TIMEOUT_S, self._said()
         pause_s = _PAUSE_S[0]
         while not self._try():
+            if time.monotonic() > limit and said != (news := self._said()):
+                limit, said = time.monotonic() + LOCK_TIMEOUT_S, news
             if time.monotonic() > limit:
                 raise Refused(
                     f"another process has held {str(self.path)!r} for {LOCK_TIMEOUT_S:.0f} s",
@@ -197,6 +202,18 @@ class Lock:
     def release(self) -> None:
         """Give back what :meth:`try_once` took."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def busy(self) -> None:
+        """Say that what it is held for goes on, so that others wait for longer."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.utime(self._descriptor)
+
+    def _said(self) -> int:
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def note(self, text: bytes) -> None:
         """Write at the beginning of the file; whoever holds it may. Raises OSError."""

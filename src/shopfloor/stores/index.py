@@ -16,12 +16,11 @@ from shopfloor.domain import values
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.order import FINAL, Attempt, Order, Record
 from shopfloor.ports import Query
-from shopfloor.stores import stock, tables, tally
+from shopfloor.stores import database, stock, tables, tally
 from shopfloor.stores.news import Mark, News
-from shopfloor.stores.rows import bounded, order_row, run_of_event, run_row
+from shopfloor.stores.rows import bounded, order_row, run_row
 from shopfloor.stores.scan import Problem
 
-FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CACHE = 2000
 """Records kept decoded between two batches."""
 MOST_OPEN, MORE_KEPT = 2_000, 500
@@ -60,9 +59,10 @@ _encode = msgspec.json.encode
 class Index:
     """The index of one log. Every method blocks; one thread uses it. Methods raise sqlite3.Error when it is damaged."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, db: sqlite3.Connection | None = None) -> None:
+        """``db``: where it is kept instead, for as long as that is open."""
         self.path = path
-        self._db = tables.connect(path)
+        self._db, self._file = database.connect(path) if db is None else (db, None)
         self._board = Board()
         self._at = -1
         """offset that the records in ``_board`` stand for"""
@@ -104,8 +104,8 @@ class Index:
                     self._db.execute("ROLLBACK")
 
     def lost(self) -> bool:
-        """True when the file was deleted under us."""
-        return self.path is not None and not self.path.exists()
+        """True when the file was deleted under us, or another took its place."""
+        return self.path is not None and database.which(self.path) != self._file
 
     def close(self) -> None:
         """Let go of the file."""
@@ -149,20 +149,24 @@ class Index:
         self._keep(counted=True)
         self._arrive(to, identity)
 
-    def advance_far(self, news: Iterable[News], to: Callable[[], tuple[Mark, str]]) -> None:
+    def advance_far(
+        self, news: Iterable[News], to: Callable[[], tuple[Mark, str]], going: Callable[[], None] = lambda: None
+    ) -> None:
         """The same for many events: they are indexed and counted once, when all of them are there.
 
-        ``to`` is asked when the news have come to their end; none of them is older than the index.
+        ``to`` is asked when the news have come to their end; none of them is older than the index. ``going`` is called
+        every now and then meanwhile.
         """
         at = self._stand()
         room = MORE_KEPT
         tables.drop_indexes(self._db)
         for some in news:
+            going()
             self._gather(some, at)
             if len(self._changed) > room:
                 room = self._put_away() + MORE_KEPT
         self._keep(counted=False)
-        tables.create_indexes(self._db)
+        tables.create_indexes(self._db, going)
         tally.count(self._db, self._board.runs.values())
         self._arrive(*to())
         self._forget()  # of so many the next ones are none of these
@@ -194,24 +198,26 @@ class Index:
 
     def _gather(self, news: News, at: int) -> None:
         """Fold news in, without what follows for the rows of orders and runs."""
-        rows, known = [], self._board.records
+        rows, known, apply = [], self._board.records, self._board.apply
         for start, end, event in news.found:
             if start < at:
                 continue
-            order, run = event.order_id, run_of_event(event)
+            order, run = event.order_id, event.correlation_id
+            if not run or "run_id" in event.data:
+                named = values.text(event.data, "run_id")
+                self._runs.add(named)
+                run = run or named
             if order and order not in known and (self._stored is None or order in self._stored):
                 self._fetch(order)
             unknown = order not in known
-            touched = self._board.apply(event)
+            touched = apply(event)
             if touched:
                 self._changed[touched] = end
                 if unknown:
                     self._age += 1
                     self._births[touched] = self._age
-            self._runs.add(run)
-            if "run_id" in event.data:
-                self._runs.add(values.text(event.data, "run_id"))
             rows.append((start, end - start, event.event_type, order, run, event.timestamp))
+        self._runs.update({row[4] for row in rows})
         self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
         new = [problem for problem in news.problems if problem.offset >= at]
         self._db.executemany("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?)", new)
@@ -381,12 +387,6 @@ class Index:
             begins = "SELECT id FROM orders WHERE id BETWEEN ? AND ? OR name BETWEEN ? AND ? LIMIT 1000"
             found = self._db.execute(begins, ends).fetchall()
         return [row[0] for row in found]
-
-
-def remove(folder: Path) -> None:
-    """Delete the index of a folder."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _limit(query: Query) -> str:

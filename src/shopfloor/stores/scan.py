@@ -7,11 +7,12 @@ of the file and a position (the byte behind a line) is all that a reader has to 
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 from shopfloor.domain.events import Event, Stamp
 from shopfloor.domain.names import printable
-from shopfloor.stores.codec import LINE_LIMIT, decode
+from shopfloor.stores.codec import LINE_LIMIT, decode, decode_all, possible
 
 PIECE = 60
 """Characters of a damaged line that are shown."""
@@ -88,11 +89,17 @@ class Scanner:
                 return []
             self._leave_out_long(end)
             chunk = chunk[end + 1 :]
-        lines = (self.rest + chunk if self.rest else chunk).split(b"\n")
+        text = self.rest + chunk if self.rest else chunk
+        lines = text.split(b"\n")
         self.rest = lines.pop()
         counted: list[Found] = []
-        for line in lines:
-            self._take(line, counted)
+        whole = text[: len(text) - len(self.rest)]
+        events = decode_all(whole, len(lines)) if len(whole) < LINE_LIMIT else None
+        if events is None:
+            for line in lines:
+                self._take(line, None, counted)
+        else:
+            self._take_all(lines, events, counted)
         if len(self.rest) >= LINE_LIMIT:
             self._piece = self.rest[: 4 * PIECE]
             self._skipped, self.rest = len(self.rest), b""
@@ -110,7 +117,28 @@ class Scanner:
         self._abandon(counted)
         return counted
 
-    def _take(self, line: bytes, counted: list[Found]) -> None:
+    def _take_all(self, lines: list[bytes], events: list[Event], counted: list[Found]) -> None:
+        """Many lines at once: where a change is there from its first line to its last, no line needs its own look."""
+        ends = list(accumulate([len(line) + 1 for line in lines], initial=self.offset))
+        new = tuple.__new__
+        found = [new(Found, parts) for parts in zip(ends, ends[1:], events, strict=False)]
+        first, place, number = self.line, 0, len(lines)
+        while place < number:
+            stamp = events[place].sf
+            size = 1 if stamp is None else stamp.size
+            if self._open is None and place + size <= number and _whole(events, place, stamp):
+                counted += found[place : place + size]
+                place += size
+                if stamp is not None and stamp.sequence > self.sequence:
+                    self.sequence = stamp.sequence
+            else:
+                self.offset, self.line = ends[place], first + place
+                self._take(lines[place], events[place], counted)
+                place += 1
+        self.offset, self.line = ends[-1], first + number
+
+    def _take(self, line: bytes, event: Event | None, counted: list[Found]) -> None:
+        """One line; ``event``: what is in it, where that is known."""
         start = self.offset
         self.offset = end = start + len(line) + 1
         self.line += 1
@@ -120,7 +148,7 @@ class Scanner:
             self._report(start, f"longer than {LINE_LIMIT} bytes", line[: 4 * PIECE])
             return
         try:
-            event = decode(line)
+            event = decode(line) if event is None or not (event.sf is None or possible(event.sf)) else event
         except ValueError as problem:
             self._report(start, str(problem), line[: 4 * PIECE])
             return
@@ -188,3 +216,23 @@ class Scanner:
     def _report(self, start: int, what: str, piece: bytes | str) -> None:
         text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else piece
         self.problems.append(Problem(start, self.line, what, printable(text, PIECE)))
+
+
+def _whole(events: list[Event], place: int, first: Stamp | None) -> bool:
+    """True when all lines of the change that begins at a place follow there, none of them damaged."""
+    if first is None:
+        return True
+    if first.index or not possible(first):
+        return False
+    for index in range(1, first.size):
+        stamp = events[place + index].sf
+        # Fields one by one: a stamp made to compare with takes longer than all the rest here.
+        if (
+            stamp is None
+            or stamp.sequence != first.sequence
+            or stamp.index != index
+            or stamp.size != first.size
+            or stamp.controller != first.controller
+        ):
+            return False
+    return True

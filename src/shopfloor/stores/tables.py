@@ -40,16 +40,12 @@ others, holder, waits)``
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from pathlib import Path
+from collections.abc import Callable
 
 from shopfloor.stores import tally
-from shopfloor.stores.files import FILE_MODE
 
 LAYOUT = 3
-CHECKPOINT_PAGES = 8000
-"""Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 TABLES = (
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     """CREATE TABLE orders(id TEXT PRIMARY KEY, name TEXT, title TEXT, state TEXT, reason TEXT, message TEXT,
@@ -78,22 +74,6 @@ INDEXES = (
 """What makes questions quick; much is taken in sooner without them, see :func:`drop_indexes`."""
 
 
-def connect(path: Path | None) -> sqlite3.Connection:
-    """The file of an index, or one in memory. Raises sqlite3.Error."""
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=10.0, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.chmod(FILE_MODE)
-    return db
-
-
 def create(db: sqlite3.Connection) -> None:
     """Start again with nothing."""
     for (name,) in db.execute(_NAMED.format("table")).fetchall():
@@ -111,9 +91,10 @@ def drop_indexes(db: sqlite3.Connection) -> None:
             db.execute(f'DROP {kind} "{name}"')
 
 
-def create_indexes(db: sqlite3.Connection) -> None:
-    """Index what is there, and what comes."""
+def create_indexes(db: sqlite3.Connection, going: Callable[[], None] = lambda: None) -> None:
+    """Index what is there, and what comes; ``going`` is called before each step."""
     for statement in INDEXES:
+        going()
         db.execute(statement)
 
 
