@@ -39,12 +39,12 @@ def finished_once(servers: Servers, count: int) -> None:
     assert sum(times - 1 for times in again.values()) <= 200
 
 
-@pytest.mark.parametrize("source", ["a file", "standard input"])
+@pytest.mark.parametrize("source", ["a file", "-", "/dev/stdin"])
 def test_resume_alone_goes_on_with_everything_that_was_asked_for(tmp_path: Path, source: str) -> None:
     file = tmp_path / specs(tmp_path, MANY)
     with serving(2, latency_ms=5) as servers:
-        done = killed(tmp_path, servers, "--timeout", "7", *(["-"] if source != "a file" else ["specs.json"]),
-                      stdin=file if source != "a file" else None)  # fmt: skip
+        words = ["--timeout", "7", "specs.json" if source == "a file" else source]
+        done = killed(tmp_path, servers, *words, stdin=None if source == "a file" else file)
         if source != "a file":
             file.unlink()
         said = fanout(tmp_path, "--resume")
