@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
+import subprocess
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from shopfloor.testing.spec_servers import Servers, serving
 
+from .shop import CALM, COMMAND, until
 from .test_fanout import agents, asked, fanout, said_by, specs, started, value
 
 MANY = 1700
@@ -36,12 +39,12 @@ def finished_once(servers: Servers, count: int) -> None:
     assert sum(times - 1 for times in again.values()) <= 200
 
 
-@pytest.mark.parametrize("source", ["a file", "standard input"])
+@pytest.mark.parametrize("source", ["a file", "-", "/dev/stdin"])
 def test_resume_alone_goes_on_with_everything_that_was_asked_for(tmp_path: Path, source: str) -> None:
     file = tmp_path / specs(tmp_path, MANY)
     with serving(2, latency_ms=5) as servers:
-        done = killed(tmp_path, servers, "--timeout", "7", *(["-"] if source != "a file" else ["specs.json"]),
-                      stdin=file if source != "a file" else None)  # fmt: skip
+        words = ["--timeout", "7", "specs.json" if source == "a file" else source]
+        done = killed(tmp_path, servers, *words, stdin=None if source == "a file" else file)
         if source != "a file":
             file.unlink()
         said = fanout(tmp_path, "--resume")
@@ -148,3 +151,29 @@ def test_a_run_with_a_queue_goes_on_with_one_and_one_without_does_not(tmp_path: 
     assert "takes from a queue\n  give it again" in without.err
     assert value(said.out, "Successful:") == 200
     assert "does not take from a queue\n  leave --queue out" in other.err
+
+
+def test_who_is_held_up_by_a_reader_that_reads_nothing_ends_with_the_second_signal(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with suppress(BlockingIOError):
+        os.set_blocking(writing, False)
+        while True:
+            os.write(writing, b"x" * 1000)
+    os.set_blocking(writing, True)
+    with serving(2) as servers:
+        command = [*COMMAND, "fanout", specs(tmp_path, 60), *agents(servers)]
+        with subprocess.Popen(command, cwd=tmp_path, env=os.environ | CALM, stdout=writing, stderr=subprocess.PIPE,
+                              text=True) as process:  # fmt: skip
+            until((tmp_path / ".work" / "events.jsonl").exists, "a log")
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 143
+            assert process.stderr is not None
+            assert process.stderr.read().endswith("killed; go on with: shopfloor fanout --resume\n")
+        os.close(reading)
+        os.close(writing)
+        said = fanout(tmp_path, "--resume", "--json")
+    assert said.code == 0, said
+    assert said.json["successful"] == 60

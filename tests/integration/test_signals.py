@@ -125,6 +125,28 @@ def test_the_terminal_is_given_back_and_the_last_word_is_said() -> None:
         assert command.process.wait(LONGEST_S) == 143
 
 
+def test_nohup_is_heeded() -> None:
+    code = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+async def body():
+    stopper.answer_signals()
+    say("ready")
+    await asyncio.to_thread(threading.Event().wait)
+edge.perform(body())
+"""
+    with held(code) as command:
+        command.until("ready")
+        command.process.send_signal(signal.SIGHUP)
+        command.process.send_signal(signal.SIGTERM)
+        command.until("asked: SIGTERM")
+        assert command.process.poll() is None
+    with held(code.replace("SIG_IGN", "SIG_DFL")) as command:
+        command.until("ready")
+        command.process.send_signal(signal.SIGHUP)
+        command.until("asked: the terminal was closed")
+
+
 STUBBORN = "trap '' INT TERM; echo up > up; while :; do sleep 0.1; done"
 
 

@@ -165,8 +165,9 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
         if self.specs is None:
             found = Source() if self.queue or self.resume else Source(specs=list(story()))
         else:
-            # A pipe cannot be read twice, whatever its name.
-            name = self.specs if self.specs != STDIN and Path(self.specs).is_file() else ""
+            # A pipe cannot be read twice, and these names are of something else in another process.
+            passing = self.specs == STDIN or self.specs.startswith(("/dev/", "/proc/"))
+            name = self.specs if not passing and Path(self.specs).is_file() else ""
             found = source(_bytes(self.specs), _named(self.specs), name=name)
         if self.validate:
             refuse(all_problems(found.specs, strict=self.validate == "strict"), _named(self.specs))

@@ -99,7 +99,9 @@ def insist(
         end(exit_code(number), last if len(came) <= 2 else _nothing)  # noqa: PLR2004 - the third one waits for nothing
 
     for number in numbers:
-        signal.signal(number, answer)
+        # Who was started with nohup goes on when the terminal is closed.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, answer)
 
 
 def end(code: int, last: Callable[[], None]) -> None:
