@@ -16,4 +16,4 @@ if __name__ == "__main__":
     _, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, command[0], command), 0)
     code = os.waitstatus_to_exitcode(status)
     found = f"{usage.ru_utime + usage.ru_stime} {usage.ru_maxrss} {code}"
-    os.write(os.open(told, os.O_WRONLY | os.O_CREAT), found.encode())
+    os.write(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), found.encode())

@@ -15,7 +15,9 @@ import msgspec
 import pytest
 
 from shopfloor import NotFound, Outcome, PromptOrder, Refused, Shopfloor, State, UsageError
+from shopfloor.app import intake, leading
 from shopfloor.domain.events import E
+from shopfloor.engine import clerk
 from shopfloor.masking import MASK
 from shopfloor.stores.views import ORDERS
 
@@ -230,6 +232,28 @@ async def unfinished(folder: Path) -> int:
     async with at(folder) as floor:
         run = (await floor.board(state="open")).unfinished()
     return len(run.orders) if run else 0
+
+
+async def test_what_was_told_leaves_memory_and_can_still_be_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in ((clerk, "SHED_AFTER", 20), (leading, "MOST_WAITING", 40), (intake, "AT_ONCE", 20)):
+        monkeypatch.setattr(module, name, value)
+    ends: list[Outcome] = []
+    most = 0
+    async with at(tmp_path) as floor:
+        async for outcome in floor.outcomes([wish(f"spec-{n}") for n in range(400)]):
+            ends.append(outcome)
+            assert floor.floor is not None
+            if not 200 <= len(ends) < 300:  # who asks for one has all on the board for a while
+                most = max(most, len(floor.floor.board.records))
+            if len(ends) == 200:
+                with pytest.raises(Refused, match="'spec-0' has not failed: it is done"):
+                    await floor.ask("retry", next(o.order.id for o in ends if o.order.name == "spec-0"))
+        assert len(await floor.answers()) == 400
+    assert Counter(o.order.name for o in ends) == Counter(f"spec-{n}" for n in range(400))
+    assert all(o.ok for o in ends)
+    assert most <= 120, "those that are open, those that were told of lately, and a piece of new ones"
 
 
 async def test_an_empty_list_and_a_stream_that_fails(tmp_path: Path) -> None:

@@ -162,6 +162,27 @@ def test_an_agent_that_fails_every_call_is_left_alone_and_one_answer_is_enough()
                 floor.apply(log.write(E.RETRIED, retry.order, **data), log.now)
 
 
+def test_a_board_that_shed_what_was_answered_takes_back_only_that() -> None:
+    floor, log = begun(*(answer(f"a{n}") for n in range(3)))
+    for name in ("wo-a0", "wo-a1"):
+        claim(floor, log, Start(name, 1))
+    done(floor, log, "wo-a0")
+    board, run = floor.board, floor.board.runs[RUN]
+    board.forget_answered()
+    assert (list(board.records), run.orders, board.absent) == (["wo-a1", "wo-a2"], ["wo-a1", "wo-a2"], {RUN})
+    # The whole board may know more: that is on its way to this one as an event, which has to be news here.
+    log.create(answer("a3"))
+    whole = Board()
+    for event in log.events:
+        whole.apply(event)
+    board.join(whole)
+    assert (sorted(board.records), board.absent) == (["wo-a0", "wo-a1", "wo-a2"], set())
+    assert run.orders == ["wo-a0", "wo-a1", "wo-a2"]
+    assert board.records["wo-a0"].state is State.DONE
+    floor.apply(log.events[-1], log.now)
+    assert floor.decide(log.now, ROOM) == [Start("wo-a2", 1), Start("wo-a3", 1)]
+
+
 def test_a_lane_has_its_own_heap_and_all_have_one_order() -> None:
     plan = Plan()
     for n, lane in enumerate(["", "a", "", "b", "a"]):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfloor.domain.servers import FIRST, MOST, Limit, Standing, Turns, end_of_queue_s, worth_moving
+from shopfloor.domain.servers import AGAIN_S, FIRST, MOST, Limit, Pace, Standing, Turns, end_of_queue_s, worth_moving
 
 CLOCK = [0.0]
 
@@ -61,6 +61,25 @@ def test_calls_of_very_different_length_do_no_harm() -> None:
             now += took / under_way
             limit.took(under_way, took, now)
     assert limit.value >= 64
+
+
+def test_a_limit_that_proved_itself_is_not_left_at_once() -> None:
+    limit = Limit()
+    settle(limit, lambda under_way: 0.001 * under_way, 200)
+    assert limit.value == 1
+    assert len(settle(limit, lambda under_way: 0.001 * under_way, 8000)) <= 1 + 2 * 8.0 / AGAIN_S
+
+
+def test_the_pace_follows_what_is_answered_and_falls_when_nothing_is() -> None:
+    pace = Pace()
+    for tick in range(100):
+        pace.count += 50
+        pace.look(tick * 0.05)
+    assert 900 <= pace.rate <= 1000
+    pace.look(99 * 0.05 + 0.5)
+    assert 450 <= pace.rate <= 500
+    pace.look(1e9)
+    assert pace.rate < 1e-6
 
 
 def test_a_fixed_limit_stays() -> None:

@@ -51,7 +51,7 @@ class Board:
         self.runs: dict[str, Run] = {}
         self.absent: set[str] = set()
         """runs whose orders are not all on this board; :meth:`join` puts them there"""
-        self._shed: set[str] = set()
+        self.shed: set[str] = set()
         """those of which only what calls have answered is not"""
         self.requests: dict[str, Request] = {}
         self.mail: dict[str, talk.Message] = {}
@@ -92,14 +92,14 @@ class Board:
         for order, record in other.records.items():
             # What is still under way in a run that shed the rest comes by its own events, which may be on their way.
             run, known = record.order.run, self.records
-            if run in news and order not in known and (run not in self._shed or answered(record)):
+            if run in news and order not in known and (run not in self.shed or answered(record)):
                 known[order] = record
         for run in news:
             here = [order for order in other.runs[run].orders if order in self.records]
             there = set(here)
             self.runs[run].orders = here + [order for order in self.runs[run].orders if order not in there]
         self.absent -= news
-        self._shed -= news
+        self.shed -= news
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
@@ -110,7 +110,7 @@ class Board:
                 run.orders = left
                 if run.id not in self.absent:
                     self.absent.add(run.id)
-                    self._shed.add(run.id)
+                    self.shed.add(run.id)
         for order in gone:
             del self.records[order]
 

@@ -116,8 +116,7 @@ class Floor:
         for order in self.timers.wake(now.awake):
             self.plan.queue(order)
         decisions: list[Decision] = [*self.entry.open(now), *self._bookkeeping(run), *self._dependants()]
-        decisions += self._landings(run, capacity)
-        decisions += self._checks(run, capacity)
+        decisions += [*self._landings(run, capacity), *self._checks(run, capacity)]
         if self.over_budget:
             return decisions + self._over_budget(run)
         holds, self._holds = self._holds, []
@@ -135,10 +134,9 @@ class Floor:
 
     def unclaim(self, starts: Iterable[Start], now: Now) -> None:
         """What was to be claimed could not be written: everything is as before."""
-        run = self.run
         for start in starts:
-            if self._under_way.pop(start.order, None) is not None and run is not None:
-                self._place(self.board.records[start.order], run, now)
+            if self._under_way.pop(start.order, None) is not None and self.run is not None:
+                self._place(self.board.records[start.order], self.run, now)
 
     def next_timer(self) -> float | None:
         """Awake time at which a retry becomes due, or an account opens; None: no such time is known."""

@@ -208,10 +208,8 @@ _OF_USAGE = frozenset({"cost_usd", "said_usd", "tokens_in", "tokens_out", "steps
 
 
 def _usage(r: Record, d: dict[str, Any], _at: float) -> bool:
-    if not r.attempts:
-        return False
-    if _OF_USAGE.isdisjoint(d):
-        return True
+    if not r.attempts or _OF_USAGE.isdisjoint(d):
+        return bool(r.attempts)
     # Totals of the attempt: they never fall, and a report that leaves one out does not take it back.
     a = r.attempts[-1]
     cost = values.amount(d, "cost_usd")

@@ -70,7 +70,9 @@ class Journal:
         if not order or order in board.records or not board.absent:
             return
         known = await self.store.query(Query(order=order, limit=1))
-        if known and known[0]["id"] == order:
+        if known and known[0]["id"] == order and known[0]["run"] in board.shed:
+            await self.join(known[0]["run"])
+        elif known and known[0]["id"] == order:
             history = await self.store.query(Query(what="events", order=order))
             if history[0]["position"] < position:
                 await self.join(known[0]["run"])

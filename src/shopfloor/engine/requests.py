@@ -99,6 +99,7 @@ class Desk:
         await self.journal.commit(Draft(E.HANDLED, data, caused_by=request.event_id), *more)
 
     async def _find(self, request: Request) -> Record | None:
+        await self.journal.know(request.order, self.journal.position)
         record = self.journal.floor.board.records.get(request.order)
         if record is None:
             await self._reply(request, "refused", f"there is no order {request.order!r}")
