@@ -21,7 +21,6 @@ from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log, Written
 from shopfloor.stores.news import Mark, News
 from shopfloor.stores.own import Own
-from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
 from shopfloor.stores.scan import Found, Scanner
 
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
@@ -58,7 +57,6 @@ _ANY_AT = (
     " WHERE coalesce(generation, 0) = wanted.value LIMIT 1"
 )
 
-_MARKS = frozenset({E.CONTROLLER_STARTED, E.LOG_OPENED})
 _CONTROLLER = E.CONTROLLER_STARTED.encode()
 _ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
 
@@ -404,21 +402,4 @@ class Follower:
         self._news = News(mark.offset)
 
     def _take(self, found: list[Found]) -> None:
-        mark, claims = self.mark, self._news.claims
-        controller, schema = mark.controller, mark.schema
-        for _start, _end, event in found:
-            if event.event_type in _MARKS:
-                controller = max(controller, started_controller(event))
-                schema = max(schema, opened_schema(event))
-            value = event.data.get("generation")
-            if type(value) is int and value > claims.get(order := event.order_id, 0):
-                claimed = claimed_generation(event, controller)
-                if claimed:
-                    claims[order] = claimed
-        self._news.found += found
-        self._news.problems += self.scanner.problems
-        self.scanner.problems.clear()
-        offset, line = self.scanner.clean
-        sequence = max(mark.sequence, self.scanner.sequence)
-        last = found[-1].end if found else mark.last
-        self.mark = Mark(offset, line, sequence, controller, mark.events + len(found), last, schema)
+        self.mark = self._news.take(found, self.scanner, self.mark)

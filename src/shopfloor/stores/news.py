@@ -6,8 +6,11 @@ from itertools import islice
 
 import msgspec
 
-from shopfloor.domain.events import Event
-from shopfloor.stores.scan import Found, Problem
+from shopfloor.domain.events import E, Event
+from shopfloor.stores.rows import claimed_generation, opened_schema, started_controller
+from shopfloor.stores.scan import Found, Problem, Scanner
+
+_MARKS = frozenset({E.CONTROLLER_STARTED, E.LOG_OPENED})
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -34,6 +37,26 @@ class News:
         """order -> greatest generation claimed for it"""
         self._about: dict[str, list[tuple[int, Event]]] = {}
         self._sorted = 0
+
+    def take(self, found: list[Found], scanner: Scanner, mark: Mark) -> Mark:
+        """Add what a scanner found behind ``mark``, and what was wrong there; how far that is."""
+        controller, schema, claims = mark.controller, mark.schema, self.claims
+        for _start, _end, event in found:
+            if event.event_type in _MARKS:
+                controller = max(controller, started_controller(event))
+                schema = max(schema, opened_schema(event))
+            value = event.data.get("generation")
+            if type(value) is int and value > claims.get(order := event.order_id, 0):
+                claimed = claimed_generation(event, controller)
+                if claimed:
+                    claims[order] = claimed
+        self.found += found
+        self.problems += scanner.problems
+        scanner.problems.clear()
+        offset, line = scanner.clean
+        sequence = max(mark.sequence, scanner.sequence)
+        last = found[-1].end if found else mark.last
+        return Mark(offset, line, sequence, controller, mark.events + len(found), last, schema)
 
     def about(self, order: str) -> list[tuple[int, Event]]:
         """What was found of an order, each with the position behind it."""
