@@ -9,6 +9,7 @@ goes on with that, undisturbed, until it looks.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -83,6 +84,18 @@ def beside(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without looks for circles of references: what is read makes none, and the looks take a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,18 +60,6 @@ _ANY_AT = (
 _MARKS = frozenset({E.CONTROLLER_STARTED, E.LOG_OPENED})
 _CONTROLLER = E.CONTROLLER_STARTED.encode()
 _ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looks for circles of references: what is read makes none, and the looks take a tenth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Follower:
@@ -323,7 +310,7 @@ class Follower:
                 if not done:  # what was followed is not in the index, or in another one
                     self._close_index()
 
-    @_uncollected()
+    @database.uncollected()
     def _fill(self, index: Index, size: int) -> None:
         with index.transaction():
             if index.mark().offset == self.mark.offset:
