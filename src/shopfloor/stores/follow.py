@@ -322,8 +322,8 @@ class Follower:
     def _fill(self, index: Index, size: int) -> None:
         with index.transaction():
             if index.mark().offset == self.mark.offset:
-                arrived = lambda: (self.mark, self.log.identity(self.mark.offset))  # noqa: E731
-                index.advance_far(self._pieces(size), arrived, self._turn.busy)
+                to = lambda: (self.mark, self.log.identity(self.mark.offset))  # noqa: E731
+                index.advance_far(self._pieces(size), to, self._turn.busy)
 
     def _pieces(self, size: int) -> Iterator[News]:
         begin = self.mark.events
