@@ -25,10 +25,12 @@ MANY = 1700
 
 def killed(folder: Path, servers: Servers, *words: str, stdin: Path | None = None) -> int:
     """A fan-out that is killed early; how many were finished by then."""
+    servers.knob(latency_ms=100)  # so that it cannot be over before it is killed
     with started(folder, *words, *agents(servers), "--in-flight", "8", stdin=stdin) as running:
         line = running.until("Progress: ")
         running.signal(signal.SIGKILL)
         running.end()
+    servers.knob(latency_ms=0)
     return int(line.split()[1].split("/")[0])
 
 
@@ -83,7 +85,7 @@ def test_a_file_that_has_changed_or_is_gone_is_not_taken_for_what_it_was(tmp_pat
 
 
 def test_a_run_that_is_not_finished_is_not_run_over(tmp_path: Path) -> None:
-    with serving(2, latency_ms=50) as servers:
+    with serving(2, faults=["hang=s59"]) as servers:
         words = [specs(tmp_path, 60), *agents(servers), "--in-flight", "1"]
         with started(tmp_path, *words) as running:
             running.until("Progress: 10/60")
@@ -111,7 +113,7 @@ def test_a_specification_may_have_a_time_limit_of_its_own(tmp_path: Path) -> Non
 
 def test_results_that_were_not_stored_when_all_was_done_are_stored_by_resume(tmp_path: Path) -> None:
     words = ["--results", "sqlite:results.db"]
-    with closing(sqlite3.connect(tmp_path / "results.db")) as other, serving(2, latency_ms=10) as servers:
+    with closing(sqlite3.connect(tmp_path / "results.db")) as other, serving(2, latency_ms=50) as servers:
         with started(tmp_path, specs(tmp_path, 100), *agents(servers), "--in-flight", "1", *words) as running:
             running.until("Progress: 10/100")
             other.execute("BEGIN EXCLUSIVE")
