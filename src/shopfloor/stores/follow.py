@@ -301,6 +301,7 @@ class Follower:
                     if index.mark().offset == self.mark.offset:
                         index.advance_far(self._pieces(size), lambda: (self.mark, self.log.identity(self.mark.offset)))
                     done = True
+                index.rows("PRAGMA shrink_memory")  # what comes next, the views, needs room too
             finally:
                 if not done:  # what was followed is not in the index
                     self._close_index()
