@@ -314,6 +314,7 @@ class Follower:
                 else:
                     self._fill(index, size)
                     done = True
+                index.rows("PRAGMA shrink_memory")  # what comes next, the views, needs room too
             finally:
                 if not done:  # what was followed is not in the index, or in another one
                     self._close_index()
