@@ -151,7 +151,7 @@ async def test_the_commands(tmp_path: Path) -> None:
         assert "which colour?" in await talk.hear("/status")
         assert "goes on with your answer" in await talk.hear(f"/answer {task.id[:7]} deep green")
         assert "deep green" in (await crew.tasks.get(task.id)).description
-        assert "no order 'wo-nothing'" in await talk.hear("/answer wo-nothing green")
+        assert "no issue 'wo-nothing'" in await talk.hear("/answer wo-nothing green")
         await crew.coder.complete(task.id, "painted")
         listed = (await talk.hear("/tasks")).split("\n")
         assert ["open" in listed[0], "completed" in listed[1]] == [True, True], "what is to be done comes first"

@@ -43,7 +43,9 @@ def rows(index: Index, query: Query, news: News, *, now: float, controller: int)
         return held_rows(source, order=query.order, controller=controller)
     if query.what == "ready":
         return ready_rows(source, query, now=now, controller=controller)
-    return [{**order_row(one), "record": msgspec.to_builtins(one)} for one in board.records.values()]
+    return [
+        {**order_row(one), "record": msgspec.json.decode(msgspec.json.encode(one))} for one in board.records.values()
+    ]
 
 
 def _now(index: Index, order: str, news: News, board: Board) -> Record | None:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from shopfloor import ShopfloorError
+from shopfloor import NotFound, ShopfloorError
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.tasks import FINISHED, STATUSES, Task, Tasks
 from shopfloor.faces.foreman.tool import IssueTool
@@ -214,7 +214,11 @@ class Conversation:
         if not name or not words.strip():
             found = _questions(await self._crew.tasks.all())
             return "\n".join(["type: /answer ID WORDS", *(found or ["  nobody asks anything now"])])
-        task = await self._crew.tasks.unblock(name, words.strip())
+        try:
+            task = await self._crew.tasks.unblock(name, words.strip())
+        except NotFound:
+            found = _questions(await self._crew.tasks.all())
+            return "\n".join([f"there is no issue {name!r}", *(found or ["  nobody asks anything now"])])
         return f"{_line(task)} goes on with your answer"
 
     async def _cost(self, _rest: str) -> str:
