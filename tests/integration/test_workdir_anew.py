@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,16 @@ def test_a_failure_leaves_the_old_one(folder: Path) -> None:
     assert not old.lost()
     old.close()
     assert [path.name for path in folder.iterdir()] == ["index.sqlite"]
+
+
+def test_one_is_made_where_the_file_system_has_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_of: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    place = tmp_path / "index.sqlite"
+    with database.beside(place) as db:
+        db.execute("CREATE TABLE whole (done)")
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("whole",)]
+    assert list(tmp_path.iterdir()) == [place]

@@ -9,6 +9,7 @@ goes on with that, undisturbed, until it looks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import sqlite3
@@ -21,6 +22,8 @@ FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
 CHECKPOINT_PAGES = 8000
 """Every checkpoint syncs the disk twice; at SQLite's own 1000 that took half the time of making an index anew."""
 _TRIES = 100
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""what a file system says that has no hard links"""
 
 File = tuple[int, int]
 """device and inode"""
@@ -118,17 +121,9 @@ def _put(new: Path, path: Path) -> None:
             path.hardlink_to(new)
         except FileExistsError:  # somebody has just begun one
             continue
+        except OSError as problem:
+            if problem.errno not in _NO_LINKS:
+                raise
+            new.rename(path)  # which takes the place of one that was begun just now: it is made anew once more
         return
     raise FileExistsError(f"{path} is made again and again")
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without looks for circles of references: what is read makes none, and the looks take a tenth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
