@@ -247,7 +247,7 @@ async def test_nothing_survives_an_engine_that_just_exits(wild: Wild) -> None:
     async with engine(*wild.argv("session+daemon")) as (popen, started):
         popen.communicate(b"x")
         await until_true(lambda: not running(started))
-        assert wild.running() == []
+        await until_true(lambda: not wild.running())  # some may have begun after we looked who there is
 
 
 async def test_nothing_survives_an_engine_killed_while_it_starts_commands(wild: Wild) -> None:
@@ -267,7 +267,7 @@ async def test_nothing_survives_engine_and_guard_killed_together(wild: Wild) -> 
         with suppress(ProcessLookupError):
             os.kill(started[0], signal.SIGKILL)
         await until_true(lambda: not running(started))
-        assert wild.running() == []
+        await until_true(lambda: not wild.running())  # some may have begun after we looked who there is
 
 
 # --- after a loss ---
