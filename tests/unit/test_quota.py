@@ -164,8 +164,23 @@ def test_after_a_guess_one_order_tries_the_account_first() -> None:
     desk.write(E.AGENT_USAGE, "a1", generation=3, session="s")
     assert started(desk) == [], "a session is no answer"
     desk.write(E.AGENT_USAGE, "a1", generation=3, tokens_out=5)
-    assert desk.board.accounts == {}
+    assert desk.board.accounts["x"].works
     assert sorted(started(desk)) == ["wo-a2", "wo-a3", "wo-b1"]
+
+
+def test_who_was_refused_before_it_opened_closes_nothing_afterwards() -> None:
+    desk = floor_of("a1", "b1", "a2")
+    claim(desk, "a1")
+    claim(desk, "b1")
+    used_up(desk, "a1")
+    desk.log.pass_time(101.0)
+    opened(desk)
+    claim(desk, "a1", 2)
+    desk.write(E.AGENT_USAGE, "a1", generation=2, tokens_out=5)
+    late, fresh = (desk.board.records[order].attempts[-1].claimed_at for order in ("wo-b1", "wo-a1"))
+    known, wall = desk.board.accounts["x"], fresh + 5.0
+    assert closing(known, claimed_at=late, reset_at=None, wall=wall) is None
+    assert closing(known, claimed_at=fresh, reset_at=None, wall=wall) == {"delay_s": 60.0, "told": False, "times": 1}
 
 
 @pytest.mark.parametrize("end", ["stopped", "lost", "spawn"])
@@ -179,7 +194,7 @@ def test_one_that_was_cut_off_tells_nothing_and_the_next_one_tries(end: str) -> 
     claim(desk, "a1", 2)
     desk.end("a1", 2, outcome=end, commit="b0")
     desk.settle("a1", "failed", reason="error")
-    assert "x" in desk.board.accounts
+    assert desk.board.accounts["x"].on_trial
     assert started(desk) == ["wo-a2"]
 
 

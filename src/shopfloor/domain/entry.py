@@ -29,7 +29,7 @@ class Entry:
         self._pulse = Pulse(policy)
         self._doors = Doors()
         self._known: set[str] = set()
-        """accounts that were spoken of when last looked"""
+        """accounts that were not seen to work when last looked"""
 
     def bars(self, record: Record) -> bool:
         """True while it is not started, whatever the plan says."""
@@ -69,11 +69,11 @@ class Entry:
         return before != self._pulse.probes
 
     def follow(self, now: Now) -> bool:
-        """Set the clocks of the accounts; True when one was closed, opened or forgotten, or is tried just now."""
+        """Set the clocks of the accounts; True when one was closed, opened or seen to work, or is tried just now."""
         accounts, before = self._board.accounts, self._known
         if not accounts and not before:
             return False
-        self._known = set(accounts)
+        self._known = {name for name, one in accounts.items() if not one.works}
         news = self._doors.follow(accounts, now) or before != self._known
         return news or any(one.on_trial for one in accounts.values())
 

@@ -29,7 +29,7 @@ _SILENT = frozenset({Reason.QUOTA, Reason.STOPPED, Reason.LOST, Reason.SPAWN})
 
 
 class Account(msgspec.Struct, kw_only=True):
-    """An account that said it has nothing left; forgotten when it is seen to work. Wall seconds and durations."""
+    """An account that said it has nothing left, now or earlier in this run. Wall seconds and durations."""
 
     name: str
     why: str = ""
@@ -40,6 +40,8 @@ class Account(msgspec.Struct, kw_only=True):
     times: int = 0
     """how often it was closed since it was last seen to work"""
     opened_at: float | None = None
+    works: bool = False
+    """it was seen to work since it opened; what began before may still tell what it was told then"""
 
     @property
     def closed(self) -> bool:
@@ -49,7 +51,7 @@ class Account(msgspec.Struct, kw_only=True):
     @property
     def on_trial(self) -> bool:
         """True when it was opened on a guess: one attempt tries it before the others."""
-        return self.opened_at is not None and not self.told
+        return self.opened_at is not None and not self.told and not self.works
 
     @property
     def reset_at(self) -> float:
@@ -101,13 +103,13 @@ def open_again(accounts: dict[str, Account], data: Mapping[str, Any], at: float)
 
 
 def prove(accounts: dict[str, Account], attempt: Attempt) -> None:
-    """Forget that an account was closed, when what an attempt did since shows that it works."""
+    """Note that an account works again, when what an attempt did since it opened shows it."""
     known = accounts.get(attempt.account)
     if known is None or known.opened_at is None or attempt.claimed_at < known.opened_at:
         return
     spent = attempt.tokens_out > 0 or bool(attempt.cost_usd) or attempt.steps > 0
     if attempt.outcome not in _SILENT and (spent or attempt.outcome):
-        del accounts[attempt.account]
+        known.works, known.times = True, 0
 
 
 # -- the clocks -------------------------------------------------------------------------------------------------
