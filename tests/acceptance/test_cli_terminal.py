@@ -118,6 +118,13 @@ def test_ctrl_c_twice_gives_the_terminal_back_at_once(shop: Shop, terminal: Term
     assert terminal.cursor_shown()
 
 
+def resized(terminal: Terminal, columns: int, lines: int) -> None:
+    """Just after a picture: one that is on its way while the terminal gets smaller is scrolled away by that."""
+    before = terminal.screen()
+    until(lambda: terminal.screen() != before, "the next picture is drawn")
+    terminal.resize(columns, lines)
+
+
 def test_a_picture_fits_small_and_resized_terminals(shop: Shop, terminal: Terminal) -> None:
     shop.configure()
     prompts = [shop.hangs(f"an-order-with-quite-a-long-name-{n:02d}") for n in range(12)]
@@ -126,12 +133,12 @@ def test_a_picture_fits_small_and_resized_terminals(shop: Shop, terminal: Termin
     assert "ended with" not in terminal.screen()
     first = terminal.screen().splitlines()
     assert all(len(line) <= 60 for line in first)
-    terminal.resize(120, 40)
+    resized(terminal, 120, 40)
     terminal.until("name-11")
-    terminal.resize(40, 8)
+    resized(terminal, 40, 8)
     small = terminal.until("slots 12/12", "more at work")
     assert sum("slots" in line for line in small.splitlines()) == 1
-    terminal.resize(120, 30)
+    resized(terminal, 120, 30)
     large = terminal.until("name-11")
     assert sum("slots" in line for line in large.splitlines()) == 1
     assert sum("running" in line for line in large.splitlines()) == 13
