@@ -1,10 +1,14 @@
 """What may be spent: the rule, for any order of calls."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.domain.budget import NANO, Budget, Hold, Over, likely_tokens, nano, usd
+from shopfloor.gateway.routes import Routes, Way
+from shopfloor.ports import Limit
 
 MONEY = st.integers(0, 50).map(lambda cents: cents / 100)
 CALLS = st.lists(st.tuples(st.sampled_from(["", "a", "b", "ab"]), MONEY, MONEY, st.integers(0, 5)), max_size=40)
@@ -59,7 +63,9 @@ def test_a_call_is_refused_when_it_would_pass_any_limit() -> None:
 
 def test_a_call_of_unknown_price_is_refused_only_under_a_limit() -> None:
     budget = Budget()
-    assert budget.reserve(["run:1"], None) == Hold((), 0)
+    free = budget.reserve(["run:1"], None)
+    assert isinstance(free, Hold)
+    assert (free.keys, free.amount) == ((), 0)
     budget.know("run:1", 1.0)
     found = budget.reserve(["run:1"], None)
     assert isinstance(found, Over)
@@ -103,3 +109,44 @@ def test_likely_tokens() -> None:
     assert likely_tokens(4001, None) == (1001, 256)
     assert likely_tokens(0, 16) == (0, 16)
     assert usd(nano(0.25)) == 0.25
+
+
+async def test_first_calls_in_flight_are_reckoned_by_the_first_that_is_known() -> None:
+    routes = Routes()
+    ways = [Way(secret=n, token=n, attempt=n, order=n, run="run-1", account="") for n in "abcd"]
+    for way in ways:
+        routes.open(way, [Limit(key="run:run-1", usd=0.02, spent_usd=0.0)])
+    first, *others = [await routes.reserve(way, "m", 0.0001) for way in ways[:3]]
+    other_model = await routes.reserve(ways[0], "n", 0.0001)
+    assert isinstance(first, Hold)
+    routes.settle(first, 0.0045)
+    routes.learn(ways[0], "m", 0.0045)
+    assert [hold.amount for hold in (*others, other_model) if isinstance(hold, Hold)] == [4_500_000] * 2 + [100_000]
+    assert isinstance(await routes.reserve(ways[0], "m", 0.0001), Hold)
+    waits = asyncio.ensure_future(routes.reserve(ways[3], "m", 0.0001))
+    await asyncio.sleep(0)
+    assert not waits.done(), "0.0181 of 0.02 are spent or kept aside"
+    for hold in others:
+        assert isinstance(hold, Hold)
+        routes.settle(hold, 0.0)
+    found = await waits
+    assert isinstance(found, Hold)
+    assert found.amount == 4_500_000
+    assert routes.budget.purses["run:run-1"].held == 9_100_000
+
+
+async def test_who_waited_is_reckoned_by_what_has_become_known_meanwhile() -> None:
+    routes = Routes()
+    one, two = (Way(secret=n, token=n, attempt=n, order=n, run="run-1", account="") for n in "ab")
+    for way in (one, two):
+        routes.open(way, [Limit(key="run:run-1", usd=0.02, spent_usd=0.0)])
+    first = await routes.reserve(one, "m", 0.015)
+    waits = asyncio.ensure_future(routes.reserve(two, "m", 0.015))
+    await asyncio.sleep(0)
+    assert not waits.done()
+    assert isinstance(first, Hold)
+    routes.settle(first, 0.011)
+    routes.learn(one, "m", 0.011)
+    found = await waits
+    assert isinstance(found, Over)
+    assert found.likely == 11_000_000

@@ -31,8 +31,8 @@ class Purse(msgspec.Struct):
         return self.limit - self.spent - self.held
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """Money kept aside for one call."""
+class Hold(msgspec.Struct, eq=False):
+    """Money kept aside for one call; :meth:`Budget.keep_more` changes it."""
 
     keys: tuple[str, ...]
     amount: int
@@ -95,6 +95,13 @@ class Budget:
         for key in names:
             self.purses[key].held += amount
         return Hold(names, amount)
+
+    def keep_more(self, hold: Hold, likely_usd: float) -> None:
+        """Keep as much aside for a call in flight as it is now known to be likely to cost; never less than before."""
+        more = max(0, nano(likely_usd) - hold.amount)
+        for key in hold.keys:
+            self.purses[key].held += more
+        hold.amount += more
 
     def settle(self, hold: Hold, cost_usd: float | None) -> None:
         """Take what the call cost out of its purses; once for each hold. None, not known: what was kept aside."""

@@ -165,16 +165,14 @@ class Exchange:
 
     async def _reserve(self, account: Account) -> None:
         """Keep money aside. Raises Stop when there is not enough."""
-        likely = 0.0 if self.shared.free else self._likely(account)
-        found = await self.shared.routes.reserve(self.way, likely)
+        guess = 0.0 if self.shared.free else self._guess(account)
+        found = await self.shared.routes.reserve(self.way, self.ask.model, guess)
         if isinstance(found, Over):
             raise self._stop("budget_exceeded", found.told(self.ask.model), refused="budget", limit=found.key)
         self._hold = found
 
-    def _likely(self, account: Account) -> float | None:
-        """What the call is likely to cost: as much as the newest one; the first of a run is reckoned by its size."""
-        if (known := self.shared.routes.likely(self.way, self.ask.model)) is not None:
-            return known
+    def _guess(self, account: Account) -> float | None:
+        """What the call costs by its size; None: its price is not known."""
         into, out = likely_tokens(self.ask.chars, self.ask.most_out)
         return self._cost(account, Usage(fresh=into, out=out))
 

@@ -37,6 +37,8 @@ class Routes:
         self.budget = Budget()
         self._first: dict[tuple[str, str], float] = {}
         """what the newest first call of an attempt cost, by run and model"""
+        self._guessed: dict[tuple[str, str], set[Hold]] = {}
+        """for first calls in flight, by run and model, whose cost nobody knows from another one"""
         self._by_secret: dict[str, Way] = {}
         self._by_attempt: dict[str, Way] = {}
         self._settled = asyncio.Event()
@@ -77,25 +79,34 @@ class Routes:
         for attempt in list(self._by_attempt):
             await self.shut(attempt)
 
-    async def reserve(self, way: Way, likely_usd: float | None) -> Hold | Over:
-        """Money for a call; waits while only calls in flight stand in the way."""
-        while (found := self.budget.reserve(way.keys, likely_usd)) is None:
+    async def reserve(self, way: Way, model: str, guess_usd: float | None) -> Hold | Over:
+        """Money for a call; waits while only calls in flight stand in the way.
+
+        As much as its attempt's newest call did cost, or the first one of another attempt; else what is guessed.
+        """
+        while True:
+            known = way.newest.get(model, self._first.get((way.run, model)))
+            found = self.budget.reserve(way.keys, guess_usd if known is None else known)
+            if found is not None:
+                break
             await self._settled.wait()
+        if known is None and isinstance(found, Hold):
+            self._guessed.setdefault((way.run, model), set()).add(found)
         return found
 
-    def likely(self, way: Way, model: str) -> float | None:
-        """What a call is likely to cost by those before it: its attempt's newest, or the first of another one's."""
-        return way.newest.get(model, self._first.get((way.run, model)))
-
     def learn(self, way: Way, model: str, cost_usd: float) -> None:
-        """Take in what a call did cost."""
+        """Take in what a call did cost. What is in flight on a guess is then likely to cost as much."""
         if model not in way.newest:
             self._first[way.run, model] = cost_usd
+            for hold in self._guessed.pop((way.run, model), ()):
+                self.budget.keep_more(hold, cost_usd)
         way.newest[model] = cost_usd
 
     def settle(self, hold: Hold, cost_usd: float | None) -> None:
         """Take a call's cost, once; whoever waits looks again."""
         self.budget.settle(hold, cost_usd)
+        for guessed in self._guessed.values():
+            guessed.discard(hold)
         self._settled.set()
         self._settled = asyncio.Event()
 
