@@ -2,7 +2,8 @@
 
 `python -m campaigns._crew WORKSPACE REPORT NAME WORKERS LONGEST_S FAILS SEED` works until its standard input ends. Each
 turn of a worker takes up to LONGEST_S, and of FAILS in 1,000 turns something is raised. What it was given to do stands
-in REPORT, a line for each turn, at once; its last line says what was still open after the crew had ended.
+in REPORT, a line for each turn, at once, and that it has begun; its last line says what was still open after the crew
+had ended.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ async def work(words: list[str], lines: TextIO) -> None:
     crew.hand = lambda: Hand(lines, float(longest_s), int(fails), chance)
     async with crew:
         await crew.execute_user_message("Go")
+        lines.write(json.dumps({"begun": True}) + "\n")
+        lines.flush()
         await asyncio.to_thread(sys.stdin.read)
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     lines.write(json.dumps({"sessions": Hand.opened, "tasks": len(left)}) + "\n")

@@ -60,6 +60,15 @@ class Crew:
         except psutil.Error:
             return 0.0
 
+    @property
+    def peak_mib(self) -> float:
+        """The most that it ever had in memory; 0 when it is dead, or where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0.0
+        return next((float(line.split()[1]) / 1024.0 for line in lines if line.startswith("VmHWM:")), 0.0)
+
     def _hang_up(self) -> None:
         if self.process.stdin is not None:
             self.process.stdin.close()

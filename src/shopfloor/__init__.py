@@ -18,6 +18,7 @@ _WHERE = {
     "Deliverable": "shopfloor.domain.order",
     "Record": "shopfloor.domain.order",
     "State": "shopfloor.domain.order",
+    "Ends": "shopfloor.app.orders",
     "stamp_time": "shopfloor.domain.events",
     "Outcome": "shopfloor.app",
     "PromptOrder": "shopfloor.app",
@@ -33,6 +34,7 @@ _WHERE = {
 __all__ = [
     "Conflict",
     "Deliverable",
+    "Ends",
     "Event",
     "NotFound",
     "Order",

@@ -2,6 +2,7 @@ from shopfloor._version import __version__ as __version__
 from shopfloor.app import Outcome as Outcome
 from shopfloor.app import PromptOrder as PromptOrder
 from shopfloor.app import Shopfloor as Shopfloor
+from shopfloor.app.orders import Ends as Ends
 from shopfloor.app.talks import Talk as Talk
 from shopfloor.app.talks import Talks as Talks
 from shopfloor.config.settings import Settings as Settings
@@ -22,6 +23,7 @@ from shopfloor.ports import Profile as Profile
 __all__ = [
     "Conflict",
     "Deliverable",
+    "Ends",
     "Event",
     "NotFound",
     "Order",

@@ -17,7 +17,8 @@ from amplifier_orchestrator_foreman_worker import ForemanWorkerOrchestrator, Wor
 from amplifier_orchestrator_foreman_worker import orchestrator as contract
 from campaigns._crews import Crew, crews
 from shopfloor import Deliverable, Order, Shopfloor
-from shopfloor.faces.foreman.tasks import Task, Tasks
+from shopfloor.faces.foreman.task import Task
+from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.testing.model import Model
 
 USAGE = """

@@ -10,7 +10,7 @@ import pytest
 
 from shopfloor import Shopfloor
 from shopfloor.faces.foreman.pools import Pool, Routing, Rule
-from shopfloor.faces.foreman.progress import HEAD, Progress, after_failure, worker_status
+from shopfloor.faces.foreman.progress import HEAD, MOST_NAMED, Progress, after_failure, worker_status
 from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.tool import IssueTool, ToolResult
 
@@ -356,6 +356,52 @@ async def test_progress_is_told_once(tmp_path: Path) -> None:
         assert f"{one} one (coder-0)" in again
         status = worker_status(await crew.tasks["foreman"].all())
         assert (status[one], status[two], status[old]) == ("running", "completed", "completed")
+
+
+async def test_many_completions_are_counted_the_most_urgent_named_and_none_told_again(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        progress = Progress(crew.tasks["foreman"])
+        await progress.begin()
+        names = [await crew.create(f"number {n}", priority=4 - n // 4) for n in range(MOST_NAMED + 2)]
+        for name in names:
+            await crew.do("coder-0", "complete", issue_id=name, result="it works")
+        told = await progress.block()
+        assert f"completed since you were last told: {len(names)}" in told
+        assert [name in told for name in names] == [True, True, False, False] + [True] * (MOST_NAMED - 2)
+        assert told.index(names[-1]) < told.index(names[1])
+        await crew.do("foreman", "update", issue_id=names[-1], comment="well done")
+        assert await progress.block() == ""
+        blocked = await crew.create("stuck")
+        await crew.do("coder-0", "update", issue_id=blocked, status="blocked", block_reason="no key")
+        assert "no key" in await progress.block()
+        assert await progress.block() == ""
+        await crew.do("foreman", "unblock", issue_id=blocked)
+        assert await progress.block() == ""
+        await crew.do("coder-0", "update", issue_id=blocked, status="blocked", block_reason="no door")
+        assert "no door" in await progress.block()
+
+
+async def test_a_list_has_what_is_to_be_done_first_and_counts_the_rest(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        names = [await crew.create(f"number {n}", priority=n % 3, category="coding") for n in range(9)]
+        for name in names[:6]:
+            await crew.do("coder-0", "complete", issue_id=name)
+        await crew.do("foreman", "close", issue_id=names[6])
+
+        async def listed(**params: Any) -> tuple[list[int], int]:
+            found = await crew.do("foreman", "list", **params)
+            assert found.get("left_out", 0) == found["count"] - len(found["issues"])
+            return [names.index(issue["id"]) for issue in found["issues"]], found["count"]
+
+        assert await listed() == ([7, 8, 0, 3, 6, 1, 4, 2, 5], 9)
+        assert await listed(limit=4) == ([7, 8, 0, 3], 9)
+        assert await listed(limit=1) == ([7], 9)
+        assert await listed(status="completed", limit=2) == ([0, 3], 6)
+        assert await listed(status="closed") == ([6], 1)
+        assert await listed(status="open") == ([7, 8], 2)
+        assert await listed(priority=0, category="coding", limit=1) == ([0], 3)
+        assert await listed(assignee="coder-0", metadata={"category": "coding"}, limit=5) == ([0, 3, 1, 4, 2], 6)
+        assert await crew.tasks["foreman"].counts() == {"open": 2, "completed": 6, "closed": 1}
 
 
 async def test_who_fails_goes_to_another_pool_and_then_to_a_person(tmp_path: Path) -> None:

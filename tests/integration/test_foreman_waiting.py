@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 from shopfloor import Shopfloor
-from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
+from shopfloor.faces.foreman.task import Given, Wish
+from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.waiting import Queue
 
 PATIENCE_S = 20.0

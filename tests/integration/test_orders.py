@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 from shopfloor import Deliverable, NotFound, Order, Record, Refused, Shopfloor, State, UsageError
+from shopfloor.app import orders as orders_module
 from shopfloor.domain.holder import Wanted
 from shopfloor.ports import Query
 from shopfloor.stores import workdir
+
+CLOSED = {"status": "closed"}
 
 
 @asynccontextmanager
@@ -82,6 +86,85 @@ async def test_what_nobody_changed_is_not_looked_at_again(tmp_path: Path) -> Non
         async with floor_in(tmp_path) as beside:
             await beside.orders.create([wish(f"wo-{n}") for n in range(9)])
             assert await floor.orders.seen(look) == [f"wo-{n} ready" for n in range(9)], "another log"
+
+
+class Looked:
+    """What a look made of a record: it can be seen to be let go of."""
+
+    alive: weakref.WeakSet["Looked"]
+
+    def __init__(self, record: Record) -> None:
+        self.order = record.order.id
+        self.alive.add(self)
+
+
+async def test_what_is_finished_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there were, only the unfinished are in memory; a start looks at no others."""
+    Looked.alive = weakref.WeakSet()
+    names = [f"wo-{n:03}" for n in range(120)]
+    async with floor_in(tmp_path) as floor:
+        await floor.orders.create([wish(name) for name in names])
+        assert [looked.order for looked in await floor.orders.seen(Looked)] == names
+        assert len(Looked.alive) == len(names)
+        await asyncio.gather(*(floor.orders.change(name, lambda _record: CLOSED) for name in names[5:]))
+        await floor.orders.seen(Looked)
+        assert sorted(looked.order for looked in Looked.alive) == names[:5]
+        assert [record.order.id for record in await floor.orders.unfinished()] == names[:5]
+        assert await floor.orders.states() == {"ready": 5, "cancelled": 115}
+        assert [record.order.id for record in await floor.orders.all()] == names, "but they can be asked for"
+    Looked.alive.clear()
+    async with floor_in(tmp_path) as floor:
+        read: list[int] = []
+        query = floor.store.query
+
+        async def noted(question: Query) -> list[dict[str, Any]]:
+            rows = await query(question)
+            read.append(sum(len(row["records"]) for row in rows))
+            return rows
+
+        monkeypatch.setattr(floor.store, "query", noted)
+        assert [looked.order for looked in await floor.orders.seen(Looked)] == names[:5]
+        assert read == [5]
+        finished = [record.order.id async for record in floor.orders.finished()]
+        assert sorted(finished) == names[5:]
+        assert len(Looked.alive) <= 5
+
+
+async def test_what_has_ended_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders_module, "AT_ONCE", 3)
+    async with floor_in(tmp_path) as floor, floor_in(tmp_path) as beside:
+        orders = beside.orders
+
+        async def close(*names: str) -> None:
+            for name in names:
+                await orders.change(name, lambda _record: CLOSED)
+
+        async def new() -> list[str]:
+            return [record.order.id async for record in ends.new()]
+
+        none, ends = floor.orders.ends(), floor.orders.ends()
+        await none.begin()  # before there is a log
+        names = [f"wo-{n}" for n in range(10)]
+        await orders.create([wish(name) for name in names])
+        await close("wo-0")
+        await ends.begin()
+        assert await new() == []
+        await close("wo-5", "wo-1")
+        await orders.create([wish("wo-x"), wish("wo-y"), wish("wo-z")])
+        await close("wo-z", "wo-x", "wo-2")
+        assert await new() == ["wo-5", "wo-1", "wo-z", "wo-x", "wo-2"]
+        for name in ("wo-0", "wo-1", "wo-z"):  # more is said of what has ended
+            await orders.change(name, lambda _record: {"metadata": {"note": "well done"}})
+        assert await new() == []
+        told = [record.order.id async for record in none.new()]
+        assert sorted(told) == ["wo-0", "wo-1", "wo-2", "wo-5", "wo-x", "wo-z"]
+        await orders.create([wish("wo-w")])
+        await close("wo-w", "wo-3", "wo-4")
+        async for record in ends.new():  # who listens is called away, and comes back
+            assert record.order.id == "wo-w"
+            break
+        await close("wo-y")
+        assert [*await new(), *await new()] == ["wo-3", "wo-4", "wo-y"]
 
 
 async def test_an_order_is_asked_for_without_writing_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

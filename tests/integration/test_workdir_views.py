@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from shopfloor.domain.events import E
 from shopfloor.ports import Query
+from shopfloor.stores import revision
 from shopfloor.stores.views import ORDERS
 from shopfloor.stores.workdir import WorkdirStore
 
@@ -122,6 +124,27 @@ async def test_lines_keep_their_order_and_untouched_ones_their_bytes(folder: Pat
         await wait_for_view(store, folder, ["ready", "ready", "running", "ready", "ready"])
         after = (folder / ORDERS).read_bytes().splitlines()
     assert [n for n in range(5) if before[n] != after[n]] == [2]
+
+
+async def test_a_file_with_many_lines_is_brought_up_to_date_without_having_it_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revision, "CHUNK", 1 << 14)
+    async with open_store(folder) as store:
+        await store.append([created(f"wo-n{number}") for number in range(4_000)])
+        await store.append([created("wo-last")])
+        size = (folder / ORDERS).stat().st_size
+        assert size > 1 << 20
+        tracemalloc.start()
+        try:
+            for number in range(20, 40):
+                await store.append([event(E.UPDATED, work_order_id=f"wo-n{number}", changes={"title": "Anew"})])
+            left, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [line["id"] for line in view(folder) if line["title"] == "Anew"] == [f"wo-n{n}" for n in range(20, 40)]
+    assert most < size / 4
+    assert left < size / 8
 
 
 async def test_foreign_keys_stay_and_foreign_lines_become_orders(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from shopfloor.faces.foreman.briefs import last_word
 from shopfloor.faces.foreman.config import Plan, WorkerConfig, category_of, read_plan, whole_plan
 from shopfloor.faces.foreman.pools import Pool, Routing
-from shopfloor.faces.foreman.tasks import Wish
+from shopfloor.faces.foreman.task import Wish
 from shopfloor.faces.foreman.team import team_of
 
 SHORT = {"mounts": {"system_prompt": "Be.", "provider": "anthropic", "model": "claude-x", "tools": ["bash", "issue"]}}

@@ -6,7 +6,7 @@ import pytest
 
 from shopfloor import UsageError
 from shopfloor.faces.foreman.pools import MOST_RETRIES, Pool, Routing, Rule, routing_of
-from shopfloor.faces.foreman.tasks import Task
+from shopfloor.faces.foreman.task import Task
 
 CREW = Routing(
     pools=(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,9 +14,9 @@ from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
 from shopfloor.domain.events import E, Event
 from shopfloor.domain.fold import creation, fold
 from shopfloor.domain.graph import check_acyclic, reaches
-from shopfloor.domain.order import Order, Record
+from shopfloor.domain.order import FINISHED, Order, Record
 from shopfloor.engine.journal import Draft, Journal
-from shopfloor.ports import Query
+from shopfloor.ports import Query, Store
 
 TRIES = 8
 """How often a change is made again that somebody else was faster with."""
@@ -23,11 +24,19 @@ TRIES = 8
 RANDOM_CHARS = 10
 """of a new id: many are made over the years, and nobody looks whether one was there before"""
 
+AT_ONCE = 250
+"""records in one piece: some milliseconds of work"""
+
 _record = msgspec.json.Decoder(Record)
 T = TypeVar("T")
 
 Change = Callable[[Record], Mapping[str, Any]]
 """Says from what an order is now what is to be changed; raises what keeps it from being changed."""
+
+
+class _Kept(NamedTuple):
+    age: int
+    record: Record
 
 
 class Orders:
@@ -43,12 +52,15 @@ class Orders:
         self._masked = masked
         self._handle = {"handle": holders.holder().handle()}
         """which process says it"""
-        self._known: dict[str, Record] = {}
+        self._known: dict[str, _Kept] = {}
+        """those that are not finished: what is finished would grow without end"""
         self._looks: dict[Callable[[Record], Any], dict[str, Any]] = {}
         """what was made of the known ones, by whom"""
+        self._states: dict[str, int] = {}
         self._position = 0
         self._log = 0
         """which log that is, and how far it is known"""
+        self._following = asyncio.Lock()
 
     async def create(self, orders: Sequence[Order], *, actor: str = "") -> list[Order]:
         """Make them, all or none; an empty id gets a new one, an empty name the id.
@@ -76,32 +88,77 @@ class Orders:
         return msgspec.convert(rows[0]["record"], Record)
 
     async def all(self) -> list[Record]:
-        """All orders of no run, the oldest first. They are kept and given to whoever asks next: change nothing."""
-        await self._follow()
-        return list(self._known.values())
+        """All orders of no run, the oldest first, as many as there are: :meth:`finished` gives those in pieces."""
+        found = {kept.record.order.id: kept for kept in await self._unfinished()}
+        async for kept in self._finished():
+            found[kept.record.order.id] = kept
+        return [kept.record for kept in sorted(found.values(), key=_age)]
+
+    async def unfinished(self) -> list[Record]:
+        """Those that are neither done nor cancelled, the oldest first.
+
+        They are kept and given to whoever asks next: change nothing.
+        """
+        return [kept.record for kept in await self._unfinished()]
 
     async def seen(self, look: Callable[[Record], T]) -> list[T]:
-        """What ``look`` makes of each of them; it is only asked again about those that have changed."""
-        await self._follow()
+        """What ``look`` makes of each of the unfinished; it is only asked again about those that have changed."""
+        found = await self._unfinished()
         looks = self._looks.setdefault(look, {})
         for order in self._known.keys() - looks.keys():
-            looks[order] = look(self._known[order])
-        return [looks[order] for order in self._known]
+            looks[order] = look(self._known[order].record)
+        return [looks[kept.record.order.id] for kept in found]
+
+    async def finished(self) -> AsyncIterator[Record]:
+        """Those that are done or cancelled, by when they last changed; not all of them are in memory at a time."""
+        async for kept in self._finished():
+            yield kept.record
+
+    async def states(self) -> dict[str, int]:
+        """How many orders of no run are in which state."""
+        await self._unfinished()
+        return dict(self._states)
+
+    def ends(self) -> Ends:
+        """What ends from now on, as far as nobody else is told of it here."""
+        return Ends(self._store)
+
+    async def _unfinished(self) -> list[_Kept]:
+        async with self._following:
+            await self._follow()
+        return sorted(self._known.values(), key=_age)
+
+    async def _finished(self) -> AsyncIterator[_Kept]:
+        async for row in _pieces(self._store, Query(what="loose", state="finished", limit=AT_ONCE)):
+            for kept in _kept(row):
+                yield kept
 
     async def _follow(self) -> None:
         """Bring what is known up to the log; what nobody changed is neither read nor decoded again."""
-        (row,) = await self._store.query(Query(what="loose", after=self._position))
-        if self._position and (row["log"] != self._log or row["position"] < self._position):
-            self._known.clear()  # it is another log, or was begun anew
+        while self._position:
+            query = Query(what="loose", after=self._position, limit=AT_ONCE)
+            async for row in _pieces(self._store, query):
+                if row["log"] != self._log or row["position"] < self._position:
+                    break  # it is another log, or was begun anew
+                self._take(row)
+            else:
+                return
+            self._known.clear()
             self._looks.clear()
-            (row,) = await self._store.query(Query(what="loose"))
-        self._log = row["log"]
-        for text in row["records"]:
-            record = _record.decode(text)
-            self._known[record.order.id] = record
+            self._position = 0
+        (row,) = await self._store.query(Query(what="loose", state="unfinished"))
+        self._take(row)
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        for kept in _kept(row):
+            order = kept.record.order.id
+            if kept.record.state in FINISHED:
+                self._known.pop(order, None)
+            else:
+                self._known[order] = kept
             for looks in self._looks.values():
-                looks.pop(record.order.id, None)
-        self._position = row["position"]
+                looks.pop(order, None)
+        self._log, self._position, self._states = row["log"], row["position"], row["states"]
 
     async def events(self, order: str, limit: int = 0) -> list[Event]:
         """What happened to an order, the oldest first; ``limit`` keeps the newest."""
@@ -164,3 +221,69 @@ class Orders:
             left += above.get(one, ()) if rows else ()
         if reaches(needs, record.order.id, lambda one: above.get(one, ())):
             raise UsageError(f"{record.order.name!r} would wait for itself: one of {', '.join(needs)} waits for it")
+
+
+class Ends:
+    """``floor.orders.ends()`` tells which have ended since it was last asked: each once, whatever is said of it later.
+
+    Only what has not ended is remembered, and how far the log was.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._begun = False
+        self._open: set[str] = set()
+        """what had not ended when it was last asked"""
+        self._newest = 0
+        """orders up to this age were there then"""
+        self._told: set[str] = set()
+        """newer ones that ended while it was being told"""
+        self._position = self._log = 0
+
+    async def begin(self) -> None:
+        """What has ended by now is no news; only the first call counts."""
+        if self._begun:
+            return
+        (row,) = await self._store.query(Query(what="loose", state="unfinished"))
+        self._open = {kept.record.order.id for kept in _kept(row)}
+        self._newest, self._log, self._position = row["newest"], row["log"], row["position"]
+        self._told.clear()
+        self._begun = True
+
+    async def new(self) -> AsyncIterator[Record]:
+        """Those that have ended since, by when they last changed. What was begun in another log is no news either."""
+        await self.begin()
+        newest = self._newest
+        async for row in _pieces(self._store, Query(what="loose", after=self._position, limit=AT_ONCE)):
+            if self._position and (row["log"] != self._log or row["position"] < self._position):
+                self._begun = False
+                return
+            for kept in _kept(row):
+                order = kept.record.order.id
+                if kept.record.state not in FINISHED:
+                    self._open.add(order)
+                elif order in self._open or (kept.age > self._newest and order not in self._told):
+                    self._open.discard(order)
+                    self._told.add(order)
+                    yield kept.record
+            newest, self._log, self._position = row["newest"], row["log"], row["position"]
+        self._newest = newest
+        self._told.clear()
+
+
+async def _pieces(store: Store, query: Query) -> AsyncIterator[dict[str, Any]]:
+    """The rows that a question with a limit is answered with one after the other; the last one has fewer records."""
+    while True:
+        (row,) = await store.query(query)
+        yield row
+        if len(row["records"]) < query.limit:
+            return
+        query = msgspec.structs.replace(query, after=row["position"])
+
+
+def _kept(row: Mapping[str, Any]) -> Iterator[_Kept]:
+    return (_Kept(age, _record.decode(text)) for age, text in zip(row["ages"], row["records"], strict=True))
+
+
+def _age(kept: _Kept) -> int:
+    return kept.age

@@ -27,6 +27,8 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+FINISHED = frozenset({State.DONE, State.CANCELLED})
+"""Nobody is needed for it any more; one that failed waits for a person."""
 AT_WORK = frozenset({State.RUNNING, State.ASKING, State.CHECKING, State.LANDING})
 
 

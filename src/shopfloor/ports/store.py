@@ -23,7 +23,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     that are not whole then are named in ``board.absent``. The board is the caller's own.
 
     ``loose`` is answered with one row: ``records``, as JSON, of the orders of no run that changed behind the position
-    ``after``, the oldest first; ``position``, the end of the log; ``log``, a number that tells it from another log.
+    ``after``, the oldest first; ``ages``, a number for each by which they come in that order, and ``newest``, the
+    greatest of any; ``position``, the end of the log; ``log``, a number that tells it from another log; ``states``, how
+    many orders of no run are in which. ``state`` is ``finished`` for those that are done or cancelled, ``unfinished``
+    for the others. With ``limit`` the first so many come by when they last changed, and unless there are fewer,
+    ``position`` is behind the last of them: whoever goes on from there misses none.
     """
 
     what: Literal["orders", "events", "runs", "meta", "board", "loose", "ready", "held", "holders"] = "orders"

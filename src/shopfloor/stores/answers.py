@@ -30,7 +30,7 @@ def rows(index: Index, query: Query, log: Log, mark: Mark, *, now: float) -> lis
     if query.what == "held":
         return held_rows(IndexSource(index), order=query.order, controller=mark.controller)
     if query.what == "loose":
-        return [{"position": mark.last, "log": log.inode(), "records": index.loose(query.after)}]
+        return [index.loose(query) | {"log": log.inode()}]
     if query.what == "board":
         return [{"position": mark.last, "board": index.board(query)}]
     return [event_row(start + size, decode(log.read(start, size))) for start, size in index.events(query)]

@@ -16,7 +16,7 @@ from shopfloor.domain import values
 from shopfloor.domain.board import Board, Run
 from shopfloor.domain.order import FINAL, Attempt, Order, Record
 from shopfloor.ports import Query
-from shopfloor.stores import database, stock, tables, tally
+from shopfloor.stores import database, loose, stock, tables, tally
 from shopfloor.stores.news import Mark, News
 from shopfloor.stores.rows import bounded, order_row, run_row
 from shopfloor.stores.scan import Problem
@@ -43,10 +43,6 @@ _UPSERT = (
     f"INSERT INTO orders(rowid, {', '.join(_ALL)}) VALUES (?{', ?' * len(_ALL)}) ON CONFLICT(id) DO UPDATE SET "  # noqa: S608 - own names
     f"{', '.join(f'{name} = excluded.{name}' for name in _ALL[1:])}"
 )
-
-_LOOSE = "SELECT blob FROM orders WHERE run = '' ORDER BY rowid"
-# The plus keeps SQLite from looking through all of them for the few that changed.
-_LOOSE_SINCE = "SELECT blob FROM orders WHERE +run = '' AND changed > ? ORDER BY +rowid"
 
 # Another version may fold other fields out of the same log: its index is made anew.
 _SHAPE = "|".join([__version__, *(",".join(kind.__struct_fields__) for kind in (Order, Attempt, Record, Run))])
@@ -296,10 +292,9 @@ class Index:
         row = self._db.execute("SELECT blob, changed FROM orders WHERE id = ?", (order,)).fetchone()
         return (None, 0) if row is None else (row[0], row[1])
 
-    def loose(self, after: int) -> list[bytes]:
-        """Records of the orders of no run that changed after a position, as JSON, in the order of their creation."""
-        rows = self._db.execute(_LOOSE_SINCE if after else _LOOSE, (after,) if after else ())
-        return [row[0] for row in rows]
+    def loose(self, query: Query) -> dict[str, Any]:
+        """The answer about the orders of no run, but for which log it is."""
+        return loose.row(self._db, query)
 
     def changed_after(self, position: int) -> list[str]:
         """Ids of the orders that changed after a position, in the order of their creation."""

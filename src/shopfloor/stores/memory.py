@@ -16,7 +16,7 @@ import msgspec
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import Conflict, Led, Refused
 from shopfloor.domain.events import SCHEMA, E, Event, stamp_time
-from shopfloor.domain.order import Record
+from shopfloor.domain.order import FINISHED, Record
 from shopfloor.ports import CONTROLLER, Clock, Query
 from shopfloor.stores.changes import (
     Change,
@@ -168,7 +168,7 @@ class MemoryStore:
         if query.what == "events":
             return self._events(query)
         if query.what == "loose":
-            return [{"position": len(log.events), "log": id(log), "records": self._loose(query.after)}]
+            return [self._loose(query)]
         if query.what == "board":
             return [{"position": len(self.log.events), "board": deepcopy(self.log.board)}]
         return [self._meta()]
@@ -225,10 +225,21 @@ class MemoryStore:
             rows.append(row)
         return rows
 
-    def _loose(self, after: int) -> list[bytes]:
-        news = {event.order_id for event in self.log.events[after:]}
-        records = self.log.board.records.values()
-        return [msgspec.json.encode(r) for r in records if r.order.id in news and not r.order.run]
+    def _loose(self, query: Query) -> dict[str, Any]:
+        log, after = self.log, query.after
+        changed = {event.order_id: place for place, event in enumerate(log.events[after:], after + 1)}
+        all_ = [(age, r) for age, r in enumerate(log.board.records.values(), 1) if not r.order.run]
+        wanted = {"finished": (True,), "unfinished": (False,)}.get(query.state, (True, False))
+        found = [(age, r) for age, r in all_ if r.order.id in changed and (r.state in FINISHED) in wanted]
+        position = len(log.events)
+        if query.limit:
+            found = sorted(found, key=lambda one: changed[one[1].order.id])[: query.limit]
+            position = changed[found[-1][1].order.id] if len(found) == query.limit else position
+        return {
+            "position": position, "log": id(log), "records": [msgspec.json.encode(r) for _, r in found],
+            "ages": [age for age, _ in found], "newest": len(log.board.records),
+            "states": dict(Counter(str(r.state) for _, r in all_)),
+        }  # fmt: skip
 
     def _find(self, name: str) -> list[Record]:
         age = {order: place for place, order in enumerate(self.log.board.records)}

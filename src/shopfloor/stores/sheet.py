@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +23,8 @@ _loose = msgspec.json.Decoder(dict[str, Any])
 
 PIECE = 200
 """Lines that are written at once."""
+FEW = 32
+"""Orders whose lines are sooner searched for one by one."""
 
 Versions = Callable[[str], list[dict[str, Any]]]
 """The objects that an order was published as, or might have been, oldest first."""
@@ -76,12 +78,6 @@ class Sheet:
         """The bytes of the file, some lines at a time: as a whole they would be in memory twice."""
         for first in range(0, len(self._lines), PIECE):
             yield b"\n".join([*self._lines[first : first + PIECE], b""])
-
-    def take_for_ours(self) -> None:
-        """We have left the file as these lines are."""
-        self._ours = len(self._lines)
-        self._current.clear()
-        self._ids.clear()
 
     def add(self, lines: Iterable[bytes]) -> None:
         """Lines that another program wrote elsewhere, as if they stood at the end."""
@@ -156,6 +152,43 @@ class Sheet:
             return self._current[order]
         record = next(index.records([order]), None)
         return None if record is None else render(record)
+
+
+class LineIds:
+    """Finds the lines of some orders among very many others."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self._wanted = wanted
+        self._heads = {order: b'{"id":' + msgspec.json.encode(order) for order in wanted} if len(wanted) <= FEW else {}
+        self._plain = {order.encode("utf-8", "replace") for order in wanted}
+        self.doubtful = False
+        """a line begins as if it were of one of them, and is of another: only a sheet can tell"""
+
+    def find(self, lines: bytes) -> Iterator[tuple[str, int, int]]:
+        """Those among whole lines: the order, and where its line begins and ends."""
+        for start, end in self._few(lines) if self._heads else self._many(lines):
+            found = _id_of(line := lines[start : end - 1])
+            if found in self._wanted:
+                self.doubtful |= _id_in(parse(line)) != found
+                yield found, start, end
+
+    def _few(self, lines: bytes) -> Iterator[tuple[int, int]]:
+        ours = lines.startswith(_BEGIN) + lines.count(b"\n" + _BEGIN)
+        if ours < lines.count(b"\n"):  # those of others have to be read in earnest
+            yield from self._many(lines)
+            return
+        for head in self._heads.values():
+            at = 0 if lines.startswith(head) else lines.find(b"\n" + head) + 1
+            if at or lines.startswith(head):
+                yield at, lines.find(b"\n", at) + 1
+
+    def _many(self, lines: bytes) -> Iterator[tuple[int, int]]:
+        start, plain, skip = 0, self._plain, len(_BEGIN)
+        while (end := lines.find(b"\n", start) + 1) > 0:
+            order = lines[start + skip : lines.find(b'"', start + skip)]
+            if order in plain or b"\\" in order or not lines.startswith(_BEGIN, start):
+                yield start, end
+            start = end
 
 
 _NO_OBJECT = "is no JSON object with an id"

@@ -22,7 +22,8 @@ from shopfloor.domain.errors import Refused
 from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, exchange_file
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log
-from shopfloor.stores.sheet import Findings, Sheet, Versions
+from shopfloor.stores.revision import Left, Lines, revision_of
+from shopfloor.stores.sheet import Findings, Sheet, Versions, render
 
 FEED = "feed.jsonl"
 ORDERS = "work_orders.jsonl"
@@ -43,10 +44,6 @@ LATE_S = 5.0
 
 MEND_WINDOW = 4 << 20
 """Bytes at the end of log and feed that are compared to find what a crash kept from the feed."""
-
-KEPT_BYTES = 8 << 20
-"""A file up to this size is kept in memory line by line, so that the next rewrite need not take it apart: some 15,000
-orders."""
 
 Signature = tuple[int, int, int]
 T = TypeVar("T")
@@ -86,7 +83,7 @@ class _Text:
         self.content = b""
         self.length = 0
         self.digest = 0
-        self.signature: Signature = (0, 0, 0)
+        self.signature = _signature_of(os.fstat(descriptor))
         self.age_s = 0.0
         self.changed_at = time.monotonic()
 
@@ -147,8 +144,6 @@ class Views:
         """files that were taken away, and are watched for what is still written to them"""
         self._late: list[bytes] = []
         """lines that were found in them and are not in the log yet"""
-        self._kept: tuple[tuple[int, int], Sheet] | None = None
-        """the file as we last left it: length and digest, and its lines"""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -224,14 +219,20 @@ class Views:
 
     def _publish(self, keeper: Keeper, text: _Text | None) -> bool:
         self._gather_late()
-        content = text.content if text else b""
         # The digest is of what any of our programs left there last; from where it still begins so, others went on.
-        length, digest = keeper.ask(_left_there)
+        length, digest = left = keeper.ask(_left_there)
+        if text is not None:
+            if length == text.signature[1] and length and not self._late:
+                done = keeper.ask(lambda index: self._revise(index, left, text))
+                if done is not None:
+                    return done
+            text.read()
+        content = text.content if text else b""
         appended = text is not None and text.begins(length, digest)
         same = appended and len(content) == length
         if text is not None and not same and not self._settled(text, appended=appended):
             return False
-        sheet = self._sheet(content, (length, digest), appended=appended)
+        sheet = Sheet(content, ours=length if appended else 0)
         sheet.add(self._late)
         if not (same or text is None) or self._late:
             findings = keeper.ask(lambda index: sheet.survey(index, keeper.versions(index)))
@@ -245,12 +246,22 @@ class Views:
             keeper.ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
         return keeper.ask(lambda index: self._write(index, sheet, text))
 
-    def _sheet(self, content: bytes, left: tuple[int, int], *, appended: bool) -> Sheet:
-        """The lines of a file; ``appended``: it still begins as it was ``left``."""
-        kept, self._kept = self._kept, None
-        if kept is not None and appended and kept[0] == left and len(content) == left[0]:
-            return kept[1]
-        return Sheet(content, ours=left[0] if appended else 0)
+    def _revise(self, index: Index, left: Left, text: _Text) -> bool | None:
+        """Bring the file up to the index when it is as it was left; None: it is not."""
+        at = index.mark().offset
+        lines: Lines = lambda ids: ((record.order.id, render(record)) for record in index.records(ids))  # noqa: E731
+        revision = revision_of(text.descriptor, left, index.changed_after(index.get("view", 0)), lines)
+        if revision is None:
+            return None
+        text.length, text.digest = left
+        if revision:
+            if _signature(self._path) != text.signature:
+                return False
+            self._replace(revision.pieces(), text)
+            left = Left(revision.length, revision.digest)
+        else:
+            self._left = text.signature
+        return self._written(index, at, left)
 
     def _write(self, index: Index, sheet: Sheet, text: _Text | None) -> bool:
         """Bring the file up to the index, which knows all that stands in the sheet."""
@@ -266,13 +277,14 @@ class Views:
             self._replace(sheet.pieces(), text)
         elif text is not None:
             self._left = text.signature
+        return self._written(index, at, Left(length, digest))
+
+    def _written(self, index: Index, at: int, left: Left) -> bool:
+        """The file is as new as the position ``at``; False when somebody wrote to it meanwhile."""
         self._waits_since = 0.0
         self._late.clear()
-        left = "" if self._left is None else _written(self._left)
-        index.put(view=at, view_digest=f"{length}:{digest:08x}", view_signature=left)
-        if length <= KEPT_BYTES:
-            sheet.take_for_ours()
-            self._kept = (length, digest), sheet
+        signature = "" if self._left is None else _written(self._left)
+        index.put(view=at, view_digest=f"{left.length}:{left.digest:08x}", view_signature=signature)
         return not self.touched()
 
     def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:
@@ -342,15 +354,9 @@ class Views:
 
 def _open(path: Path) -> _Text | None:
     try:
-        text = _Text(os.open(path, os.O_RDONLY))
+        return _Text(os.open(path, os.O_RDONLY))
     except FileNotFoundError:
         return None
-    try:
-        text.read()
-    except OSError:
-        text.close()
-        raise
-    return text
 
 
 def _signature(path: Path) -> Signature | None:
@@ -368,10 +374,10 @@ def _written(signature: Signature) -> str:
     return ":".join(map(str, signature))
 
 
-def _left_there(index: Index) -> tuple[int, int]:
-    """Length and digest of the file as one of our programs left it; -1 when that is not known."""
+def _left_there(index: Index) -> Left:
+    """The file as one of our programs left it."""
     length, _, digest = str(index.get("view_digest", "")).partition(":")
-    return (int(length), int(digest, 16)) if length.isdigit() and digest else (-1, 0)
+    return Left(int(length), int(digest, 16)) if length.isdigit() and digest else Left(-1, 0)
 
 
 def _end_of(path: Path) -> set[bytes]:

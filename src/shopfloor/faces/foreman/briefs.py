@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shopfloor.faces.foreman.tasks import Given
+from shopfloor.faces.foreman.task import Given
 
 ASKS, STUCK, IDLE = "QUESTION:", "BLOCKED:", "no work"
 """How the last word of a worker begins that needs the user, or that cannot go on; and what it says when there is

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from shopfloor import NotFound, ShopfloorError
 from shopfloor.faces.foreman.pools import Routing
-from shopfloor.faces.foreman.tasks import FINISHED, STATUSES, Task, Tasks
+from shopfloor.faces.foreman.task import FINISHED, STATUSES, Task, task_of
+from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.tool import IssueTool
 from shopfloor.faces.foreman.words import short
 
@@ -142,20 +143,24 @@ class Conversation:
     async def watch(self) -> None:
         """Tell what is completed, asked, or stuck as it happens, until cancelled. What was so before is no news."""
         tasks, after = self._crew.tasks, 0
-        self._known = {task.id: task.status for task in await tasks.all()}
+        ends = tasks.ends()
+        await ends.begin()
+        self._known = {task.id: task.status for task in await tasks.unfinished()}
         while True:
             end = await tasks.changed(after, LOOK_S)
             if end != after:
                 after, began = end, asyncio.get_running_loop().time()
-                for task in await tasks.all():
+                async for record in ends.new():
+                    self._news(task_of(record))
+                for task in (found := await tasks.unfinished()):
                     self._news(task)
+                self._known = {task.id: task.status for task in found}
                 took_s = asyncio.get_running_loop().time() - began
                 await self._pause(max(QUIET_S, RESTS * took_s))
 
     def _news(self, task: Task) -> None:
         if self._known.get(task.id) == task.status:
             return
-        self._known[task.id] = task.status
         if task.status in FINISHED:
             self._tell("crew", f"{task.status}: {_line(task)}" + (f": {_short(task.result)}" if task.result else ""))
         elif task.status == "pending_user_input":
@@ -179,8 +184,7 @@ class Conversation:
         return HELP
 
     async def _status(self, _rest: str) -> str:
-        found = await self._crew.tasks.all()
-        counts = Counter(task.status for task in found)
+        found, counts = await self._crew.tasks.unfinished(), await self._crew.tasks.counts()
         told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
         speaks = "the foreman is speaking" if self._turn is not None and not self._turn.done() else ""
         lines = [told or "there are no issues yet", *filter(None, [speaks])]
@@ -191,11 +195,9 @@ class Conversation:
     async def _tasks(self, rest: str) -> str:
         if rest and rest not in STATUSES:
             return f"there is no status {rest!r}; there are {', '.join(STATUSES)}"
-        found = await self._crew.tasks.all(status=rest)
-        if not rest:  # what is still to be done first
-            found.sort(key=lambda task: task.status in FINISHED)
-        lines = [f"  {task.status:<18} {_line(task)}" for task in found[:MOST_SHOWN]]
-        more = [f"  and {len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
+        found = await self._crew.tasks.find(lambda _task: True, MOST_SHOWN, status=rest)
+        lines = [f"  {task.status:<18} {_line(task)}" for task in found.tasks]
+        more = [f"  and {found.count - MOST_SHOWN} more"] if found.count > MOST_SHOWN else []
         return "\n".join([*lines, *more]) or "there are none"
 
     async def _add(self, rest: str) -> str:
@@ -212,12 +214,12 @@ class Conversation:
     async def _answer(self, rest: str) -> str:
         name, _, words = rest.partition(" ")
         if not name or not words.strip():
-            found = _questions(await self._crew.tasks.all())
+            found = _questions(await self._crew.tasks.unfinished())
             return "\n".join(["type: /answer ID WORDS", *(found or ["  nobody asks anything now"])])
         try:
             task = await self._crew.tasks.unblock(name, words.strip())
         except NotFound:
-            found = _questions(await self._crew.tasks.all())
+            found = _questions(await self._crew.tasks.unfinished())
             return "\n".join([f"there is no issue {name!r}", *(found or ["  nobody asks anything now"])])
         return f"{_line(task)} goes on with your answer"
 

@@ -178,6 +178,8 @@ class ForemanWorkerOrchestrator:
         kinds = sorted({job.category for job in team})
         words = briefs.foreman(kinds, [job.name for job in team])
         await context.add_message({"role": "system", "content": words})
+        if self.progress is not None and self._claims():
+            await self.progress.begin()  # what the crew does from now on is news
         await self._start_workers()
         self.background.start()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from shopfloor.faces.foreman.pools import Routing
-from shopfloor.faces.foreman.tasks import FINISHED, Task, Tasks
+from shopfloor.faces.foreman.task import Task, task_of
+from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.words import short
 
 MOST_ORPHANS = 5
@@ -22,21 +22,22 @@ HEAD = "[crew]"
 
 
 class Progress:
-    """The memory of what was told. What had ended before this object was made is no news."""
+    """What was told of those that are unfinished. What had ended before this object was made is no news."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self._told: dict[str, str] | None = None
-        """issue -> the status that was told last"""
-        self._lost: Counter[str] = Counter()
+        self._ends = tasks.ends()
+        self._blocked: set[str] = set()
+        """those that were told of as blocked"""
+        self._lost: dict[str, int] | None = None
+        """issue -> how many workers it had lost when that was told; None: before the beginning"""
         self._troubles: list[str] = []
 
     async def begin(self) -> None:
         """Take what is there now as known; only the first call counts."""
-        if self._told is None:
-            found = await self._tasks.all()
-            self._told = {task.id: task.status for task in found if task.status in FINISHED}
-            self._lost.update({task.id: task.lost for task in found})
+        if self._lost is None:
+            await self._ends.begin()
+            self._lost = _losses(await self._tasks.unfinished())
 
     def trouble(self, text: str) -> None:
         """Something about a worker (no mount plan, no session) that is told next, once."""
@@ -45,46 +46,56 @@ class Progress:
 
     async def block(self) -> str:
         """The words for the next turn; empty when nothing is going on and nothing is new."""
-        await self.begin()
-        assert self._told is not None  # it has begun
-        found = await self._tasks.all()
-        ended = [task for task in found if task.status in FINISHED and self._told.get(task.id) != task.status]
+        count, ended = 0, list[Task]()
+        if self._lost is None:
+            await self.begin()
+        else:
+            async for record in self._ends.new():
+                count, ended = count + 1, sorted([*ended, task_of(record)], key=_priority)[:MOST_NAMED]
+        found = await self._tasks.unfinished()
         lines = [
             *_named("orphaned: their worker ended, they are open again", self._orphans(found), MOST_ORPHANS),
             *_named("in progress", [t for t in found if t.status == "in_progress"], MOST_NAMED, owner=True),
-            *_named("completed since you were last told", ended, MOST_NAMED, words=True),
+            *_named("completed since you were last told", ended, MOST_NAMED, words=True, count=count),
             *_named("needs input: ask the user, then unblock", _at(found, _ASKING), MOST_QUESTIONS, words=True),
             *_named("blocked", self._fresh(_at(found, "blocked")), MOST_QUESTIONS, words=True),
             *(f"- worker trouble: {text}" for text in self._troubles),
         ]
         waiting = len(_at(found, "open"))
-        self._told |= {task.id: task.status for task in found if task.status in (*FINISHED, "blocked")}
-        for task in found:
-            if task.status == "open":
-                self._told.pop(task.id, None)
+        known = {task.id for task in found if task.status != "open"}
+        self._blocked = (self._blocked & known) | {task.id for task in _at(found, "blocked")}
         self._troubles.clear()
         if waiting and lines:
             lines.append(f"- open, not begun: {waiting}")
         return "\n".join([HEAD, *lines]) if lines else ""
 
     def _fresh(self, found: Sequence[Task]) -> list[Task]:
-        assert self._told is not None  # it has begun
-        return [task for task in found if self._told.get(task.id) != task.status]
+        return [task for task in found if task.id not in self._blocked]
 
     def _orphans(self, found: Sequence[Task]) -> list[Task]:
-        lost = [task for task in found if task.lost > self._lost[task.id]]
-        self._lost.update({task.id: task.lost - self._lost[task.id] for task in lost})
-        return [task for task in lost if task.status == "open"]
+        known, self._lost = self._lost or {}, _losses(found)
+        return [task for task in found if task.status == "open" and task.lost > known.get(task.id, 0)]
+
+
+def _priority(task: Task) -> int:
+    return task.priority
+
+
+def _losses(found: Sequence[Task]) -> dict[str, int]:
+    return {task.id: task.lost for task in found if task.lost}
 
 
 def _at(found: Sequence[Task], status: str) -> list[Task]:
     return [task for task in found if task.status == status]
 
 
-def _named(what: str, found: Sequence[Task], most: int, *, owner: bool = False, words: bool = False) -> list[str]:
+def _named(
+    what: str, found: Sequence[Task], most: int, *, owner: bool = False, words: bool = False, count: int = 0
+) -> list[str]:
+    """The first so many of them; ``count``: how many there are, where not all of them are given."""
     if not found:
         return []
-    lines = [f"- {what}: {len(found)}"]
+    lines = [f"- {what}: {count or len(found)}"]
     for task in found[:most]:
         said = (task.result or task.blocking_notes) if words else ""
         more = (f" ({task.assignee})" if owner and task.assignee else "") + (

@@ -1,144 +1,53 @@
-"""Tasks: orders of no run whose deliverable is an answer, in the words of an issue tracker.
-
-This is the one place that maps them.
-
-| task | order |
-|---|---|
-| ``open`` | ready, or waiting for another |
-| ``in_progress`` | a session holds it, or an agent works on it |
-| ``blocked``, ``pending_user_input`` | ready, and set aside with that status; nobody claims it before ``unblock`` |
-| ``completed`` | done: its session handed in an answer, which is the ``result`` |
-| ``closed`` | cancelled: somebody gave it up |
-
-``category``, ``pool``, ``blocking_notes``, ``parent_id``, ``discovered_from`` and ``comment`` are keys of the order's
-metadata. What was said before stands in the log: :meth:`Tasks.events`.
-"""
+"""The tasks of a floor in the hands of one worker, or of the foreman: found, made, claimed, handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from shopfloor import Deliverable, Event, NotFound, Order, Record, Refused, Shopfloor, State, UsageError, stamp_time
+from shopfloor import (
+    Deliverable,
+    Ends,
+    Event,
+    NotFound,
+    Order,
+    Record,
+    Refused,
+    Shopfloor,
+    State,
+    UsageError,
+    stamp_time,
+)
+from shopfloor.faces.foreman.task import (
+    ASIDE,
+    ENDED,
+    FINISHED,
+    KINDS,
+    SESSION,
+    Given,
+    Task,
+    Wish,
+    dependencies_of,
+    fits,
+    status_of,
+    task_of,
+)
 
-FINISHED = frozenset({"closed", "completed"})
-ASIDE = ("blocked", "pending_user_input")
-STATUSES = ("open", "in_progress", *ASIDE, "closed", "completed")
-KINDS = ("blocks", "related", "parent-child", "discovered-from")
-"""Of a dependency; only the first makes a task wait."""
-
-SESSION = "session/"
-"""Before the name of a session where the log names who works on an order."""
 LOWEST = 4
 """priority"""
 AHEAD = 32
 """Tasks that a worker looks up at once: many workers share a process."""
 
-_AT_WORK = {State.ASKING: "pending_user_input", State.DONE: "completed", State.CANCELLED: "closed"}
 
+class Found(msgspec.Struct, frozen=True):
+    """What was looked for: the first of them, and how many there are."""
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """An order as an issue. Times are RFC 3339 in UTC, empty where there is none."""
-
-    id: str
-    title: str
-    description: str = ""
-    status: str = "open"
-    priority: int = 2
-    """0 highest … 4 lowest"""
-    issue_type: str = "task"
-    assignee: str = ""
-    """the worker that has it, or had it last"""
-    created_at: str = ""
-    created_by: str = ""
-    updated_at: str = ""
-    closed_at: str = ""
-    parent_id: str = ""
-    discovered_from: str = ""
-    blocking_notes: str = ""
-    """why it is set aside: the question, or what is in the way"""
-    result: str = ""
-    category: str = ""
-    retries: int = 0
-    """attempts of workers that came to nothing"""
-    lost: int = 0
-    """attempts whose worker ended without a word"""
-    depends_on: tuple[str, ...] = ()
-    """ids of the tasks that block it"""
-    dependencies: tuple[dict[str, str], ...] = ()
-    """``depends_on_id`` and ``type`` of everything it is connected with"""
-    metadata: dict[str, Any] = {}
-
-    @property
-    def finished(self) -> bool:
-        """True when nothing more is done about it."""
-        return self.status in FINISHED
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks a worker takes: for each key of the metadata some texts; the empty one is for "no such key"."""
-
-    metadata: dict[str, tuple[str, ...]] = {}
-    without: dict[str, tuple[str, ...]] = {}
-
-
-class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that a worker has just claimed."""
-
-    id: str
-    title: str
-    prompt: str
-    """its description, and what became of the attempt before"""
-    attempt: str
-    generation: int
-
-
-def task_of(record: Record) -> Task:
-    """The order as a task."""
-    order, attempt, meta = record.order, record.attempt, record.order.metadata
-    status, last = status_of(record), attempt.message if attempt else ""
-    held = attempt is not None and (record.live or status in FINISHED)
-    notes = _text(meta, "blocking_notes")
-    if status in ASIDE and not notes:
-        notes = record.question or record.message or last
-    return Task(
-        id=order.id, title=order.title, description=order.instruction, status=status, priority=order.priority,
-        issue_type=order.issue_type,
-        assignee=attempt.agent.removeprefix(SESSION) if attempt is not None and held else record.assignee,
-        created_at=stamp_time(order.created_at), created_by=order.created_by, updated_at=stamp_time(record.updated_at),
-        closed_at="" if record.settled_at is None else stamp_time(record.settled_at),
-        parent_id=_text(meta, "parent_id"), discovered_from=_text(meta, "discovered_from"),
-        blocking_notes=notes if status in ASIDE else "", result=last if status == "completed" else "",
-        category=_text(meta, "category"), retries=record.failures, depends_on=order.depends_on,
-        lost=sum(a.outcome == "lost" for a in record.attempts),
-        dependencies=tuple(dependencies_of(order)), metadata=dict(meta),
-    )  # fmt: skip
-
-
-def status_of(record: Record) -> str:
-    """What an issue tracker calls the state of an order."""
-    if record.state is State.READY:
-        if record.elsewhere in ASIDE:
-            return record.elsewhere
-        return "in_progress" if record.taken else "open"
-    if record.state is State.FAILED:
-        return "blocked"
-    return _AT_WORK.get(record.state, "in_progress")
-
-
-def dependencies_of(order: Order) -> list[dict[str, str]]:
-    """What an order is connected with, as other programs write it."""
-    found: dict[tuple[str, str], None] = {}
-    raw = order.extra.get("dependencies")
-    for entry in raw if isinstance(raw, list) else []:
-        if isinstance(entry, Mapping) and isinstance(entry.get("depends_on_id"), str):
-            found[entry["depends_on_id"], str(entry.get("type") or "blocks")] = None
-        elif isinstance(entry, str):
-            found[entry, "blocks"] = None
-    found |= {(need, "blocks"): None for need in order.depends_on}
-    return [{"depends_on_id": other, "type": kind} for other, kind in found]
+    tasks: list[Task]
+    count: int
 
 
 class Tasks:
@@ -163,25 +72,57 @@ class Tasks:
     async def all(
         self, *, status: str = "", category: str = "", assignee: str = "", metadata: Mapping[str, Any] | None = None
     ) -> list[Task]:
-        """Those that fit, by priority and age."""
-        found, meta = await self._orders.seen(task_of), dict(metadata or {})
-        for key, value in (("status", status), ("category", category), ("assignee", assignee)):
-            found = [task for task in found if getattr(task, key) == value] if value else found
-        if meta:
-            found = [task for task in found if all(task.metadata.get(key) == value for key, value in meta.items())]
-        return sorted(found, key=lambda task: task.priority)
+        """Those that fit, by priority and age: as many as there are, all in memory. :meth:`find` gives the first."""
+        those = partial(fits, status=status, category=category, assignee=assignee, metadata=metadata)
+        if status and status not in FINISHED:
+            return [task for task in await self.unfinished() if those(task)]
+        found = [task for record in await self._orders.all() if those(task := task_of(record))]
+        return sorted(found, key=_priority)
+
+    async def find(self, those: Callable[[Task], bool], most: int, *, status: str = "") -> Found:
+        """The first ``most`` of those that fit: unfinished ones before others, by priority and age.
+
+        However many are finished, no more than twice ``most`` of them are in memory.
+        """
+        first = [] if status in FINISHED else [task for task in await self.unfinished() if those(task)]
+        count, room = len(first), max(0, most - len(first))
+        some: list[Task] = []
+        seen = {task.id for task in first}  # one may end while we look
+        if status in FINISHED or not status:
+            async for record in self._orders.finished():
+                task = task_of(record)
+                if status in ("", task.status) and task.id not in seen and those(task):
+                    count += 1
+                    some.append(task)
+                    if len(some) > 2 * room:
+                        some = sorted(some, key=_by_age)[:room]
+        return Found([*first[:most], *sorted(some, key=_by_age)[:room]], count)
+
+    async def unfinished(self) -> list[Task]:
+        """Those that are neither completed nor closed, by priority and age."""
+        return sorted(await self._orders.seen(task_of), key=_priority)
 
     async def ready(self) -> list[Task]:
         """Open or in progress, and not blocked by one that is unfinished; by priority and age."""
-        tasks = await self.all()
-        unfinished = {task.id for task in tasks if not task.finished}
-        return [t for t in tasks if t.status in ("open", "in_progress") and unfinished.isdisjoint(t.depends_on)]
+        tasks = await self.unfinished()
+        ids = {task.id for task in tasks}
+        return [task for task in tasks if task.status in ("open", "in_progress") and ids.isdisjoint(task.depends_on)]
 
     async def blocked(self) -> list[Task]:
         """Set aside, or waiting for one that is unfinished; by priority and age."""
-        tasks = await self.all()
-        unfinished = {task.id for task in tasks if not task.finished}
-        return [t for t in tasks if not t.finished and (t.status in ASIDE or not unfinished.isdisjoint(t.depends_on))]
+        tasks = await self.unfinished()
+        ids = {task.id for task in tasks}
+        return [task for task in tasks if task.status in ASIDE or not ids.isdisjoint(task.depends_on)]
+
+    async def counts(self) -> Counter[str]:
+        """How many there are of each status."""
+        states = await self._orders.states()
+        ended = {status: states.get(state, 0) for state, status in ENDED.items()}
+        return Counter(task.status for task in await self.unfinished()) + Counter(ended)
+
+    def ends(self) -> Ends:
+        """Tells of each that has ended, once, from the first call of its ``begin`` on; for :func:`task_of`."""
+        return self._orders.ends()
 
     async def events(self, name: str) -> list[Event]:
         """All that happened to it, the oldest first."""
@@ -379,6 +320,9 @@ class Tasks:
             raise Refused(f"{task.id!r} is {who}: {self.actor!r} does not hold it")
 
 
-def _text(data: Mapping[str, Any], key: str) -> str:
-    value = data.get(key)
-    return "" if value is None else str(value)
+def _priority(task: Task) -> int:
+    return task.priority
+
+
+def _by_age(task: Task) -> tuple[int, str]:
+    return task.priority, task.created_at

@@ -9,7 +9,7 @@ import msgspec
 
 from shopfloor.faces.foreman.config import WorkerConfig, category_of
 from shopfloor.faces.foreman.pools import Routing
-from shopfloor.faces.foreman.tasks import Wish
+from shopfloor.faces.foreman.task import Wish
 
 KINDS = ("coding", "research", "general")
 GENERAL = "general"

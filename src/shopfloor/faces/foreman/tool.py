@@ -11,7 +11,8 @@ from shopfloor import ShopfloorError, UsageError
 from shopfloor.faces.foreman.history import changes_of
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.signals import EventRouter, Name
-from shopfloor.faces.foreman.tasks import FINISHED, KINDS, STATUSES, Task, Tasks
+from shopfloor.faces.foreman.task import FINISHED, KINDS, STATUSES, Task, fits
+from shopfloor.faces.foreman.tasks import Found, Tasks
 from shopfloor.faces.foreman.words import (
     PRIORITIES,
     TYPES,
@@ -113,14 +114,18 @@ class IssueTool:
 
     async def _list(self, given: Parameters) -> dict[str, Any]:
         status = status_of(given.value("status")) if given.has("status") else ""
-        found = await self.tasks.all(status=status, metadata=given.mapping("metadata"))
-        return _listed("issues", self._fitting(found, given), given)
+        those, metadata = _wanted(given), given.mapping("metadata")
+        found = await self.tasks.find(
+            lambda task: fits(task, status=status, metadata=metadata) and those(task),
+            given.whole("limit", MOST_LISTED), status=status,
+        )  # fmt: skip
+        return _shown_of("issues", found)
 
     async def _ready(self, given: Parameters) -> dict[str, Any]:
-        return _listed("ready_issues", self._fitting(await self.tasks.ready(), given), given)
+        return _listed("ready_issues", await self.tasks.ready(), given)
 
     async def _blocked(self, given: Parameters) -> dict[str, Any]:
-        return _listed("blocked_issues", self._fitting(await self.tasks.blocked(), given), given)
+        return _listed("blocked_issues", await self.tasks.blocked(), given)
 
     async def _sessions(self, given: Parameters) -> dict[str, Any]:
         sessions = await self.tasks.sessions(given.needed("issue_id"))
@@ -130,15 +135,6 @@ class IssueTool:
         task = await self._named(given)
         events = changes_of(task.id, await self.tasks.events(task.id))[-given.whole("limit", MOST_LISTED) :]
         return {"events": events, "count": len(events)}
-
-    def _fitting(self, found: Sequence[Task], given: Parameters) -> list[Task]:
-        """Those that the conditions of a list leave."""
-        wanted: dict[str, object] = {key: given.text(key) for key in ("assignee", "category") if given.text(key)}
-        if given.has("issue_type"):
-            wanted["issue_type"] = type_of(given.value("issue_type"))
-        if given.has("priority"):
-            wanted["priority"] = priority_of(given.value("priority"))
-        return [task for task in found if all(_shown(task, key) == value for key, value in wanted.items())]
 
     # -- working on one ---------------------------------------------------------------------------------------------
 
@@ -216,6 +212,16 @@ class IssueTool:
         return await self.tasks.get(given.needed("issue_id"))
 
 
+def _wanted(given: Parameters) -> Callable[[Task], bool]:
+    """The conditions of a list."""
+    wanted: dict[str, object] = {key: given.text(key) for key in ("assignee", "category") if given.text(key)}
+    if given.has("issue_type"):
+        wanted["issue_type"] = type_of(given.value("issue_type"))
+    if given.has("priority"):
+        wanted["priority"] = priority_of(given.value("priority"))
+    return lambda task: all(_shown(task, key) == value for key, value in wanted.items())
+
+
 def _changes(given: Parameters, *, moved: bool = False) -> dict[str, Any]:
     """The fields that an update sets; ``moved``: its status changes too, so that some words go with that."""
     changes: dict[str, Any] = {key: given.text(key) for key in ("title", "description") if given.has(key)}
@@ -259,9 +265,14 @@ def issue_of(task: Task) -> dict[str, Any]:
 
 
 def _listed(key: str, found: Sequence[Task], given: Parameters) -> dict[str, Any]:
-    shown = found[: given.whole("limit", MOST_LISTED)]
-    more = {"left_out": len(found) - len(shown)} if len(shown) < len(found) else {}
-    return {key: [issue_of(task) for task in shown], "count": len(found), **more}
+    fitting = list(filter(_wanted(given), found))
+    return _shown_of(key, Found(fitting[: given.whole("limit", MOST_LISTED)], len(fitting)))
+
+
+def _shown_of(key: str, found: Found) -> dict[str, Any]:
+    left_out = found.count - len(found.tasks)
+    more = {"left_out": left_out} if left_out else {}
+    return {key: [issue_of(task) for task in found.tasks], "count": found.count, **more}
 
 
 _TEXTS = {

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
+from shopfloor.faces.foreman.task import Given, Wish
+from shopfloor.faces.foreman.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

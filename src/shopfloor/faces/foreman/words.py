@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shopfloor import UsageError
-from shopfloor.faces.foreman.tasks import KINDS, STATUSES
+from shopfloor.faces.foreman.task import KINDS, STATUSES
 
 TYPES = ("bug", "feature", "task", "epic", "chore")
 PRIORITIES = {"critical": 0, "high": 1, "medium": 2, "normal": 2, "low": 3, "deferred": 4}

@@ -14,7 +14,8 @@ from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.progress import after_failure
 from shopfloor.faces.foreman.session import Session
 from shopfloor.faces.foreman.signals import EventRouter, Name
-from shopfloor.faces.foreman.tasks import Given, Tasks, Wish
+from shopfloor.faces.foreman.task import Given, Wish
+from shopfloor.faces.foreman.tasks import Tasks
 from shopfloor.faces.foreman.waiting import Queue, outcome_of
 
 log = logging.getLogger(__name__)

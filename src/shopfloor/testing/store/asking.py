@@ -105,6 +105,30 @@ async def _orders_of_no_run_are_followed(bench: Bench, store: Store, other: Stor
     [new] = await other.query(Query(what="loose", after=row["position"]))
     assert msgspec.json.decode(new["records"][0], type=Record).generation == 1
     assert (new["log"], await _loose(other, new["position"])) == (row["log"], [])
+    await store.append([bench.event(E.SETTLED, "", order="wo-b", outcome="done")])
+    await _orders_of_no_run_come_in_pieces(bench, store, other)
+
+
+async def _orders_of_no_run_come_in_pieces(bench: Bench, store: Store, other: Store) -> None:
+    """By when they last changed, finished or not; whoever goes on where a piece ended misses none."""
+    assert (await _loose(other, 0, "finished"), (await _loose(other, 0, "unfinished"))[-2:]) == (
+        ["wo-b"],
+        ["wo-a", "wo-c"],
+    )
+    [whole] = await other.query(Query(what="loose"))
+    assert whole["states"]["done"] == 1
+    assert sum(whole["states"].values()) == len(whole["records"])
+    assert (sorted(whole["ages"]), whole["newest"]) == (whole["ages"], whole["ages"][-1])
+    found: list[str] = []
+    position, size, most = 0, 3, 3
+    while size == most:
+        [row] = await other.query(Query(what="loose", after=position, limit=most))
+        size, position = len(row["records"]), row["position"]
+        found += [msgspec.json.decode(text, type=Record).order.id for text in row["records"]]
+        if not found[3:]:
+            await store.append([bench.claim(found[0], 1)])  # it is told again, as it changed again
+    assert position == [place async for place, _ in store.read()][-1]
+    assert (found[-1], set(found), len(found)) == (found[0], set(await _loose(other, 0)), len(whole["records"]) + 1)
 
 
 async def answers_are_as_new_as_the_log(bench: Bench) -> None:
@@ -156,8 +180,8 @@ async def a_board_is_the_fold_of_the_log(bench: Bench) -> None:
     assert row["board"].records == whole.records, "a board is the caller's own"
 
 
-async def _loose(store: Store, after: int) -> list[str]:
-    [row] = await store.query(Query(what="loose", after=after))
+async def _loose(store: Store, after: int, state: str = "") -> list[str]:
+    [row] = await store.query(Query(what="loose", after=after, state=state))
     return [msgspec.json.decode(text, type=Record).order.id for text in row["records"]]
 
 
