@@ -21,7 +21,7 @@ demo: $(READY) ## run the guided demonstration; AGENT=muscle lets the built-in w
 
 # Where that variable is set, hundreds of commands that the tests start would compile the package, each for itself.
 test: $(READY) ## run the tests; make test ARGS="-k landing" runs some of them
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore tests/agents $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore tests/agents $(ARGS)
 
 # Large (up to 3 GB) and slow, so no part of `test`. What is installed once stays: ~/.cache/shopfloor/agents.
 agents: $(READY) ## real agents without a network; AGENTS="claude goose" takes only these

@@ -12,8 +12,6 @@ from shopfloor.testing.model import Model
 
 from .shop import Said, Shop
 
-pytestmark = pytest.mark.xdist_group("replay")  # one recorded run for all of them
-
 KEY = "sk-real-key-of-lab-4711"
 FLOOR = """agent = "worker"
 check = "test ! -e bad.txt"
