@@ -23,7 +23,7 @@ from shopfloor.domain.records import work_order
 from shopfloor.stores.codec import decode, encode
 from shopfloor.stores.index import Index
 from shopfloor.stores.scan import Scanner
-from shopfloor.stores.sheet import Sheet, parse
+from shopfloor.stores.sheet import Sheet, parse, render
 from shopfloor.stores.wishes import changes_of
 
 
@@ -84,7 +84,7 @@ def _check_sheet(data: bytes) -> str:
     again.settle(index, 0)
     holds(b"".join(again.pieces()) == content and not repeated, "our own output looks edited", repeated)
     put_again = Sheet(content)
-    put_again.put(records.values())
+    put_again.put((order, render(record)) for order, record in records.items())
     holds(b"".join(put_again.pieces()) == content, "bringing it up to date again changed it")
     return REFUSED if findings.complaints else READ
 

@@ -11,7 +11,6 @@ import pytest
 from shopfloor.domain.events import E
 from shopfloor.ports import Query
 from shopfloor.stores.codec import encode
-from shopfloor.stores.follow import CALM, RUSH
 from shopfloor.stores.memory import MemoryStore
 from shopfloor.stores.rows import order_row
 from shopfloor.stores.workdir import WorkdirStore
@@ -233,15 +232,3 @@ async def test_hostile_values_are_taken_in(folder: Path) -> None:
         for name in ("%", "_", "'", '"', "wo-a1' OR 1", "\x00", "\U0010ffff"):
             assert await store.query(Query(order=name)) == []
     await check(folder)
-
-
-async def test_a_rush_is_over_when_it_was_calm_for_a_while(folder: Path) -> None:
-    async with open_store(folder) as store:
-        await fill(store)
-        follower = store._books.follower
-        follower.rush()
-        for _ in range(3):
-            await store.append([created(f"wo-m{number}") for number in range(RUSH)])
-            assert [follower.rush() for _ in range(CALM + 1)] == [*[True] * CALM, False]
-        await store.append([created(f"wo-o{number}") for number in range(RUSH - 1)])
-        assert not follower.rush()

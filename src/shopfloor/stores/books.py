@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -32,13 +32,12 @@ from shopfloor.stores.codec import CANCEL, encode
 from shopfloor.stores.durable import Durable
 from shopfloor.stores.files import Lock, refusal
 from shopfloor.stores.follow import Follower
-from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.lead import Lead, controller_alive
 from shopfloor.stores.log import Log
 from shopfloor.stores.rows import claimed_generation
 from shopfloor.stores.scan import Scanner
-from shopfloor.stores.sheet import Findings, Versions
+from shopfloor.stores.sheet import Findings
 from shopfloor.stores.views import ORDERS, Views
 from shopfloor.stores.wishes import changes_of, complaint_of
 
@@ -50,8 +49,6 @@ GLANCE_S = 0.3
 
 FOREIGN = f"file:{ORDERS}"
 """The actor of what other programs wrote there: nobody can tell which one it was."""
-
-T = TypeVar("T")
 
 
 class Books:
@@ -260,24 +257,26 @@ class Books:
                 self.follow(alone=True)
         return self.follower.mark.last, self.follower.scanner.seen
 
-    def tidy(self) -> None:
-        """Bring the index up to date, and the views when this store leads."""
+    def tidy(self, *, views_only: bool = False) -> None:
+        """Bring the index up to date, and the views when this store leads; those alone where they can do without it."""
         if self._owed and not self.generation:
             if self._led():
                 self._owed = False  # the controller publishes
             else:
                 self._publish_unless_another_does()
             return
-        self.follower.flush()
+        if not (views_only and self.generation and self.follower.ahead):
+            self.follower.flush()
         if self.generation and self.behind:
             self._publish()
 
     def tidy_quietly(self) -> None:
         """The same in the background: what is wrong comes up again in the next call that somebody waits for."""
         with contextlib.suppress(ShopfloorError):
-            self.tidy()
+            self.tidy(views_only=bool(self.follower.rush))
 
     def _publish(self) -> bool:
+        self.follow()
         self._unpublished = False
         done = self._views.publish(self)
         self._unpublished |= not done
@@ -322,17 +321,6 @@ class Books:
                     if self.follower.ask(self._views.unread):
                         self._publish_patiently(GLANCE_S)
 
-    # -- what the views ask for -------------------------------------------------------------------------------------
-
-    def ask(self, question: Callable[[Index], T]) -> T:
-        """The answer of an index that is as new as the log."""
-        self.follow()
-        return self.follower.ask(question)
-
-    def versions(self, index: Index) -> Versions:
-        """What an order was published as, or might have been."""
-        return lambda order: versions(self.log, index, order)
-
     def take_in(self, findings: Findings, kept: str) -> bool:
         """Make what others want events of the log; False when somebody was faster with one of the orders."""
         wanted = [
@@ -376,8 +364,9 @@ class Books:
                 if self._owed:
                     self._owed = False
                     self._publish_in_turn()
-                self.follow()
-                self.tidy()
+                if self.follower.mark.offset:  # else nobody has asked it anything
+                    self.follow()
+                    self.tidy(views_only=True)
                 if self.generation and self._unpublished:
                     self._publish_patiently()
         finally:

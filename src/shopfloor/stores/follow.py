@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,15 +10,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from shopfloor.domain.errors import Conflict
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import Event
 from shopfloor.ports import CONTROLLER, Query
 from shopfloor.stores import database, few
-from shopfloor.stores.codec import decode
+from shopfloor.stores.ahead import Ahead
 from shopfloor.stores.files import Lock
+from shopfloor.stores.glance import spoken_of
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log, Written
 from shopfloor.stores.news import Mark, News
 from shopfloor.stores.own import Own
+from shopfloor.stores.rush import Rush
 from shopfloor.stores.scan import Found, Scanner
 
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
@@ -29,12 +30,6 @@ T = TypeVar("T")
 
 BATCH = 3_000
 """Events that are folded into the index in one transaction."""
-
-RUSH = 500
-"""Events in a quarter of a second, while which nothing is brought up that nobody asks for."""
-
-CALM = 4
-"""Quarters of a second with fewer of them, after which a rush is over."""
 
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
@@ -56,9 +51,6 @@ _ANY_AT = (
     " WHERE coalesce(generation, 0) = wanted.value LIMIT 1"
 )
 
-_CONTROLLER = E.CONTROLLER_STARTED.encode()
-_ORDERS = re.compile(rb'"work_order_id"\s*:\s*"([^"]*)"')
-
 
 class Follower:
     """One reader of the log from where the index stands. Every method blocks; one thread uses it."""
@@ -75,8 +67,9 @@ class Follower:
         """what this store wrote while it led"""
         self._gap = False
         """what lies between the index and ``_news`` was let go of"""
-        self._asked = 0
-        self._calm = CALM
+        self.ahead: Ahead | None = None
+        """who knows what that was, without the index"""
+        self.rush = Rush()
         self._use_file = True
         self._rebuilt = 0
         self.told: set[str] = set()
@@ -88,12 +81,6 @@ class Follower:
     def behind(self) -> bool:
         """True when the index lacks something."""
         return self._gap or bool(self._news)
-
-    def rush(self) -> bool:
-        """True when more events have come since this was last asked, or shortly before, than are folded in at once."""
-        events, self._asked = self.mark.events - self._asked, self.mark.events
-        self._calm = 0 if events >= RUSH else self._calm + 1
-        return self._calm < CALM
 
     def generation(self, order: str) -> int:
         """The greatest generation claimed for an order so far."""
@@ -164,9 +151,22 @@ class Follower:
 
         Where much is written at once that is cheaper than to fold it in piece by piece, and memory stays as it is.
         """
+        if not self._gap and self._index is not None:
+            self.ahead = Ahead(self._index)
+        if self.ahead is not None and self._fold_ahead(self.ahead):
+            self.ahead.let_go()
         claims, self._news = self._news.claims, News(self.mark.offset)
         self._news.claims = claims
         self._gap = True
+
+    def _fold_ahead(self, ahead: Ahead) -> bool:
+        """Have it know all that was followed; where it cannot, nobody does."""
+        try:
+            known = ahead.take(self._news, self.mark.offset)
+        except sqlite3.Error:
+            known = False
+        self.ahead = ahead if known else None
+        return known
 
     def follow_in_turn(self, *, may_restart: bool) -> None:
         """The same, for many processes at one moment: where much is unread, one reads and folds it for all of them."""
@@ -205,17 +205,12 @@ class Follower:
             return sequence
         if size - start > FAR:
             return None
-        unread = self.log.read(end, size - end)
-        try:
-            stamp = decode(unread[unread.rfind(b"\n", 0, -1) + 1 : -1]).sf
-        except ValueError:
+        seen = spoken_of(self.log.read(end, size - end))
+        if seen is None:
             return None
-        whole = unread[-1:] == b"\n" and stamp is not None and stamp.index == stamp.size - 1
-        if not whole or stamp is None or _CONTROLLER in unread:
-            return None
-        self.told.update(order.decode("utf-8", "replace") for order in _ORDERS.findall(unread))
-        self._glanced = (start, size, stamp.sequence)
-        return stamp.sequence
+        self.told |= seen[0]
+        self._glanced = (start, size, seen[1])
+        return seen[1]
 
     def published(self) -> int:
         """How far the log was when the views were last brought up to it, by whoever did."""
@@ -236,6 +231,17 @@ class Follower:
             return question(index)
 
         return self._trying(flushed)
+
+    def newest(self, since: int, question: Callable[[Index, Ahead | None], T]) -> T:
+        """The same, or the answer of an index that stays behind and of who knows what changed after ``since``."""
+
+        def known() -> T:
+            index, ahead = self._opened(), self.ahead
+            if ahead is None or ahead.since > since or not self._fold_ahead(ahead):
+                return self.ask(lambda index: question(index, None))
+            return question(index, ahead)
+
+        return self._trying(known)
 
     def glimpse(self, question: Callable[[Index], T]) -> T:
         """The answer of the index as it is, whatever it lacks."""
@@ -288,6 +294,7 @@ class Follower:
                 index.advance(self._news, self.mark, identity)
         if mark.offset >= self._news.begin:  # or another process was faster
             self._news = News(self.mark.offset)
+            self._gap, self.ahead = False, None
         else:  # another process began it anew
             self._stand_at(mark)
             self.follow(alone=False, may_restart=False)
@@ -385,7 +392,7 @@ class Follower:
 
     def _stand_at(self, mark: Mark) -> None:
         self.mark = mark
-        self._gap = False
+        self._gap, self.ahead = False, None
         self.scanner = Scanner(mark.offset, mark.line)
         self._news = News(mark.offset)
 

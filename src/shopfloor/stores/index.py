@@ -292,6 +292,10 @@ class Index:
         row = self._db.execute("SELECT blob, changed FROM orders WHERE id = ?", (order,)).fetchone()
         return (None, 0) if row is None else (row[0], row[1])
 
+    def kept_of(self, orders: Iterable[str]) -> Iterator[tuple[str, bytes, int]]:
+        """The same of those that are known, each behind its id."""
+        return stock.of(self._db, "id, blob, changed", orders)
+
     def loose(self, query: Query) -> dict[str, Any]:
         """The answer about the orders of no run, but for which log it is."""
         return loose.row(self._db, query)

@@ -85,13 +85,12 @@ class Sheet:
         known = set(self._lines) if new else ()
         self._lines += [line for line in new if line not in known]
 
-    def put(self, records: Iterable[Record]) -> None:
+    def put(self, lines: Iterable[tuple[str, bytes]]) -> None:
         """Bring the lines of these orders up to date; new ones go to the end."""
-        for record in records:
-            line = render(record)
-            place = self._find(record.order.id)
+        for order, line in lines:
+            place = self._find(order)
             if place is None:
-                self._place[record.order.id] = len(self._lines)
+                self._place[order] = len(self._lines)
                 self._lines.append(line)
             else:
                 self._lines[place] = line
@@ -121,10 +120,11 @@ class Sheet:
             survey.look(order, lines)
         return Findings(survey.wishes, complaints + survey.complaints)
 
-    def settle(self, index: Index, since: int) -> None:
+    def settle(self, index: Index, since: int, ahead: Iterable[tuple[str, bytes]] = ()) -> None:
         """Every line of a known order becomes its line now, at its first place; lines of others stay as they are.
 
-        Lines at the beginning that are ours were right at the position ``since`` of the log.
+        Lines at the beginning that are ours were right at the position ``since`` of the log. ``ahead`` are the lines
+        of those that have changed since the index was written.
         """
         wanted = index.changed_after(since)
         if self._ours < len(self._lines):
@@ -132,7 +132,8 @@ class Sheet:
         if not self._ours:  # a missing id is no deletion
             wanted += [order for order in index.changed_after(0) if order not in self._place]
         self._ours = len(self._lines)
-        self.put(index.records(list(dict.fromkeys(wanted))))
+        self.put((record.order.id, render(record)) for record in index.records(list(dict.fromkeys(wanted))))
+        self.put(ahead)
 
     def _take_their_places(self, index: Index) -> None:
         kept = self._lines[: self._ours]

@@ -12,18 +12,22 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from shopfloor.domain.errors import Refused
+from shopfloor.stores.ahead import Ahead, lines_of
 from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, exchange_file
+from shopfloor.stores.follow import Follower
+from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log
-from shopfloor.stores.revision import Left, Lines, revision_of
-from shopfloor.stores.sheet import Findings, Sheet, Versions, render
+from shopfloor.stores.revision import Left, revision_of
+from shopfloor.stores.sheet import Findings, Sheet
 
 FEED = "feed.jsonl"
 ORDERS = "work_orders.jsonl"
@@ -46,7 +50,6 @@ MEND_WINDOW = 4 << 20
 """Bytes at the end of log and feed that are compared to find what a crash kept from the feed."""
 
 Signature = tuple[int, int, int]
-T = TypeVar("T")
 
 
 class Note(NamedTuple):
@@ -59,13 +62,8 @@ class Note(NamedTuple):
 class Keeper(Protocol):
     """What the views need of whoever keeps log and index."""
 
-    def ask(self, question: Callable[[Index], T]) -> T:
-        """The answer of an index that is as new as the log."""
-        ...
-
-    def versions(self, index: Index) -> Versions:
-        """What an order was published as, from the log."""
-        ...
+    log: Log
+    follower: Follower
 
     def take_in(self, findings: Findings, kept: str) -> bool:
         """Make what others want events of the log; False when somebody was faster with one of the orders.
@@ -220,37 +218,38 @@ class Views:
     def _publish(self, keeper: Keeper, text: _Text | None) -> bool:
         self._gather_late()
         # The digest is of what any of our programs left there last; from where it still begins so, others went on.
-        length, digest = left = keeper.ask(_left_there)
+        left, since = keeper.follower.glimpse(_left_there)
         if text is not None:
-            if length == text.signature[1] and length and not self._late:
-                done = keeper.ask(lambda index: self._revise(index, left, text))
+            if 0 < left.length == text.signature[1] and not self._late:
+                done = keeper.follower.newest(since, lambda *known: self._revise(*known, since, left, text))
                 if done is not None:
                     return done
             text.read()
         content = text.content if text else b""
-        appended = text is not None and text.begins(length, digest)
-        same = appended and len(content) == length
+        appended = text is not None and text.begins(*left)
+        same = appended and len(content) == left.length
         if text is not None and not same and not self._settled(text, appended=appended):
             return False
-        sheet = Sheet(content, ours=length if appended else 0)
+        sheet = Sheet(content, ours=left.length if appended else 0)
         sheet.add(self._late)
         if not (same or text is None) or self._late:
-            findings = keeper.ask(lambda index: sheet.survey(index, keeper.versions(index)))
-            known = set(msgspec.json.decode(keeper.ask(lambda index: index.get("view_strangers", "[]"))))
+            ask = keeper.follower.ask
+            findings = ask(lambda index: sheet.survey(index, partial(versions, keeper.log, index)))
+            known = set(msgspec.json.decode(ask(lambda index: index.get("view_strangers", "[]"))))
             fresh = [one for one in findings.complaints if one.digest not in known]
             if (findings.wishes or fresh) and not keeper.take_in(
                 Findings(findings.wishes, fresh), self._keep(findings)
             ):
                 return False
             strangers = sorted({one.digest for one in findings.complaints} | (known if appended else set()))
-            keeper.ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
-        return keeper.ask(lambda index: self._write(index, sheet, text))
+            ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
+        since = since if text is not None else 0
+        return keeper.follower.newest(since, lambda *known: self._write(*known, since, sheet, text))
 
-    def _revise(self, index: Index, left: Left, text: _Text) -> bool | None:
-        """Bring the file up to the index when it is as it was left; None: it is not."""
-        at = index.mark().offset
-        lines: Lines = lambda ids: ((record.order.id, render(record)) for record in index.records(ids))  # noqa: E731
-        revision = revision_of(text.descriptor, left, index.changed_after(index.get("view", 0)), lines)
+    def _revise(self, index: Index, ahead: Ahead | None, since: int, left: Left, text: _Text) -> bool | None:
+        """Bring the file up to the log when it is as it was left; None: it is not."""
+        changed = [*index.changed_after(since), *(ahead or ())]
+        revision = revision_of(text.descriptor, left, changed, partial(lines_of, index, ahead))
         if revision is None:
             return None
         text.length, text.digest = left
@@ -261,12 +260,11 @@ class Views:
             left = Left(revision.length, revision.digest)
         else:
             self._left = text.signature
-        return self._written(index, at, left)
+        return self._written(index, ahead, left)
 
-    def _write(self, index: Index, sheet: Sheet, text: _Text | None) -> bool:
-        """Bring the file up to the index, which knows all that stands in the sheet."""
-        at = index.mark().offset
-        sheet.settle(index, since=index.get("view", 0) if text is not None else 0)
+    def _write(self, index: Index, ahead: Ahead | None, since: int, sheet: Sheet, text: _Text | None) -> bool:
+        """Bring the file up to the log; all that stands in the sheet is known."""
+        sheet.settle(index, since, lines_of(index, ahead, [*(ahead or ())]))
         length, digest, same = 0, 0, text is not None
         for piece in sheet.pieces():
             same = same and text is not None and text.content[length : length + len(piece)] == piece
@@ -277,14 +275,17 @@ class Views:
             self._replace(sheet.pieces(), text)
         elif text is not None:
             self._left = text.signature
-        return self._written(index, at, Left(length, digest))
+        return self._written(index, ahead, Left(length, digest))
 
-    def _written(self, index: Index, at: int, left: Left) -> bool:
-        """The file is as new as the position ``at``; False when somebody wrote to it meanwhile."""
+    def _written(self, index: Index, ahead: Ahead | None, left: Left) -> bool:
+        """The file is as new as what is known; False when somebody wrote to it meanwhile."""
+        at = index.mark().offset if ahead is None else ahead.position
         self._waits_since = 0.0
         self._late.clear()
         signature = "" if self._left is None else _written(self._left)
         index.put(view=at, view_digest=f"{left.length}:{left.digest:08x}", view_signature=signature)
+        if ahead is not None:
+            ahead.told()
         return not self.touched()
 
     def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:
@@ -374,10 +375,11 @@ def _written(signature: Signature) -> str:
     return ":".join(map(str, signature))
 
 
-def _left_there(index: Index) -> Left:
-    """The file as one of our programs left it."""
+def _left_there(index: Index) -> tuple[Left, int]:
+    """The file as one of our programs left it, and how far the log was then."""
     length, _, digest = str(index.get("view_digest", "")).partition(":")
-    return Left(int(length), int(digest, 16)) if length.isdigit() and digest else Left(-1, 0)
+    left = Left(int(length), int(digest, 16)) if length.isdigit() and digest else Left(-1, 0)
+    return left, int(index.get("view", 0))
 
 
 def _end_of(path: Path) -> set[bytes]:

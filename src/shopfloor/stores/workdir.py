@@ -228,7 +228,7 @@ class WorkdirStore:
         self._tidying = None
         put_off_s = PUT_OFF * LAG_S * bool(self._readers)
         soon_again = time.monotonic() - self._tidied_at < SHARE * self._tidying_took_s
-        if self._books.follower.rush():
+        if self._books.follower.rush.look(self._books.follower.mark.events):
             put_off_s = EDITED_S if self._books.edited else RUSH_S
         elif soon_again and not self._books.edited:
             put_off_s = RUSH_S
