@@ -35,7 +35,7 @@ check: $(READY) ## lint, format, types and architecture
 	@$(BIN)/python -m pytest -q tests/architecture
 
 bench: $(READY) ## measure the figures in benchmarks/
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(READY) ## kill, fill, jump, corrupt, and look at the promises; ARGS="--size 0.02 --seed 7"
 	@$(BIN)/python -m campaigns chaos $(ARGS)

@@ -19,7 +19,7 @@ from campaigns.chaos.sabotage import TARGET
 from campaigns.chaos.scene import MINE, Scene
 from shopfloor.app import Shopfloor
 from shopfloor.domain.board import Board
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import E, Event, tells_end
 from shopfloor.domain.order import Record, State
 
 GONE_WITHIN_S = 5.0
@@ -211,7 +211,7 @@ def nothing_is_doubled(facts: Facts, found: Found) -> None:
     done: set[str] = set()
     landed = Counter(event.order_id for event in facts.of(E.LANDING_LANDED))
     for event in facts.events:
-        if event.event_type == E.SETTLED and event.data.get("outcome") == "done" and event.sf:
+        if tells_end(event) and event.data.get("outcome") == "done" and event.sf:
             done.add(event.order_id)
         elif event.event_type == E.ASSIGNED:
             found.expect(event.order_id not in done, DOUBLED, f"{event.order_id} was started again after it was done")

@@ -58,6 +58,7 @@ def _life(order: str, generation: int) -> list[tuple[str, dict[str, Any]]]:
         (E.LANDING_PLANNED, {**plan, "ref": "refs/shopfloor/target/main", "passed": ["make test"]}),
         (E.LANDING_LANDED, {**of, "commit": "m" * 40, "observed": "m" * 40, "passed": ["make test"]}),
         (E.SETTLED, {"work_order_id": order, "outcome": "done", "message": "landed"}),
+        (E.CLOSED, {"work_order_id": order, "outcome": "done", "reason": "done", "end": {"outcome": "completed"}}),
     ]
 
 

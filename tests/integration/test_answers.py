@@ -297,7 +297,7 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_that_was_told_is_done_
     events = log_of(folder)
     names = {e["data"]["work_order_id"]: e["data"]["shopfloor"]["name"] for e in events if e["event_type"] == E.CREATED}
     assert sorted(names.values()) == [f"spec-{n:04d}" for n in range(ORDERS_TO_KILL)], "each is an order, once"
-    done = Counter(names[e["data"]["work_order_id"]] for e in events if e["event_type"] == E.SETTLED)
+    done = Counter(names[e["data"]["work_order_id"]] for e in events if e["event_type"] == E.CLOSED)
     assert set(done) == set(names.values())
     assert set(done.values()) == {1}
     lines = told.read_text().splitlines()
@@ -306,7 +306,7 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_that_was_told_is_done_
     last_claim: dict[str, int] = {}
     for place, event in enumerate(events):
         order = event["data"].get("work_order_id", "")
-        if event["event_type"] == E.SETTLED:
+        if event["event_type"] == E.CLOSED:
             last_claim[order] = place
         elif event["event_type"] == E.ASSIGNED:
             assert order not in last_claim, "an order that had ended was claimed again"
@@ -315,6 +315,6 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_that_was_told_is_done_
 async def test_the_end_is_durable_before_it_is_told(tmp_path: Path) -> None:
     async with at(tmp_path) as floor:
         async for outcome in floor.outcomes([wish(f"d{n}") for n in range(5)]):
-            ended = {e["data"]["work_order_id"] for e in log_of(tmp_path) if e["event_type"] == E.SETTLED}
+            ended = {e["data"]["work_order_id"] for e in log_of(tmp_path) if e["event_type"] == E.CLOSED}
             assert outcome.order.id in ended
             assert outcome.state is State.DONE

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from shopfloor.domain.board import creation
 from shopfloor.domain.events import E
 from shopfloor.domain.order import Deliverable, Order
 from shopfloor.ports import Query
@@ -16,7 +17,7 @@ from shopfloor.stores.index import Index
 from shopfloor.stores.sheet import render
 from shopfloor.stores.workdir import WorkdirStore
 
-from .test_workdir_boards import Story, creation, folded, told
+from .test_workdir_boards import Story, folded, told
 from .workdir import open_store
 
 SOON = 15

@@ -6,7 +6,7 @@ import pytest
 
 from shopfloor.domain.board import Board
 from shopfloor.domain.calls import Calls
-from shopfloor.domain.events import E
+from shopfloor.domain.events import E, tells_end
 from shopfloor.domain.floor import Capacity, Floor
 from shopfloor.domain.judge import Hold, Retry, Settle, Start, certain
 from shopfloor.domain.order import Deliverable, Order, State
@@ -45,10 +45,10 @@ def end(floor: Floor, log: Log, name: str, **fields: Any) -> None:
     floor.apply(log.write(E.AGENT_STOPPED, name, generation=generation, **(known | fields)), log.now)
 
 
-def done(floor: Floor, log: Log, name: str, text: str = ": sq dup * ;") -> None:
+def done(floor: Floor, log: Log, name: str, text: str = ": sq dup * ;", kind: E = E.CLOSED) -> None:
     generation = floor.board.records[name].generation
     told = {"outcome": "completed", "message": text, "cost_usd": 0.5, "data": {"url": "u"}}
-    floor.apply(log.write(E.SETTLED, name, generation=generation, outcome="done", reason=None, end=told), log.now)
+    floor.apply(log.write(kind, name, generation=generation, outcome="done", reason="done", end=told), log.now)
 
 
 def test_calls_and_processes_do_not_wait_for_each_other() -> None:
@@ -78,12 +78,14 @@ def test_calls_are_counted_while_they_are_under_way() -> None:
     assert Calls().lane(answer("x"), floor.board.runs[RUN]) == ""
 
 
-def test_the_end_of_a_call_and_of_its_order_is_one_line() -> None:
+@pytest.mark.parametrize("kind", [E.CLOSED, E.SETTLED], ids=["now", "in earlier logs"])
+def test_the_end_of_a_call_and_of_its_order_is_one_line(kind: E) -> None:
     floor, log = begun(answer("a"))
     claim(floor, log, Start("wo-a", 1))
     run = floor.board.runs[RUN]
     assert (run.busy, run.peak) == (True, 1), "it is at work from its claim on"
-    done(floor, log, "wo-a")
+    done(floor, log, "wo-a", kind=kind)
+    assert tells_end(log.events[-1])
     record = floor.board.records["wo-a"]
     assert (record.state, record.message, record.attempts[0].outcome) == (State.DONE, ": sq dup * ;", "completed")
     assert (record.cost_usd, record.attempts[0].data, run.busy) == (0.5, {"url": "u"}, False)
@@ -91,8 +93,9 @@ def test_the_end_of_a_call_and_of_its_order_is_one_line() -> None:
     assert floor.spent_usd == 0.5
 
 
+@pytest.mark.parametrize("kind", [E.CLOSED, E.SETTLED])
 @pytest.mark.parametrize("spoil", ["no call", "an older generation", "no controller", "not an object"])
-def test_such_a_line_says_nothing_of_what_is_no_call_under_way(spoil: str) -> None:
+def test_such_a_line_says_nothing_of_what_is_no_call_under_way(spoil: str, kind: E) -> None:
     log = Log()
     log.write(E.RUN_STARTED, run_id=RUN)
     log.create(answer("a"))
@@ -100,7 +103,7 @@ def test_such_a_line_says_nothing_of_what_is_no_call_under_way(spoil: str) -> No
     told: Any = "completed" if spoil == "not an object" else {"outcome": "completed", "message": "42"}
     generation = 1 if spoil == "an older generation" else 2
     log.write(
-        E.SETTLED, "wo-a", generation=generation, outcome="done", end=told, stamped=spoil != "no controller"
+        kind, "wo-a", generation=generation, outcome="done", end=told, stamped=spoil != "no controller"
     )  # fmt: skip
     board = Board()
     for event in log.events:

@@ -150,7 +150,7 @@ async def test_decisions_of_one_moment_are_one_change() -> None:
     states = {record.state for record in desk.journal.floor.board.records.values()}
     assert (states, desk.record("n7").message) == ({State.DONE}, "answer of n7")
     types = [event.event_type for event in desk.log.events if event.order_id == "wo-n7"]
-    assert types == [E.CREATED, E.ASSIGNED, E.SETTLED, E.STATUS, E.CLOSED]
+    assert types == [E.CREATED, E.ASSIGNED, E.STATUS, E.CLOSED]
     assert desk.journal.floor.finished
 
 

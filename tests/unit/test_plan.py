@@ -1,7 +1,7 @@
 """The plan against a slow and plain model of it: the best startable order is always the next one popped."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ def key(n: int, priority: int = 0, created_at: float = 0.0) -> Key:
     return ageing_key(created_at, priority, 0, n)
 
 
-def plan_of(*files: Iterable[str]) -> Plan:
+def plan_of(*files: Collection[str]) -> Plan:
     """Orders o0, o1, … with these files."""
     plan = Plan()
     for n, paths in enumerate(files):

@@ -10,9 +10,10 @@ import msgspec
 
 from shopfloor.app import holders
 from shopfloor.domain import edits
+from shopfloor.domain.creating import creation
 from shopfloor.domain.errors import Conflict, NotFound, Refused, UsageError
 from shopfloor.domain.events import E, Event
-from shopfloor.domain.fold import creation, fold
+from shopfloor.domain.fold import fold
 from shopfloor.domain.graph import check_acyclic, reaches
 from shopfloor.domain.order import FINISHED, Order, Record
 from shopfloor.engine.journal import Draft, Journal

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import Event, tells_end
 from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Deliverable, Order, Record, State
 from shopfloor.domain.report import Report
@@ -71,7 +71,7 @@ async def told(floor: Telling, perform: Callable[[], Coroutine[Any, Any, Report]
     ends: asyncio.Queue[Outcome | None] = asyncio.Queue()
 
     def see(event: Event) -> None:
-        if event.event_type == E.SETTLED and floor.floor is not None:
+        if tells_end(event) and floor.floor is not None:
             record = floor.floor.board.records.get(event.order_id)
             run = floor.floor.run
             if record is not None and run is not None and record.order.run == run.id:

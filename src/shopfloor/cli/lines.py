@@ -146,6 +146,10 @@ def _settled(record: Record, d: dict[str, Any]) -> str:
     return f"{outcome.upper()}: {d.get('message') or d.get('reason') or ''}"
 
 
+def _closed_with(record: Record, d: dict[str, Any]) -> str:
+    return _settled(record, d) if "end" in d else ""
+
+
 def _updated(_r: Record, d: dict[str, Any]) -> str:
     changes = d.get("changes")
     known = changes.items() if isinstance(changes, dict) else ()
@@ -190,6 +194,7 @@ _ORDER: dict[str, _Words] = {
     E.LANDING_REFUSED: _refused,
     E.RETRIED: _retried,
     E.SETTLED: _settled,
+    E.CLOSED: _closed_with,
     E.UPDATED: _updated,
     E.VIEW_COLLISION: _collided,
 }

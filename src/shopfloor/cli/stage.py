@@ -10,7 +10,7 @@ from shopfloor.cli.lines import clock, line
 from shopfloor.cli.report import COLORS
 from shopfloor.cli.tail import last_words, running_check
 from shopfloor.cli.words import clean, columns, count, duration, fit, money, pad
-from shopfloor.domain.events import E, Event
+from shopfloor.domain.events import E, Event, tells_end
 from shopfloor.domain.floor import Floor
 from shopfloor.domain.order import Record, State
 from shopfloor.domain.report import OUTCOMES, outcome
@@ -31,7 +31,7 @@ STYLE = {
 _COUNTED = (*OUTCOMES[:-1], "running", "asking", "checking", "landing", "ready", "waiting")
 _NEWS = frozenset(
     {
-        *(E.AGENT_ASKED, E.VERIFY_VERDICT, E.LANDING_LANDED, E.LANDING_REFUSED, E.RETRIED, E.SETTLED, E.ADMISSION),
+        *(E.AGENT_ASKED, E.VERIFY_VERDICT, E.LANDING_LANDED, E.LANDING_REFUSED, E.RETRIED, E.ADMISSION),
         *(E.TARGET_MOVED, E.MIRROR_HELD, E.HANDLED, E.PROBLEM, E.AGENT_IDLE, E.SNAPSHOT, E.UPDATED),
         *(E.AGENT_RETRYING, E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED),
         *(E.AGENT_HELD, E.LANDING_TESTED, E.LANDING_HELD, E.VIEW_COLLISION),
@@ -74,7 +74,7 @@ class Stage:
         if event.event_type == E.RUN_STARTED:
             self.doing = ""
         floor = self._floor()
-        if floor is not None and event.event_type in _NEWS:
+        if floor is not None and (event.event_type in _NEWS or tells_end(event)):
             text = line(event, floor.board)
             if text:
                 self._news.append(text)

@@ -8,8 +8,9 @@ import msgspec
 
 from shopfloor.domain import quota, runs, talk, values
 from shopfloor.domain.calls import answered
+from shopfloor.domain.creating import creation
 from shopfloor.domain.events import E, Event, read_time
-from shopfloor.domain.fold import OURS, change, counts, creation, fold
+from shopfloor.domain.fold import OURS, change, counts, fold
 from shopfloor.domain.order import FINAL, Record, State
 from shopfloor.domain.runs import Run
 
@@ -26,7 +27,7 @@ _GENERAL = frozenset(
 
 _OF_MONEY = (E.AGENT_USAGE, E.AGENT_STOPPED)
 _SAYS_NOTHING = frozenset({E.STATUS, E.CLOSED})
-"""For other programs: what they say of an order stands in another event."""
+"""For other programs: what they say of an order stands in another event, but for an end told with that of a call."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +69,15 @@ class Board:
     def apply(self, event: Event) -> str:
         """Fold one more event in; returns the id of the order it changed, or an empty string."""
         self.last_event = event.event_id
-        stamp = event.sf.controller if event.sf is not None else 0
+        sf, kind = event.sf, event.event_type
+        stamp = sf.controller if sf is not None else 0
         if stamp < self.controller if stamp > 0 else not counts(event):
             self.uncounted += 1
             return ""
-        kind = event.event_type
         if kind in _GENERAL:
             self._general(event)
-        changed = "" if stamp > 0 and kind in _SAYS_NOTHING else self._fold(event)
+        nothing = stamp > 0 and kind in _SAYS_NOTHING and "end" not in event.data
+        changed = "" if nothing else self._fold(event)
         if changed and self.accounts and (kind in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
         if stamp > 0 and (run := self.runs.get(event.correlation_id or "")) is not None:

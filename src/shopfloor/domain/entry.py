@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from shopfloor.domain.board import Board, Run
-from shopfloor.domain.events import E
+from shopfloor.domain.events import ENDINGS, E
 from shopfloor.domain.judge import Hold, Open
 from shopfloor.domain.order import Record
 from shopfloor.domain.policy import Policy
@@ -14,7 +14,7 @@ from shopfloor.domain.quota import Account, Doors
 from shopfloor.domain.timers import Now
 
 TELLING = frozenset(
-    {E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED, E.ASSIGNED, E.AGENT_USAGE, E.AGENT_STOPPED, E.RETRIED, E.SETTLED}
+    {E.ACCOUNT_CLOSED, E.ACCOUNT_OPENED, E.ASSIGNED, E.AGENT_USAGE, E.AGENT_STOPPED, E.RETRIED, *ENDINGS}
 )
 """Facts that may tell something of an account."""
 

@@ -85,7 +85,7 @@ SESSIONS_MAY = frozenset({E.ASSIGNED, E.RELEASED, E.AGENT_STOPPED})
 back, hands in work. Verdicts, landings and ends are never among them."""
 
 
-ENDINGS = frozenset({E.AGENT_STOPPED, E.SETTLED})
+ENDINGS = frozenset({E.AGENT_STOPPED, E.SETTLED, E.CLOSED})
 """Types that tell how an attempt ended."""
 
 
@@ -119,6 +119,17 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=False, gc=False):
         """The work order it speaks of, or an empty string."""
         value = self.data.get("work_order_id", "")
         return value if isinstance(value, str) else ""
+
+
+_SETTLED, _CLOSED = E.SETTLED, E.CLOSED
+
+
+def tells_end(event: Event) -> bool:
+    """Whether it tells how an order ended. One that a call has answered is closed with that, and with the call's end.
+
+    (Logs that were begun earlier have ``work_order.settled`` there too, with ``end`` in it.)
+    """
+    return event.event_type == _SETTLED or (event.event_type == _CLOSED and "end" in event.data)
 
 
 @lru_cache(maxsize=64)

@@ -166,7 +166,7 @@ class Floor:
     def _settle_decision(self, order: str, fact: str) -> None:
         """Whatever was decided for an order is done once its fact is there."""
         kind = self._under_way.get(order)
-        if fact == _SETTLED or kind is ENDS.get(fact) or (fact == _RETRIED and kind is not Settle):
+        if fact in _OVER or kind is ENDS.get(fact) or (fact == _RETRIED and kind is not Settle):
             self._under_way.pop(order, None)
             self.checking.discard(order)
             self.landing.discard(order)
@@ -393,5 +393,6 @@ class Floor:
         return found
 
 
-_READY, _UPDATED, _SETTLED, _RETRIED, _HELD = State.READY, E.UPDATED, E.SETTLED, E.RETRIED, E.AGENT_HELD
+_READY, _UPDATED, _RETRIED, _HELD = State.READY, E.UPDATED, E.RETRIED, E.AGENT_HELD
+_OVER = frozenset({E.SETTLED, E.CLOSED})
 _ENDED = {State.FAILED: "failed", State.CANCELLED: "was cancelled"}

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from shopfloor.domain import edits, talk, values
+from shopfloor.domain.creating import created
 from shopfloor.domain.events import OPEN_TO_ALL, SESSIONS_MAY, E, Event, read_time
 from shopfloor.domain.holder import held, holder_in
-from shopfloor.domain.order import FINAL, Attempt, Deliverable, Order, Reason, Record, State, reason_of
+from shopfloor.domain.order import FINAL, Attempt, Deliverable, Reason, Record, State, reason_of
 
 OURS = frozenset(E)
 
 
 def counts(event: Event) -> bool:
     """False for a line that claims what only a controller may say: it is a request at the most."""
-    by_controller = event.sf is not None and event.sf.controller > 0  # nearly all are: the cheap look comes first
-    if by_controller or event.event_type in OPEN_TO_ALL or event.event_type not in OURS:
+    stamp = event.sf
+    if stamp is not None and stamp.controller > 0:  # nearly all are: the cheap look comes first
         return True
-    return event.sf is not None and by_session(event)
+    open_to_all = event.event_type in OPEN_TO_ALL or event.event_type not in OURS
+    return open_to_all or (stamp is not None and by_session(event))
 
 
 def by_session(event: Event) -> bool:
@@ -36,7 +36,7 @@ def fold(record: Record | None, event: Event) -> Record | None:
     Events of an older generation, of unknown types, or without the right to say what they say change nothing.
     """
     if record is None:
-        return _created(event) if event.event_type == E.CREATED else None
+        return created(event) if event.event_type == E.CREATED else None
     change(record, event)
     return record
 
@@ -50,18 +50,20 @@ def change(record: Record, event: Event) -> bool:
         record.updated_at = at if changed else record.updated_at
         return changed
     handler = _HANDLERS.get(kind)
-    if handler is None or not counts(event):
+    stamp = event.sf
+    by_controller = stamp is not None and stamp.controller > 0  # then it counts, and no session says it
+    if handler is None or not (by_controller or counts(event)):
         return False
     claims = kind == _ASSIGNED
     if not claims and data.get("generation", record.generation) != record.generation:
         return False
-    if by_session(event) and not _session_may(record, event):
+    if not by_controller and by_session(event) and not _session_may(record, event):
         return False
     at = read_time(event.timestamp)
     if not handler(record, data, at):
         return False
-    if claims and event.sf is not None:
-        record.attempts[-1].claimed_seq = event.sf.sequence
+    if claims and stamp is not None:
+        record.attempts[-1].claimed_seq = stamp.sequence
     if kind not in _NO_CHANGE:
         record.updated_at = at
     return True
@@ -85,57 +87,6 @@ def _session_may(r: Record, event: Event) -> bool:
     if event.event_type == E.RELEASED and event.data.get("reason") == Reason.LOST:
         return True
     return owner.identity == speaker.identity and event.data.get("outcome", "completed") == "completed"
-
-
-def _created(event: Event) -> Record | None:
-    data = event.data
-    extra = data.get("shopfloor")
-    extra = extra if isinstance(extra, dict) else {}
-    # Only a controller puts orders into a run: a stranger's line could otherwise make its plan impossible.
-    run = event.correlation_id if event.sf is not None and event.sf.controller > 0 else None
-    logged_at = read_time(event.timestamp)
-    try:
-        order = msgspec.convert(
-            {
-                **extra,
-                "id": data["work_order_id"],
-                "name": extra.get("name") or data["work_order_id"],
-                "title": data.get("title") or "",
-                "instruction": data.get("description") or "",
-                "priority": data.get("priority", 2),
-                "issue_type": data.get("issue_type") or data.get("type") or "task",
-                "created_by": data.get("created_by") or event.actor,
-                "created_at": read_time(data.get("created_at"), logged_at),
-                "run": run or "",
-            },
-            Order,
-        )
-    except (KeyError, msgspec.ValidationError):
-        return None
-    sequence = event.sf.sequence if event.sf else 0
-    return Record(order=order, created_seq=sequence, updated_at=logged_at)
-
-
-def creation(order: Order) -> dict[str, Any]:
-    """The ``data`` of the event that creates this order: the six known fields, and ours under ``shopfloor``."""
-    extra = {
-        name: value
-        for name, value in msgspec.to_builtins(order).items()
-        if name not in _KNOWN and value != _DEFAULTS.get(name, ...)
-    }
-    return {
-        "work_order_id": order.id,
-        "title": order.title,
-        "description": order.instruction,
-        "issue_type": order.issue_type,
-        "priority": order.priority,
-        "created_by": order.created_by,
-        "shopfloor": extra,
-    }
-
-
-_KNOWN = frozenset({"id", "title", "instruction", "issue_type", "priority", "created_by", "created_at", "run"})
-_DEFAULTS: dict[str, Any] = msgspec.to_builtins(Order(id="", name="", title=""))
 
 
 # -- one function for each type of event: True when it changed the record ---------------------------------------
@@ -342,21 +293,28 @@ def _retried(r: Record, d: dict[str, Any], at: float) -> bool:
 
 
 def _settled(r: Record, d: dict[str, Any], at: float) -> bool:
-    outcome, end = d.get("outcome"), d.get("end")
-    if outcome in _OUTCOMES and isinstance(end, dict) and r.live and r.attempts[-1].call:
-        _stopped(r, end, at)  # the end of a call and of its order, told at once
-    if outcome not in _OUTCOMES or r.live or r.state in (State.DONE, State.CANCELLED):
+    outcome, end = _OUTCOMES.get(values.text(d, "outcome")), d.get("end")
+    if outcome is None:
         return False
-    r.state, r.reason = State(outcome), reason_of(d.get("reason"))
+    if isinstance(end, dict) and r.live and r.attempts[-1].call:
+        _stopped(r, end, at)  # the end of a call and of its order, told at once
+    if r.live or r.state is _DONE or r.state is _CANCELLED:
+        return False
+    r.state, r.reason = outcome, reason_of(d.get("reason"))
     r.message = values.text(d, "message") or _answer(r)
     talk.forget_question(r)
     r.settled_at = at
     return True
 
 
+def _closed(r: Record, d: dict[str, Any], at: float) -> bool:
+    """For most orders that repeats what was settled; one that a call has answered is settled by it."""
+    return isinstance(d.get("end"), dict) and r.live and r.attempts[-1].call and _settled(r, d, at)
+
+
 def _answer(r: Record) -> str:
     """What an order that is done hands back where that is an answer: its end need not repeat it."""
-    given = r.state is State.DONE and r.order.deliverable is Deliverable.ANSWER and r.attempts
+    given = r.state is _DONE and r.order.deliverable is Deliverable.ANSWER and r.attempts
     return r.attempts[-1].message if given else ""
 
 
@@ -371,7 +329,8 @@ def _handled(r: Record, d: dict[str, Any], _at: float) -> bool:
     return False
 
 
-_OUTCOMES = ("done", "failed", "cancelled")
+_DONE, _CANCELLED = State.DONE, State.CANCELLED  # as above
+_OUTCOMES: dict[str, State] = {"done": _DONE, "failed": State.FAILED, "cancelled": _CANCELLED}
 
 _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.ASSIGNED: _assigned,
@@ -389,6 +348,7 @@ _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {
     E.LANDING_LANDED: _landed,
     E.RETRIED: _retried,
     E.SETTLED: _settled,
+    E.CLOSED: _closed,
     E.HANDLED: _handled,
     E.VIEW_COLLISION: edits.fold_collision,
     **talk.HANDLERS,

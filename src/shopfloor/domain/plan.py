@@ -10,7 +10,7 @@ barred by something else, passes the wake on. So a hot file costs one wake for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from heapq import heappop, heappush
 
 from shopfloor.domain.paths import folders_above, plain_path
@@ -59,7 +59,7 @@ class Plan:
         self._missed: dict[str, dict[str, None]] = {}
         """held folder -> lines below it that are woken when it is free, because waking them sooner would help nobody"""
 
-    def add(self, order: str, key: Key, needs: Iterable[str], files: Iterable[str], lane: str = "") -> None:
+    def add(self, order: str, key: Key, needs: Iterable[str], files: Collection[str], lane: str = "") -> None:
         """Take an order in; it becomes ready when everything in ``needs`` was delivered.
 
         ``lane``: the kind of slot that it takes; orders of different lanes do not wait for each other's slots.
@@ -67,7 +67,7 @@ class Plan:
         self._key[order] = key
         if lane:
             self._lane[order] = lane
-        self._files[order] = self._declared(files)
+        self._files[order] = self._declared(files) if files else ()
         missing = self._needs[order] = set()
         for need in needs:
             self._behind.setdefault(need, {})[order] = None

@@ -90,7 +90,7 @@ def seal(line: Mapping[str, Any]) -> str:
 
 def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
     """The object without empty values, its times as numbers."""
-    plain = {key: value for key, value in line.items() if value not in _NOTHING}
+    plain = {key: value for key, value in line.items() if value or value not in _NOTHING}
     for key in _TIMES:
         if key in plain:
             plain[key] = _moment(plain[key])
@@ -111,9 +111,9 @@ def _moment(value: Any) -> Any:
 
 
 def _assignee(record: Record) -> str:
-    if record.state is State.FAILED:
+    if record.state is _FAILED:
         return OPERATIONS
-    if record.state in (State.READY, State.WAITING) or record.attempt is None:
+    if record.state is _READY or record.state is _WAITING or record.attempt is None:
         return record.assignee
     return record.attempt.agent
 
@@ -135,4 +135,8 @@ def _exact(record: Record) -> dict[str, Any]:
         "cost_usd": record.cost_usd,
         "question": record.question,
     }
-    return {key: value for key, value in exact.items() if value not in (None, "")}
+    return {key: value for key, value in exact.items() if value is not None and value != ""}
+
+
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_FAILED, _READY, _WAITING = State.FAILED, State.READY, State.WAITING

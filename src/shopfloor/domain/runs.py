@@ -161,8 +161,8 @@ def started(runs: dict[str, Run], event: Event) -> bool:
 
 def follow(run: Run, event: Event, *, changed: bool) -> None:
     """Fold in an event of a controller; ``changed``: it changed the record of the order that it speaks of."""
-    kind, at = event.event_type, read_time(event.timestamp)
-    if at > run.last_at and run.finished_at is None and event.sf is not None and event.sf.controller == run.controller:
+    kind, at, stamp = event.event_type, read_time(event.timestamp), event.sf
+    if at > run.last_at and run.finished_at is None and stamp is not None and stamp.controller == run.controller:
         run.last_at = at
     handler = _HANDLERS.get(kind)
     if handler is not None:
@@ -177,7 +177,7 @@ def _take_turn(run: Run, event: Event, at: float, *, changed: bool) -> None:
     if kind in _BEGINS:
         if changed or not event.order_id:
             _begin(run, _BEGINS[kind](run), _key(event), at)
-    elif kind == E.ASSIGNED:
+    elif kind == _ASSIGNED:
         if changed and event.data.get("call") is True:  # it is at work from its claim on
             _begin(run, run.agents_at_work, _key(event), at)
     elif kind in _ENDS:
@@ -185,7 +185,7 @@ def _take_turn(run: Run, event: Event, at: float, *, changed: bool) -> None:
         if key in at_work:
             _end(run, at_work, key, at)
             run.check_s += values.amount(event.data, "duration_s") or 0.0
-    elif kind == E.SETTLED and (key := _key(event)) in run.agents_at_work:
+    elif kind in _OVER and (key := _key(event)) in run.agents_at_work:
         _end(run, run.agents_at_work, key, at)  # of a call, told with the end of its order
     elif run.checks_at_work:
         # A verification that was stopped has no verdict: it ended with what was decided about its order.
@@ -232,7 +232,10 @@ def _checks(run: Run) -> set[str]:
 
 _BEGINS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STARTED: _agents, E.VERIFY_STARTED: _checks}
 _ENDS: dict[str, Callable[[Run], set[str]]] = {E.AGENT_STOPPED: _agents, E.VERIFY_VERDICT: _checks}
-_TURNS = frozenset({*_BEGINS, *_ENDS, E.ASSIGNED, E.SETTLED, E.RETRIED})
+_OVER = frozenset({E.SETTLED, E.CLOSED})
+_TURNS = frozenset({*_BEGINS, *_ENDS, E.ASSIGNED, E.RETRIED, *_OVER})
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_ASSIGNED = E.ASSIGNED
 
 
 # -- one function for each type of event ------------------------------------------------------------------------

@@ -89,10 +89,13 @@ def closings(fact: Fact, record: Record, accounts: Mapping[str, Account], wall: 
 
 
 def answer(fact: Fact, record: Record, settle: Settle) -> list[Draft]:
-    """The end of a call and of its order as one change, in which the end of the order tells of both."""
-    settled, *others = settlement(record, settle.outcome, "", settle.message)
-    data = {**settled.data, "generation": fact.generation, "agent": agent_id(record), "end": _end_of_call(fact)}
-    return [Draft(E.SETTLED, data), *others]
+    """The end of a call and of its order, which is done, as one change: ``closed`` tells of both."""
+    outcome = settle.outcome.value
+    data = {
+        "work_order_id": fact.order, "reason": settle.message or outcome, "outcome": outcome,
+        "generation": fact.generation, "agent": agent_id(record), "end": _end_of_call(fact),
+    }  # fmt: skip
+    return [*status_change(record, "open", VERMAS_STATUS[outcome]), Draft(E.CLOSED, data)]
 
 
 def _usage(fact: Fact) -> dict[str, Any]:

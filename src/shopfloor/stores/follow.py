@@ -66,9 +66,8 @@ class Follower:
         self.own = Own()
         """what this store wrote while it led"""
         self._gap = False
-        """what lies between the index and ``_news`` was let go of"""
+        """what lies between the index and ``_news`` was let go of; ``ahead`` may know what that was"""
         self.ahead: Ahead | None = None
-        """who knows what that was, without the index"""
         self.rush = Rush()
         self._use_file = True
         self._rebuilt = 0
@@ -89,9 +88,10 @@ class Follower:
 
     def generations(self, expect: Mapping[str, int]) -> dict[str, int]:
         """The same for all that something is expected of, asked for at once."""
-        found = self._trying(lambda: self._opened().generations(expect)) if expect else {}
-        news = self._news.claims
-        return {order: max(found.get(order, 0), news.get(order, 0)) for order in expect}
+        news = self._news.claims  # what came later than the index is the greatest
+        asked = [order for order in expect if order not in news]
+        found = self._trying(lambda: self._opened().generations(asked)) if asked else {}
+        return {order: news.get(order) or found.get(order, 0) for order in expect}
 
     def stands_at(self, order: str, generation: int) -> bool:
         """True for the greatest generation claimed so far; the index is only asked where it may be that."""
