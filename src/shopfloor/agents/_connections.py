@@ -204,26 +204,21 @@ class Connections:
         ``limit_s``: seconds that the answer may take, counted as `Turns` counts them.
         """
         data = b"%s%d\r\n\r\n%s" % (head, len(body), body)
-        while self.idle:
+        while True:
+            kept = bool(self.idle)
+            connection = self.idle.pop() if kept else await self._connect()
+            number = self.turns.send(self.loop.time(), limit_s)
+            self._waiting[number] = connection
             try:
-                return await self._ask(self.idle.pop(), data, limit_s)
+                reply = await connection.ask(data)
+                self.turns.answered(number)
+                return reply
             except _Stale:
-                continue
-        try:
-            return await self._ask(await self._connect(), data, limit_s)
-        except _Stale:
-            raise Unreachable("it closed the connection without an answer", sent=False) from None
-
-    async def _ask(self, connection: _Connection, data: bytes, limit_s: float) -> Reply:
-        number = self.turns.send(self.loop.time(), limit_s)
-        self._waiting[number] = connection
-        try:
-            reply = await connection.ask(data)
-            self.turns.answered(number)
-            return reply
-        finally:
-            del self._waiting[number]
-            self.turns.gone(number)
+                if not kept:
+                    raise Unreachable("it closed the connection without an answer", sent=False) from None
+            finally:
+                del self._waiting[number]
+                self.turns.gone(number)
 
     def look(self) -> None:
         """Give up what has taken too long; to be called several times within the narrowest limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from shopfloor.agents._connections import Crowded, Late, Reply, Room, connections_at_most
@@ -264,7 +264,7 @@ class Pool:
         """What is wrong with it, empty when it answers as one that is well."""
         try:
             async with asyncio.timeout(HEALTH_S):
-                reply = await self.asked(server, server.health, b"", math.inf)
+                reply = await self.asked(server, server.health, b"", math.inf, "GET of its health")
         except TimeoutError:
             return f"no answer to GET of its health within {HEALTH_S:g} s"
         except Unreachable as problem:
@@ -276,14 +276,16 @@ class Pool:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    async def asked(self, server: Server, head: bytes, body: bytes, limit_s: float) -> Reply:
-        """One request. Raises Unreachable."""
+    async def asked(self, server: Server, head: bytes, body: bytes, limit_s: float, name: str) -> Reply:
+        """One request, which is called so. Raises Unreachable, and Late, which names it."""
         now = self._loop.time()
         self._next_look = min(self._next_look, now + limit_s / _LOOKS)
         until = now + CONNECT_S
         while True:
             try:
                 return await server.links.ask(head, body, limit_s=limit_s)
+            except Late:
+                raise Late(f"no answer to {name} within {limit_s:g} s", sent=True) from None
             except Crowded:
                 if self._loop.time() > until:
                     why = "this process cannot open one more connection (see ulimit -n)"
@@ -385,13 +387,10 @@ class Talk:
     def bodies(self, value: bool) -> None:
         self._server.bodies = value
 
-    async def ask(self, step: str, body: bytes) -> Reply:
+    def ask(self, step: str, body: bytes) -> Awaitable[Reply]:
         """POST. Raises Unreachable, and Late, which names the step."""
         name, head = self._server.heads[step]
-        try:
-            return await self._pool.asked(self._server, head, body, self._limit_s)
-        except Late:
-            raise Late(f"no answer to {name} within {self._limit_s:g} s", sent=True) from None
+        return self._pool.asked(self._server, head, body, self._limit_s, name)
 
     def now(self) -> float:
         """Seconds of the event loop."""

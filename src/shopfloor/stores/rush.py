@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RUSH = 500
+RUSH = 400
 """Events from one look to the next, while which nothing is brought up that nobody asks for."""
 CALM = 4
 """Looks with fewer of them, after which a rush is over."""
