@@ -100,7 +100,7 @@ async def test_the_index_is_left_to_who_asks(folder: Path) -> None:
         assert await published(store)
         known = store._books.follower.ahead
         assert known is not None
-        assert [*known.lines()] == []
+        assert [*known] == []
         await answers(store, 80, 40)
     assert offset(folder) == before < (folder / "events.jsonl").stat().st_size
     await expect_views(folder)

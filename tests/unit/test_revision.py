@@ -46,7 +46,7 @@ class File:
 
     def by_sheet(self) -> bytes:
         sheet = Sheet(self.content, ours=len(self.content))
-        sheet.put(record(order, title) for order, title in self.titles.items())
+        sheet.put(self.lines([*self.titles]))
         return b"".join(sheet.pieces())
 
 

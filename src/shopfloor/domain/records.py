@@ -82,8 +82,7 @@ def seal(line: Mapping[str, Any]) -> str:
     """Sixteen hex digits over everything but the seal itself; spelling of times and empty values do not matter."""
     plain = _plain(line)
     metadata = plain.get("metadata")
-    ours = metadata.get("shopfloor") if isinstance(metadata, dict) else None
-    if isinstance(ours, dict) and "seal" in ours:
+    if isinstance(metadata, dict) and isinstance(ours := metadata.get("shopfloor"), dict) and "seal" in ours:
         plain["metadata"] = {**metadata, "shopfloor": {key: ours[key] for key in ours if key != "seal"}}
     return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
 

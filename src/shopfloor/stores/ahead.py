@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
+from typing import Any
 
 import msgspec
 
@@ -95,10 +96,32 @@ class Ahead:
             self._board.records[order] = _decode(blob)
 
 
-def lines_of(index: Index, ahead: Ahead | None, orders: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """These orders and their lines, from whoever knows the newest of each."""
-    for newer, some in groupby(orders, key=lambda order: ahead is not None and order in ahead):
-        if newer and ahead is not None:
-            yield from ((order, ahead.line(order)) for order in some)
-        else:
-            yield from ((record.order.id, render(record)) for record in index.records(list(some)))
+class Newest:
+    """The orders as the log has them: from the index, and from who knows what that lacks."""
+
+    def __init__(self, index: Index, ahead: Ahead | None) -> None:
+        self.index = index
+        self._ahead = ahead
+
+    def changed_after(self, position: int) -> list[str]:
+        """Ids of the orders that changed after a position; new ones in the order of their creation."""
+        return [*self.index.changed_after(position), *(self._ahead or ())]
+
+    def lines(self, orders: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """These orders and their lines."""
+        ahead = self._ahead
+        for newer, some in groupby(orders, key=lambda order: ahead is not None and order in ahead):
+            if newer and ahead is not None:
+                yield from ((order, ahead.line(order)) for order in some)
+            else:
+                yield from ((record.order.id, render(record)) for record in self.index.records(list(some)))
+
+    def beyond(self) -> Iterator[tuple[str, bytes]]:
+        """The same of those that changed since the index was written."""
+        return self.lines([*(self._ahead or ())])
+
+    def told(self, **values: Any) -> None:
+        """All of that is published, and this is known of the file."""
+        self.index.put(view=self._ahead.position if self._ahead else self.index.mark().offset, **values)
+        if self._ahead:
+            self._ahead.told()

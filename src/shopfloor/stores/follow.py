@@ -13,7 +13,7 @@ from shopfloor.domain.errors import Conflict
 from shopfloor.domain.events import Event
 from shopfloor.ports import CONTROLLER, Query
 from shopfloor.stores import database, few
-from shopfloor.stores.ahead import Ahead
+from shopfloor.stores.ahead import Ahead, Newest
 from shopfloor.stores.files import Lock
 from shopfloor.stores.glance import spoken_of
 from shopfloor.stores.index import Index
@@ -232,14 +232,14 @@ class Follower:
 
         return self._trying(flushed)
 
-    def newest(self, since: int, question: Callable[[Index, Ahead | None], T]) -> T:
+    def newest(self, since: int, question: Callable[[Newest], T]) -> T:
         """The same, or the answer of an index that stays behind and of who knows what changed after ``since``."""
 
         def known() -> T:
             index, ahead = self._opened(), self.ahead
             if ahead is None or ahead.since > since or not self._fold_ahead(ahead):
-                return self.ask(lambda index: question(index, None))
-            return question(index, ahead)
+                return self.ask(lambda index: question(Newest(index, None)))
+            return question(Newest(index, ahead))
 
         return self._trying(known)
 

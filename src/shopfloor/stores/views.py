@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from shopfloor.domain.errors import Refused
-from shopfloor.stores.ahead import Ahead, lines_of
+from shopfloor.stores.ahead import Newest
 from shopfloor.stores.files import FOLDER_MODE, Lock, append_line, exchange_file
 from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
@@ -221,7 +221,7 @@ class Views:
         left, since = keeper.follower.glimpse(_left_there)
         if text is not None:
             if 0 < left.length == text.signature[1] and not self._late:
-                done = keeper.follower.newest(since, lambda *known: self._revise(*known, since, left, text))
+                done = keeper.follower.newest(since, lambda known: self._revise(known, since, left, text))
                 if done is not None:
                     return done
             text.read()
@@ -244,12 +244,11 @@ class Views:
             strangers = sorted({one.digest for one in findings.complaints} | (known if appended else set()))
             ask(lambda index: index.put(view_strangers=msgspec.json.encode(strangers).decode()))
         since = since if text is not None else 0
-        return keeper.follower.newest(since, lambda *known: self._write(*known, since, sheet, text))
+        return keeper.follower.newest(since, lambda known: self._write(known, since, sheet, text))
 
-    def _revise(self, index: Index, ahead: Ahead | None, since: int, left: Left, text: _Text) -> bool | None:
+    def _revise(self, known: Newest, since: int, left: Left, text: _Text) -> bool | None:
         """Bring the file up to the log when it is as it was left; None: it is not."""
-        changed = [*index.changed_after(since), *(ahead or ())]
-        revision = revision_of(text.descriptor, left, changed, partial(lines_of, index, ahead))
+        revision = revision_of(text.descriptor, left, known.changed_after(since), known.lines)
         if revision is None:
             return None
         text.length, text.digest = left
@@ -260,11 +259,11 @@ class Views:
             left = Left(revision.length, revision.digest)
         else:
             self._left = text.signature
-        return self._written(index, ahead, left)
+        return self._written(known, left)
 
-    def _write(self, index: Index, ahead: Ahead | None, since: int, sheet: Sheet, text: _Text | None) -> bool:
+    def _write(self, known: Newest, since: int, sheet: Sheet, text: _Text | None) -> bool:
         """Bring the file up to the log; all that stands in the sheet is known."""
-        sheet.settle(index, since, lines_of(index, ahead, [*(ahead or ())]))
+        sheet.settle(known.index, since, known.beyond())
         length, digest, same = 0, 0, text is not None
         for piece in sheet.pieces():
             same = same and text is not None and text.content[length : length + len(piece)] == piece
@@ -275,17 +274,14 @@ class Views:
             self._replace(sheet.pieces(), text)
         elif text is not None:
             self._left = text.signature
-        return self._written(index, ahead, Left(length, digest))
+        return self._written(known, Left(length, digest))
 
-    def _written(self, index: Index, ahead: Ahead | None, left: Left) -> bool:
+    def _written(self, known: Newest, left: Left) -> bool:
         """The file is as new as what is known; False when somebody wrote to it meanwhile."""
-        at = index.mark().offset if ahead is None else ahead.position
         self._waits_since = 0.0
         self._late.clear()
         signature = "" if self._left is None else _written(self._left)
-        index.put(view=at, view_digest=f"{left.length}:{left.digest:08x}", view_signature=signature)
-        if ahead is not None:
-            ahead.told()
+        known.told(view_digest=f"{left.length}:{left.digest:08x}", view_signature=signature)
         return not self.touched()
 
     def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:
