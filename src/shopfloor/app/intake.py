@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -125,18 +126,18 @@ def make_orders(
 
 
 def _order(wish: PromptOrder, by_name: Mapping[str, str], run: str, now: float) -> Order:
-    missing = [need for need in wish.depends_on if need not in by_name]
-    if missing:
+    if missing := [need for need in wish.depends_on if need not in by_name]:
         raise UsageError(
             f"{wish.name!r} depends on {missing[0]!r}, which is not among these orders",
             hint=f"give that prompt file too, or take it out of depends_on (there are: {', '.join(sorted(by_name))})",
         )
-    fields = {f: getattr(wish, f) for f in _SHARED}
-    fields |= {"id": by_name[wish.name], "depends_on": tuple(by_name[n] for n in wish.depends_on)}
+    fields = dict(zip(_SHARED, _shared(wish), strict=True))
+    fields |= {"id": by_name[wish.name], "depends_on": tuple([by_name[n] for n in wish.depends_on])}
     return Order(**fields, run=run, created_at=now, extra={"metadata": wish.metadata} if wish.metadata else {})
 
 
 _SHARED = tuple(f for f in PromptOrder.__struct_fields__ if f in Order.__struct_fields__)
+_shared = attrgetter(*_SHARED)
 
 
 async def probe(

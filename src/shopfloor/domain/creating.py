@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ def created(event: Event) -> Record | None:
 
 def creation(order: Order) -> dict[str, Any]:
     """The ``data`` of the event that creates this order: the six known fields, and ours under ``shopfloor``."""
-    ours = {name: value for name, default in _OURS if (value := getattr(order, name)) != default}
+    ours = {name: value for name, value, usual in zip(_OURS, _ours(order), _USUAL, strict=True) if value != usual}
     return {
         "work_order_id": order.id,
         "title": order.title,
@@ -54,6 +55,7 @@ def creation(order: Order) -> dict[str, Any]:
 
 
 _KNOWN = frozenset({"id", "title", "instruction", "issue_type", "priority", "created_by", "created_at", "run"})
-_PLAIN = Order(id="", name="", title="")
-_OURS = [(name, getattr(_PLAIN, name)) for name in Order.__struct_fields__ if name not in _KNOWN]
-"""Our fields, and what is left out because it is what it is anyway."""
+_OURS = tuple(name for name in Order.__struct_fields__ if name not in _KNOWN)
+_ours = attrgetter(*_OURS)
+_USUAL = _ours(Order(id="", name="", title=""))
+"""what is left out because it is what it is anyway"""

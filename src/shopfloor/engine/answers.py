@@ -60,7 +60,7 @@ async def _called(job: Job, control: Control, agent: Answering) -> Fact:
     try:
         answered = await agent.answer(call)
     except asyncio.CancelledError:
-        if not control.asked.is_set():
+        if not control.stopped:
             raise
         task.uncancel()
         return _fact(job, outcome=control.reason, text=_STOPPED.get(control.reason, control.reason))

@@ -36,17 +36,29 @@ class Control:
         """``note`` is told of an attempt what was said to its agent, and what became of it."""
         self.note = note
         self.reason = ""
-        self.asked = asyncio.Event()
+        self.stopped = False
+        self._asked: asyncio.Event | None = None
         self.interrupt: Callable[[], object] | None = None
         """ends a call under way"""
         self.handle: Handle | None = None
         self.agent: Agent | None = None
 
+    @property
+    def asked(self) -> asyncio.Event:
+        """Set when its end is asked for. Made when somebody waits: of calls there are very many, and nobody does."""
+        if self._asked is None:
+            self._asked = asyncio.Event()
+            if self.stopped:
+                self._asked.set()
+        return self._asked
+
     def stop(self, reason: str) -> None:
         """Ask for its end; the first reason stands."""
         if not self.reason:
             self.reason = reason
-        self.asked.set()
+        self.stopped = True
+        if self._asked is not None:
+            self._asked.set()
         if self.interrupt is not None:
             self.interrupt()
 

@@ -46,8 +46,12 @@ class TestCase(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def document(self) -> dict[str, Any]:
         """As JSON has it; a word that takes nothing has an empty ``input`` all the same."""
-        said = {"description": self.description, "tags": list(self.tags)}
-        return {"input": list(self.input), "output": list(self.output)} | {k: v for k, v in said.items() if v}
+        found: dict[str, Any] = {"input": list(self.input), "output": list(self.output)}
+        if self.description:
+            found["description"] = self.description
+        if self.tags:
+            found["tags"] = list(self.tags)
+        return found
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,7 +128,7 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "id": self.id, "word": self.word, "stack_effect": self.stack_effect, "pattern_id": self.pattern_id,
             "test_cases": [case.document() for case in self.test_cases],
         }  # fmt: skip
-        return flat | self.more
+        return flat | self.more if self.more else flat
 
     def rich(self) -> dict[str, Any]:
         """In the rich form; types that were never written are told from names. Raises ValueError for a bad effect."""
