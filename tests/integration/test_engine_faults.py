@@ -396,6 +396,7 @@ import asyncio, sys
 from pathlib import Path
 from shopfloor.app import Shopfloor
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 5  # 0.1 s is a matter of the machine's load
     async with Shopfloor.open(sys.argv[1], flags={"agent": "scripted", "check": "true"}) as floor:
         report = await floor.run([Path(sys.argv[2])])
         assert report.ok, report
