@@ -11,7 +11,7 @@ from shopfloor.agents._spec_server import takes_bodies
 from shopfloor.agents._steps import MOST_CODE, Fault, work
 
 SPEC = {"id": "a", "stack_effect": "( n -- n )"}
-DEEP = b"[" * 5000 + b"]" * 5000
+DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 class Server:

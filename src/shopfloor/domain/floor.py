@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from itertools import count
 
 from shopfloor.domain.board import Board, Run, at_rest
 from shopfloor.domain.calls import Calls, answered
@@ -50,7 +49,7 @@ class Floor:
         self._under_way: dict[str, type[Decision]] = {}
         """what was decided for an order and is not known to have been done"""
         self._keys: dict[str, Key] = {}
-        self._ages = count()
+        self._aged = 0
         self._depth: dict[str, int] = {}
         self._spending = Spending()
         self._open: set[str] = set()
@@ -287,7 +286,8 @@ class Floor:
         key = self._keys.get(order.id)
         if key is None:
             below = self._depth.get(order.id, 0)
-            key = self._keys[order.id] = ageing_key(order.created_at, order.priority, below, next(self._ages))
+            self._aged += 1
+            key = self._keys[order.id] = ageing_key(order.created_at, order.priority, below, self._aged)
         return key
 
     def _delivered(self, record: Record) -> bool:
