@@ -134,3 +134,13 @@ def test_a_damaged_transcript_says_nothing(tmp_path: Path) -> None:
     assert running_check(tmp_path, ["one", "two"]) == "two"
     (tmp_path / "base-2-x.log").write_text("")
     assert running_check(tmp_path, ["one", "two"]) == "two again on the base"
+
+
+def test_calls_take_no_slot_and_prepare_no_workspace() -> None:
+    desk = begun(order("a"), order("b"), order("c"), settings=SETTINGS | {"branch": ""})
+    for name in "ab":
+        desk.write(E.ASSIGNED, name, generation=1, attempt=f"wo-{name}.a1", agent="a", base="", branch="", call=True)
+    desk.log.pass_time(5)
+    shown = texts(stage_of(desk).picture(100, 20, desk.log.wall))
+    assert shown[0] == "run-1  5.0s  calls 2"
+    assert shown[3].endswith("running  a #1   5.0s  ")

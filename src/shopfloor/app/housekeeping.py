@@ -32,12 +32,16 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
         raise Conflict(
             f"a controller is alive (pid {alive.get('pid')})", hint="wait for it, or stop it with `shopfloor stop`"
         )
-    work = place.git()
-    refs = list(_merged_refs(work, board))
     sessions = await unowned(place, board)
     if apply:
         for name in sessions:
             await end_unowned(place, name)
+    why = "it belongs to no order under way"
+    ended = [Dropped(what="session", where=name, why=why) for name in sessions]
+    if place.repository is None:
+        return ended  # orders for answers leave no branch and no workspace
+    work = place.git()
+    refs = list(_merged_refs(work, board))
     async with Guard() as guard:
         pool = workspaces(place, guard)
         slots = [] if board.unfinished() is not None else [_free(path) for path in pool.free_slots()]
@@ -46,8 +50,6 @@ async def collect(place: Place, board: Board, *, apply: bool) -> list[Dropped]:
             gone = set(await pool.drop_free()) if slots else set()
             # Late work may have kept one of them: what is said to be removed is what is gone.
             slots = [slot for slot in slots if Path(slot.where) in gone]
-    why = "it belongs to no order under way"
-    ended = [Dropped(what="session", where=name, why=why) for name in sessions]
     return [*(found for _, _, found in refs), *slots, *ended]
 
 

@@ -50,7 +50,8 @@ def ready(edge: Edge) -> None:
     if edge.json:
         edge.put_json({"orders": found})
     for one in found if not edge.json else ():
-        edge.put(f"{clean(one['name'])}  {one['id']}  {clean(one['title'])}".rstrip())
+        named = "  ".join(dict.fromkeys((clean(one["name"]), one["id"])))  # an order of no run has its id for a name
+        edge.put(f"{named}  {clean(one['title'])}".rstrip())
     if not found and not edge.json:
         edge.put("no order is ready", err=True)
 

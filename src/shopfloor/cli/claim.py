@@ -54,7 +54,8 @@ def claim(edge: Edge, *, limit: int, orders: tuple[str, ...], types: tuple[str, 
     elif claimed:
         for found in claimed:
             start = f"  from {found.base[:12]}" if found.base else ""
-            edge.put(f"{clean(found.name)}  {found.id}{start}  {clean(found.title)}".rstrip())
+            named = "  ".join(dict.fromkeys((clean(found.name), found.id)))
+            edge.put(f"{named}{start}  {clean(found.title)}".rstrip())
     else:
         edge.put("no order is ready", err=True)
     return 0 if claimed else 1

@@ -56,6 +56,9 @@ class Seen:
         """its account, when that has nothing left, or is tried with another order first"""
         self.holder = ""
         """what works on a file that it needs"""
+        self.title = ""
+        self.aside = ""
+        """the status with which an order of no run was set aside"""
         self.taken = ""
         """who has it in another program, or the status that it has there"""
         self.wishes: list[tuple[str, str]] = []
@@ -88,6 +91,8 @@ class Glance:
         """why nothing more is started with an agent, or landed"""
         self.counts: dict[str, int] = {}
         self.rows: list[Seen] = []
+        self.loose: list[Seen] = []
+        """orders of no run that have not ended"""
 
 
 def session_word(name: str, pid: int) -> str:
@@ -101,6 +106,8 @@ def shown(seen: Seen, *, alive: bool) -> str:
         return "asking"  # its agent has ended with the question, so that the answer starts a new attempt
     if seen.state in AT_WORK and not (seen.session_lives if seen.session else alive or seen.goes_on):
         return "interrupted"
+    if seen.aside:
+        return seen.aside
     if seen.state == "ready" and (
         seen.taken or seen.needs or seen.held or seen.account or seen.holder or seen.wakes_in_s > 0
     ):
@@ -130,7 +137,7 @@ def why(seen: Seen, glance: Glance, now: float) -> str:
         return {"review": "waits to be accepted", "off": "is not landed by this run"}.get(glance.land, "")
     if state in ("failed", "cancelled"):
         return clean(seen.message or seen.reason)
-    return ""
+    return clean(seen.question or seen.message) if seen.aside else ""
 
 
 def _running(seen: Seen, now: float, *, alive: bool) -> str:
@@ -190,10 +197,11 @@ def _waiting(seen: Seen) -> str:
 
 def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> str:
     """The whole answer. ``width`` in columns, 0: nothing is cut; ``limit`` of 0 lists every order there is a row of."""
+    cut = (lambda line: fit(line, width)) if width else str
     if not glance.run:
         starting = f"a controller is at work (pid {glance.pid}), and has not begun a run yet"
-        return starting if glance.alive else NO_RUN
-    cut = (lambda line: fit(line, width)) if width else str
+        lines = [starting] if glance.alive else [] if glance.loose else [NO_RUN]
+        return "\n".join(cut(line) for line in [*lines, *_beside(glance, now, limit)])
     total = sum(glance.counts.values())
     counted = ", ".join(f"{glance.counts[name]} {name}" for name in COUNTED if glance.counts.get(name))
     lines = [_headline(glance, now), f"{count(total, 'order')}: {counted}" + _spent(glance)]
@@ -212,12 +220,28 @@ def text(glance: Glance, *, now: float, width: int = 0, limit: int = SHOWN) -> s
         lines += ["", clean(reason)]
     if glance.mirror_why and not glance.alive:
         lines += ["", f"{clean(glance.branch)} was left alone: {clean(glance.mirror_why)}"]
+    lines += ["", *_beside(glance, now, limit)] if glance.loose else []
     lines += _collided(glance.rows)
     if glance.mail:
         lines += ["", f"{count(glance.mail, 'message')} for you: shopfloor inbox"]
     following = _following(glance)
     lines += ["", f"next: {following}"] if following else []
     return "\n".join(cut(line) for line in lines)
+
+
+def _beside(glance: Glance, now: float, limit: int) -> list[str]:
+    """Orders of no run that have not ended: how many stand where, and the first of them."""
+    words = [shown(seen, alive=glance.alive) for seen in glance.loose]
+    if not words:
+        return []
+    counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    rows = [
+        (word, clean(seen.name), clean(seen.title, 60), why(seen, glance, now))
+        for word, seen in zip(words, glance.loose, strict=True)
+    ][: limit or None]
+    left = len(words) - len(rows)
+    more = [f"  and {left} more: shopfloor status --all"] if left else []
+    return [f"{count(len(words), 'order')} of no run: {counted}", *table(rows), *more]
 
 
 def closed_word(name: str, opens_at: float, why: str, told: bool, *, now: float) -> str:  # noqa: FBT001 - plain values
@@ -241,7 +265,7 @@ def clock(at: float) -> str:
 
 
 def _headline(glance: Glance, now: float) -> str:
-    who = f"{clean(glance.run)} on {clean(glance.branch)}"
+    who = clean(glance.run) + (f" on {clean(glance.branch)}" if glance.branch else "")
     if not glance.alive and glance.open and glance.open == glance.counts.get("asking"):
         return f"{who}: waits for an answer, no controller is alive"
     if glance.finished_at is not None and not glance.open:

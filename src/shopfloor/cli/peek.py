@@ -18,7 +18,8 @@ UNUSUAL = (sqlite3.Error, OSError, ValueError, TypeError)
 """What a damaged, locked or strange index raises: the full command is asked instead."""
 _ROWS = """
 SELECT name, state, reason, message, merge, attempts, json_extract(blob, '$.question'), answer,
-  json_extract(blob, '$.attempts[#-1].started_at'), json_extract(blob, '$.attempts[#-1].idle_since'), id,
+  coalesce(json_extract(blob, '$.attempts[#-1].started_at'), CASE WHEN json_extract(blob, '$.attempts[#-1].call')
+    THEN json_extract(blob, '$.attempts[#-1].claimed_at') END), json_extract(blob, '$.attempts[#-1].idle_since'), id,
   json_extract(blob, '$.attempts[#-1].outcome'), waits, json_extract(blob, '$.attempts[#-1].handle.driver'),
   json_extract(blob, '$.attempts[#-1].handle.name'), json_extract(blob, '$.attempts[#-1].handle.pid'),
   json_extract(blob, '$.attempts[#-1].progress')
@@ -37,6 +38,8 @@ AND state IN ('running', 'asking', 'checking', 'verified', 'landing') ORDER BY r
 """
 _MAIL = """SELECT count(*) FROM json_each(?, '$.mail') WHERE json_extract(value, '$.to') = 'human'
 OR json_extract(value, '$.to') GLOB 'human:*'"""
+_FINAL = ", ".join(f"'{state}'" for state in FINAL)
+_ENDED = "'done', 'cancelled'"
 _TIMED = 2
 _RUN = (
     *("branch", "land", "finished_at", "session_at", "last_at", "budget_usd", "mirror_why", "held", "landing_held"),
@@ -89,6 +92,8 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
         return None
     found.paused = bool(paused)
     found.mail = db.execute(_MAIL, (floor,)).fetchone()[0]
+    if _loose(db):
+        return None
     run = db.execute("SELECT id FROM runs ORDER BY seq DESC LIMIT 1").fetchone()
     if run is None:
         return found
@@ -123,9 +128,14 @@ def _controller(db: sqlite3.Connection, work: str) -> int:
 
 def _elsewhere(db: sqlite3.Connection, run: str) -> bool:
     """True when an older run may be the one to show."""
-    states = ", ".join(f"'{state}'" for state in FINAL)
-    query = f"SELECT 1 FROM tallies WHERE run NOT IN (?, '') AND number > 0 AND state NOT IN ({states}) LIMIT 1"  # noqa: S608
+    query = f"SELECT 1 FROM tallies WHERE run NOT IN (?, '') AND number > 0 AND state NOT IN ({_FINAL}) LIMIT 1"  # noqa: S608
     return db.execute(query, (run,)).fetchone() is not None
+
+
+def _loose(db: sqlite3.Connection) -> bool:
+    """True when orders of no run have not ended: somebody has to look who works on them."""
+    query = f"SELECT 1 FROM tallies WHERE run = '' AND number > 0 AND state NOT IN ({_ENDED}) LIMIT 1"  # noqa: S608
+    return db.execute(query).fetchone() is not None
 
 
 class _Waiting:

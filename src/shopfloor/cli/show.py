@@ -20,7 +20,7 @@ from shopfloor.cli.words import block, clean, count, duration, few, money, table
 from shopfloor.domain.board import Board
 from shopfloor.domain.calls import answered
 from shopfloor.domain.names import one_line
-from shopfloor.domain.order import Attempt, Record, State
+from shopfloor.domain.order import Attempt, Deliverable, Record, State
 
 WORDS = '"…"'
 _LINES, _FILES, _SAID = 20, 8, 10
@@ -52,12 +52,7 @@ class _Story:
         self.run = board.run_of(record)
         self.board = board
         self.glance = head(board, self.run, controller)
-        if self.run is not None:
-            self.seen = plain(record, opened(board, self.run))
-        else:
-            from shopfloor.domain.floor import Floor
-
-            self.seen = plain(record, Floor())
+        self.seen = plain(record, opened(board, self.run) if self.run is not None else None)
         self.state = shown(self.seen, alive=self.glance.alive)
         self.why = why(self.seen, self.glance, time.time())
 
@@ -111,9 +106,13 @@ class _Story:
         if record.state in (State.FAILED, State.CANCELLED):
             reason = f" ({record.reason})" if record.reason else ""
             return ["", f"why{reason}", *_indented(record.message)]
-        if answered(record) and record.message:
-            return ["", "answer", *_indented(record.message)]
-        return []
+        answer = record.message if answered(record) else self._handed_in()
+        return ["", "answer", *_indented(answer)] if answer else []
+
+    def _handed_in(self) -> str:
+        """The answer of a session."""
+        attempt, ended = self.record.attempt, self.record.state is State.DONE
+        return attempt.message if attempt and ended and self.order.deliverable is Deliverable.ANSWER else ""
 
     def _talk(self) -> list[str]:
         told = [
@@ -139,7 +138,7 @@ class _Story:
         lines = ["", f"attempt {attempt.generation}: {', '.join(filter(None, words))}"]
         lines += _indented(attempt.message) if attempt.message and attempt.outcome != "completed" else []
         rows = [
-            ("branch", clean(attempt.branch)),
+            ("branch", "" if self.order.deliverable is Deliverable.ANSWER else clean(attempt.branch)),
             ("base", attempt.base[:12]),
             ("commit", "" if attempt.commit == attempt.base else attempt.commit[:12]),
             ("files", _files(attempt)),
@@ -169,13 +168,15 @@ class _Story:
             rows.append(("verified", record.commit[:12]))
         if record.evidence:
             rows.append(("evidence", near(Path(record.evidence))))
-        if record.attempt and not record.attempt.call:
+        if record.attempt and not record.attempt.call and record.order.run:
             rows.append(("transcript", near(self.work / "attempts" / record.attempt.id / "transcript.jsonl")))
         return ["", *table(rows)] if rows else []
 
     def next_steps(self) -> list[str]:
         """What a person may type now."""
         name = clean(self.order.name)
+        if not self.order.run:
+            return [f"shopfloor claim --order {name}"] if self.state == "ready" else []
         steps = {
             "asking": [f"shopfloor answer {name} {'yes, or: no' if self.record.permission else WORDS}"],
             "running": [f"shopfloor log {name} --follow", f"shopfloor steer {name} {WORDS}", f"shopfloor stop {name}"],

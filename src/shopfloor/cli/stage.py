@@ -120,9 +120,12 @@ class Stage:
         assert run is not None
         limit = min(run.limit or run.max_parallel, run.max_parallel)
         spent = money(floor.spent_usd) + (f" of {money(run.budget_usd)}" if run.budget_usd is not None else "")
-        words = [duration(now - run.session_at), f"slots {len(floor.live)}/{limit}"]
+        calls = sum(record.attempt is not None and record.attempt.call for record in self._active)
+        words = [duration(now - run.session_at)]
+        words += [f"calls {calls}"] if calls else [f"slots {len(floor.live)}/{limit}"]
         words += [spent] if floor.spent_usd or run.budget_usd is not None else []
-        first: Line = [(clean(run.id), "bold"), (f" on {clean(run.branch)}  ", ""), ("  ".join(words), "")]
+        where = f" on {clean(run.branch)}  " if run.branch else "  "
+        first: Line = [(clean(run.id), "bold"), (where, ""), ("  ".join(words), "")]
         return [*first, ("  paused", "bold yellow")] if floor.board.paused else first
 
     def _counted(self) -> Line:
@@ -145,7 +148,7 @@ class Stage:
         state, attempt = record.state.value, record.attempt
         name = pad(fit(clean(record.order.name), names), names)
         number = f"#{attempt.generation}" if attempt else ""
-        since = attempt.started_at if attempt else None
+        since = attempt.begun_at if attempt else None
         if record.state in (State.CHECKING, State.LANDING) or (attempt and attempt.outcome):
             since = record.updated_at
         elapsed = duration(now - since) if since else ""
@@ -167,6 +170,8 @@ class Stage:
             return running_check(folder, [*record.order.checks, *run.checks])
         if attempt.outcome:
             return "its agent has ended; waits to be checked"
+        if attempt.call:
+            return ""  # nobody hears of it before it ends
         if attempt.started_at is None:
             return "preparing its workspace"
         if attempt.idle_since is not None:

@@ -74,14 +74,15 @@ def head(board: Board, run: Run | None, controller: dict[str, Any] | None) -> Gl
         for one in board.accounts.values()
         if one.closed or one.on_trial
     ]
-    held = f"nothing more is landed: {run.landing_held}"
-    found.held = [*run.held.values(), *([held] if run.landing_held else [])]
+    held_back = f"nothing more is landed: {run.landing_held}"
+    found.held = [*run.held.values(), *([held_back] if run.landing_held else [])]
     return found
 
 
 def glance(board: Board, run: Run | None, controller: dict[str, Any] | None, floor: Floor | None = None) -> Glance:
     """The run as plain values; ``floor`` is one that is opened on it already."""
     found = head(board, run, controller)
+    found.loose = _loose(board)
     if run is None:
         return found
     found.open = len(board.open_orders(run))
@@ -98,15 +99,29 @@ def glance(board: Board, run: Run | None, controller: dict[str, Any] | None, flo
     return found
 
 
-def plain(record: Record, floor: Floor) -> Seen:
-    """One order as plain values."""
+def _loose(board: Board) -> list[Seen]:
+    """Orders of no run that have not ended: those at work first, then those that were set aside."""
+    left = [r for r in board.records.values() if not r.order.run and r.state not in (State.DONE, State.CANCELLED)]
+    left.sort(key=lambda record: (record.state is State.READY, not record.elsewhere))
+    found = []
+    for record in left:
+        seen = plain(record, None)
+        unfinished = (board.records[need] for need in record.order.depends_on if need in board.records)
+        seen.needs = [r.order.name for r in unfinished if r.state is not State.DONE]
+        found.append(seen)
+    return found
+
+
+def plain(record: Record, floor: Floor | None) -> Seen:
+    """One order as plain values; ``floor`` is one that is opened on its run, None for an order of no run."""
     seen = Seen(record.order.name, record.state.value)
+    seen.title = record.order.title
     attempt = record.attempt
     seen.reason, seen.message, seen.question = record.reason or "", record.message, record.question
     seen.merge, seen.answer = record.merge, record.order.deliverable is Deliverable.ANSWER
     seen.progress = attempt.progress if attempt and not attempt.outcome else ""
     seen.attempts = len(record.attempts)
-    seen.since = attempt.started_at if attempt else None
+    seen.since = attempt.begun_at if attempt else None
     seen.idle_since = attempt.idle_since if attempt else None
     seen.outcome = attempt.outcome if attempt else ""
     session = held(record)
@@ -115,11 +130,15 @@ def plain(record: Record, floor: Floor) -> Seen:
     seen.goes_on = attempt is not None and holders.goes_on(attempt)
     seen.gateway = attempt is not None and holders.through_gateway(attempt)
     seen.taken = record.assignee or record.elsewhere
+    if not record.assignee and not record.order.run:
+        seen.aside = record.elsewhere
+        said = record.order.metadata.get("blocking_notes") or seen.message
+        seen.message = str(said or (attempt.message if attempt else ""))
     ended = record.state in (State.DONE, State.CANCELLED)
     seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]
     if record.state is State.READY and record.retry_at is not None:
         seen.wakes_in_s = remaining(record.retry_delay_s, record.retry_at, time.time())
-    if record.state is State.READY:
+    if record.state is State.READY and floor is not None:
         order = record.order.id
         records = floor.board.records
         seen.needs = [records[need].order.name for need in floor.plan.waits_for(order) if need in records]
@@ -167,4 +186,8 @@ def _shape(
         "counts": {name: number for name, number in seen.counts.items() if number},
         "spent_usd": seen.spent,
         "orders": orders,
+        "loose": [
+            {"id": row.name, "title": row.title, "state": shown(row, alive=seen.alive), "why": why(row, seen, now)}
+            for row in seen.loose
+        ],
     }

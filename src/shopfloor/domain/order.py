@@ -165,6 +165,11 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
         """True when it ended with more than it began with."""
         return self.commit not in ("", self.onto or self.base)
 
+    @property
+    def begun_at(self) -> float | None:
+        """Since when it is at work: a call from its claim on, everything else from the start of its agent."""
+        return self.claimed_at if self.call else self.started_at
+
 
 class Said(msgspec.Struct, frozen=True, gc=False):
     """One piece of what was said between people and an order's agents. ``kind``: asked, answered, steered or mail."""
