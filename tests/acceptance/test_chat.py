@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -36,6 +37,9 @@ SCRIPTS: dict[str, Any] = {
     "finish": [{"bash": "echo green >> door.txt"}, {"text": "The door is green."}],
     "hello": [{"text": "Hello."}],
     "long": [{"delay": 600, "text": "Too late."}],
+    "broken": [{"fail": {"status": 400, "message": "the model is out of order"}}],
+    "tidy": [{"bash": "echo tidied >> tidy.txt"}, {"text": "Tidy."}],
+    "review": [{"bash": "echo reviewed >> review.txt"}, {"text": "Reviewed."}],
     "hold": [{"bash": "touch begun; exec sleep 600"}, {"text": "Never."}],
 }  # fmt: skip
 
@@ -151,6 +155,62 @@ def test_ctrl_c_interrupts_the_answer_and_a_second_one_leaves_with_the_work_open
     assert [title for title, _ in tasks(office)] == ["[[script hold]]"], "what was claimed is open again"
 
 
+CREW = {
+    "worker_pools": [{"name": "coding", "worker": "plain"}, {"name": "senior", "worker": "plain"}],
+    "routing": {"rules": [{"if_status": "blocked", "and_retry_count_gte": 1, "then_pool": "senior"}], "max_retries": 1},
+    "background_sessions": [
+        {"name": "tidy", "trigger": "timer", "interval_seconds": 0.2, "instruction_template": "Look for dead code."},
+        {"name": "gone", "trigger": "timer", "interval_seconds": 0.1, "immediate": True},
+        {"name": "review", "trigger": "session_event", "event_names": ["foreman:worker:execution_failed"]},
+        {"name": "hand", "profile": "review", "instruction_template": "{event} [[script review]]"},
+    ],
+}
+
+
+@pytest.fixture
+def crew(office: Shop, tmp_path: Path) -> tuple[str, ...]:
+    """A crew with pools, and sessions beside it, one of which has no mount plan."""
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    for name, words in {"boss": "", "plain": "", "tidy": "[[script tidy]]", "review": "[[script review]]"}.items():
+        mounts = {"provider": "anthropic", "model": "claude-sonnet-4-6", "tools": ["bash", "issue"]}
+        (plans / f"{name}.json").write_text(json.dumps({"mounts": mounts | {"system_prompt": f"You work. {words}"}}))
+    (tmp_path / "crew.json").write_text(json.dumps(CREW))
+    return ("--plans", str(plans), "--foreman", "boss", "--crew", str(tmp_path / "crew.json"))
+
+
+def test_what_goes_wrong_is_told_in_a_line_each_and_once(office: Shop, crew: tuple[str, ...]) -> None:
+    with chatting(office, *crew) as chat:
+        chat.running.until("1 x coding, 1 x senior, beside them tidy (timer), gone (timer), review (session_event)")
+        chat.say("/background")
+        chat.running.until("begin with your first message")
+        chat.say("Hello [[script hello]]")
+        chat.running.until("background session gone failed", "Mount plan not found", "gone.json")
+        chat.say("/add [[script broken]]")
+        chat.running.until("worker coding-0 failed on wo-", "HTTP 400", "the model is out of order")
+        chat.running.until("goes to senior")
+        chat.running.until("stuck: ", "failed 2 times, at last: ", "the model is out of order")
+        chat.running.until("type: /answer")
+        chat.say("/status")
+        chat.running.until("1 blocked")
+        name = chat.running.until("is stuck").split()[0]
+        chat.say(f"/answer {name} [[script hello]]")
+        chat.running.until("completed: ")
+        until((office.root / "tidy.txt").exists, "the timer")
+        until((office.root / "review.txt").exists, "the event")
+        chat.say("/background")
+        chat.running.until("gone (timer), 0 turns, 4 failures in a row, left alone; /background gone")
+        chat.say("/background gone")
+        chat.running.until("gone has a turn now")
+        chat.say("/quit")
+        said = chat.running.end()
+    assert said.code == 0, said
+    assert "Traceback" not in said.out
+    failed = [line for line in chat.running.lines if "background session gone failed" in line]
+    assert [line.endswith("left alone from now on") for line in failed][:2] == [False, True]
+    assert len(failed) <= 3, failed
+
+
 def test_nobody_to_talk_with(office: Shop, tmp_path: Path) -> None:
     nobody = office("chat")
     assert nobody.code == 2
@@ -163,6 +223,9 @@ def test_nobody_to_talk_with(office: Shop, tmp_path: Path) -> None:
     (tmp_path / "crew.json").write_text('{"worker_pools": [{"name": "a", "max_concurrent": 0}]}')
     wrong = office("chat", *MODEL, "--crew", str(tmp_path / "crew.json"))
     assert (wrong.code, "max_concurrent of pool 'a' is 0" in wrong.err) == (2, True)
+    (tmp_path / "crew.json").write_text('{"pools": []}')
+    assert "has a key 'pools'" in office("chat", *MODEL, "--crew", str(tmp_path / "crew.json")).err
+    assert "--worker 'x=1001'" in office("chat", "--plans", ".", "--foreman", "x", "--worker", "x=1001").err
     (tmp_path / "crew.json").write_text("{")
     assert "is malformed" in office("chat", *MODEL, "--crew", str(tmp_path / "crew.json")).err
     missing = office("chat", "--plans", str(tmp_path), "--foreman", "boss", stdin="hello\n")
@@ -206,7 +269,7 @@ def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -
         assert b"pydantic" not in seen, "nobody else speaks here"
         os.write(keyboard, b"/quit\n")
         assert process.wait(40) == 0
-        until(lambda: b"the crew stops" in seen, "a last word")
+        until(lambda: b"the crew has stopped" in seen, "a last word")
     finally:
         process.kill()
         process.wait(40)

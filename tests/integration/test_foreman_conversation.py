@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor import NotFound, Shopfloor
+from shopfloor.faces.foreman.background import Background, BackgroundConfig
 from shopfloor.faces.foreman.conversation import MOST_KEPT, MOST_WAITING, Conversation
 from shopfloor.faces.foreman.pools import Pool, Routing
+from shopfloor.faces.foreman.signals import EventRouter
 from shopfloor.faces.foreman.tasks import Tasks
 
 
@@ -20,6 +22,9 @@ class Crew:
         self.coder = Tasks(floor, "coder-0")
         self.spent: Mapping[str, Any] = {}
         self.routing = Routing(pools=(Pool(name="coding"),))
+        beside = BackgroundConfig(name="tidy", instruction_template="Tidy up.")
+        self.background = Background([beside], turn=self.tidy, router=EventRouter())
+        self.tidied = asyncio.Event()
         self.heard: asyncio.Queue[str] = asyncio.Queue()
         self.may_answer = asyncio.Event()
         self.ended = 0
@@ -33,6 +38,10 @@ class Crew:
         finally:
             self.ended += 1
         return f"I heard: {message}"
+
+    async def tidy(self, _config: BackgroundConfig, words: str) -> str:
+        self.tidied.set()
+        return words
 
 
 class Talk:
@@ -193,3 +202,31 @@ async def test_no_more_is_remembered_than_some_lines(tmp_path: Path) -> None:
             await talk.conversation.hear(f"/help {number}")
         assert len(talk.conversation.history) == MOST_KEPT
         assert talk.conversation.history[-1] == ("you", f"/help {MOST_KEPT + 49}")
+
+
+async def test_sessions_beside_the_crew_are_named_and_woken(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        assert "begin with your first message" in await talk.hear("/background")
+        assert "there is no background session 'tidy'\n  none has begun yet" in await talk.hear("/background tidy")
+        talk.crew.background.start()
+        assert await talk.hear("/background") == "  tidy (manual), 0 turns"
+        assert await talk.hear("/background tidy") == "tidy has a turn now"
+        async with asyncio.timeout(20):
+            await talk.crew.tidied.wait()
+        assert "there are tidy" in await talk.hear("/background nobody")
+        await talk.crew.background.close()
+
+
+async def test_who_goes_to_others_is_told(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        made = await talk.crew.tasks.create("Fragile", metadata={"pool": "coding"})
+        watch = asyncio.ensure_future(talk.conversation.watch())
+        await talk.crew.tasks.changed(0, 0.0)
+        async with asyncio.timeout(20):
+            await talk.paused.get()
+        await talk.crew.tasks.update(made.id, metadata={"pool": "senior"})
+        assert await talk.until("goes to") == f"[crew] {made.id} Fragile goes to senior"
+        await talk.crew.tasks.block(made.id, "no key")
+        assert await talk.until("stuck") == f"[crew] stuck: {made.id} Fragile: no key\n  type: /answer {made.id} WORDS"
+        assert f"{made.id} Fragile is stuck: no key" in await talk.hear("/status")
+        watch.cancel()

@@ -40,7 +40,14 @@ class Bench:
         self.clock, self.router = Clock(), EventRouter()
         self.told: asyncio.Queue[str] = asyncio.Queue()
         self.work: Callable[[str], Awaitable[str]] = self.answer
-        self.sessions = Background(configs, turn=self.turn, router=self.router, pause=self.clock.pause)
+        self.troubles: list[str] = []
+        self.sessions = Background(
+            configs, turn=self.turn, router=self.router, pause=self.clock.pause, trouble=self.trouble
+        )
+
+    def trouble(self, _who: str, why: str) -> bool:
+        self.troubles.append(why)
+        return True
 
     async def turn(self, _config: BackgroundConfig, text: str) -> str:
         await self.told.put(text)
@@ -108,17 +115,33 @@ async def test_they_are_started_once_however_often_it_is_said() -> None:
 
 
 async def test_one_that_fails_is_started_again_three_times_and_then_left_alone() -> None:
-    bench = Bench(BackgroundConfig(name="hand", on_error_emit="hand:failed", max_restarts=3))
+    woken: dict[str, Any] = {
+        "trigger": "session_event", "event_names": ("wake",), "on_error_emit": "hand:failed",
+        "on_complete_emit": "hand:done",
+    }  # fmt: skip
+    bench = Bench(BackgroundConfig(name="hand", max_restarts=3, **woken))
     bench.work = bench.fail
     bench.sessions.start()
     for _ in range(4):
         failed = asyncio.ensure_future(bench.router.wait_for_event("hand:failed", 10))
         await asyncio.sleep(0)
-        bench.sessions.trigger("hand")
-        assert (await within(failed)).data == {"session": "hand", "error": "no manual"}
-    assert bench.sessions.status()["hand"]["given_up"]
+        bench.router.emit("wake")
+        assert (await within(failed)).data == {"session": "hand", "error": "no wake"}
+    state = {"trigger": "session_event", "turns": 0, "at_work": 0, "failures": 4, "waiting": 0, "given_up": True}
+    assert bench.sessions.status()["hand"] == state
+    assert bench.troubles == ["no wake", "no wake", "no wake", "no wake; it is left alone from now on"]
+    while not bench.told.empty():
+        bench.told.get_nowait()
+    bench.router.emit("wake")
+    bench.work = bench.answer
+    done = asyncio.ensure_future(bench.router.wait_for_event("hand:done", 10))
+    await asyncio.sleep(0)
     bench.sessions.trigger("hand")
-    assert bench.sessions.status()["hand"] == {"turns": 0, "failures": 4, "waiting": 1, "given_up": True}
+    assert await within(bench.told.get()) == "manual", "it was left alone, and goes on when it is asked to"
+    await within(done)
+    bench.router.emit("wake")
+    assert await within(bench.told.get()) == "wake"
+    assert bench.troubles[-1] == ""
     await bench.sessions.close()
 
 
@@ -194,11 +217,26 @@ async def test_the_router_tells_who_asked_and_remembers_a_little() -> None:
         ({"name": "a", "trigger": "session_event"}, "'a' waits for no event"),
         ({"name": "a", "trigger": "timer", "interval_seconds": 0}, "interval_seconds 0"),
         ({"name": "a", "pool_size": 0}, "pool_size 0"),
+        ({"name": "a", "max_restarts": -1}, "max_restarts -1"),
+        ({"name": "a", "trigger": "timer", "interval_seconds": 1e300}, "interval_seconds 1e"),
+        ({"name": "a", "interval": 5}, "has a key 'interval'"),
+        ({"name": ""}, "name is empty"),
+        ("a", "has 'a'"),
     ],
 )
-def test_a_configuration_that_is_off_is_named(entry: dict[str, Any], named: str) -> None:
+def test_a_configuration_that_is_off_is_named(entry: Any, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         background_of({"background_sessions": [entry]})
+
+
+@pytest.mark.parametrize(
+    ("sessions", "named"),
+    [(5, "background_sessions is 5"), ({"name": "a"}, "is a list"), ([{"name": "a"}] * 2, "one name: a, a")],
+)
+def test_so_is_what_is_no_list_of_them(sessions: Any, named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        background_of({"background_sessions": sessions})
+    assert named in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_configuration_that_is_right() -> None:

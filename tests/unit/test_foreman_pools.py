@@ -107,6 +107,10 @@ def test_a_configuration_of_another_crew() -> None:
         ({"routing": "x"}, "routing is 'x'"),
         ({"routing": {"max_retries": -1}}, "max_retries is -1"),
         ({"routing": {"max_retries": True}}, "max_retries is True"),
+        ({"worker_pools": [{"name": ""}]}, "name is empty"),
+        ({"worker_pools": [{"name": "a", "max_concurrent": 1001}]}, "max_concurrent of pool 'a' is 1001"),
+        ({"routing": {"defaultpool": "a"}}, "routing has a key 'defaultpool'"),
+        ({"routing": {"rules": [{"then": "a"}]}}, "routing.rules has a key 'then'"),
     ],
 )
 def test_what_is_off_is_named(config: dict[str, Any], named: str) -> None:

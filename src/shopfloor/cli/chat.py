@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -18,19 +19,24 @@ import msgspec
 from shopfloor import UsageError
 from shopfloor.cli.edge import Edge, verb
 from shopfloor.cli.stopper import WORDS, exit_code, insist
-from shopfloor.faces.foreman.background import BackgroundConfig, background_of
-from shopfloor.faces.foreman.config import WorkerConfig
+from shopfloor.cli.words import count, duration
+from shopfloor.faces.foreman.background import Background, BackgroundConfig, background_of
+from shopfloor.faces.foreman.config import MOST_WORKERS, WorkerConfig
 from shopfloor.faces.foreman.conversation import Conversation
-from shopfloor.faces.foreman.orchestrator import ForemanWorkerOrchestrator
+from shopfloor.faces.foreman.orchestrator import FOREMAN_FAILED, ForemanWorkerOrchestrator
 from shopfloor.faces.foreman.pools import Routing, routing_of
 from shopfloor.faces.foreman.tasks import Tasks
 
 WHO = """say who the foreman is, in one of these ways:
   shopfloor chat --model anthropic/MODEL               a foreman and two workers of this model
   shopfloor chat --plans DIR --foreman NAME --worker NAME=2    mount plans: DIR/NAME.json"""
+KEYS = ("worker_pools", "routing", "background_sessions")
+"""of a crew's file"""
 PROMPT = "> "
 MOST_LINE = 100_000
 """bytes of one line; what is longer is cut"""
+TOLD_AGAIN_S = 300.0
+"""how soon the same trouble of the crew is news again"""
 AGAIN_S = 2.0
 """how soon a second Ctrl-C has to follow to be one"""
 
@@ -82,6 +88,8 @@ def _config(path: Path | None) -> dict[str, Any]:
         raise UsageError(f"{str(path)!r} is malformed: {problem}", hint="it is one JSON object, or TOML") from None
     if not isinstance(found, dict):
         raise UsageError(f"{str(path)!r} is no object", hint='e.g. {"worker_pools": [{"name": "coding"}]}')
+    if odd := [key for key in found if key not in KEYS]:
+        raise UsageError(f"{str(path)!r} has a key {odd[0]!r}", hint=f"there are {', '.join(KEYS)}")
     return found
 
 
@@ -89,6 +97,8 @@ def _kind(text: str) -> WorkerConfig:
     name, _, count = text.partition("=")
     if not name or not (count or "1").isdecimal():
         raise UsageError(f"--worker {text!r}", hint="it is like: --worker coding-worker=2")
+    if len(count) > len(str(MOST_WORKERS)) or int(count or "1") > MOST_WORKERS:
+        raise UsageError(f"--worker {text!r}", hint=f"{MOST_WORKERS} of one kind are the most")
     return WorkerConfig(profile=name, count=int(count or "1"))
 
 
@@ -116,6 +126,8 @@ async def _talk(
     async with crew:
         conversation = Conversation(_Spoken(crew), say=screen.say)
         watch = asyncio.create_task(conversation.watch(), name="news")
+        if not edge.debug:  # which shows what is logged as it is, with where it comes from
+            logging.getLogger("shopfloor").addHandler(_Told(conversation.tell, asyncio.get_running_loop().time))
         screen.say(f"{_crew_line(crew)}; /help says what you can type" if terminal else _crew_line(crew))
         try:
             code = await _listen(conversation, screen)
@@ -124,8 +136,11 @@ async def _talk(
             await conversation.close()
             with suppress(asyncio.CancelledError):
                 await watch
-        if terminal:
-            screen.last("the crew stops; what it was at is open again")
+        busy = crew.at_work
+        if terminal and busy:
+            screen.last(f"the crew has {duration(grace_s)} to finish {count(busy, 'issue')}; Ctrl-C ends it at once")
+    if terminal:
+        screen.last("the crew has stopped" + ("; what it did not finish is open again" if busy else ""))
     return code
 
 
@@ -269,6 +284,24 @@ class _Screen:
         sys.stdout.flush()
 
 
+class _Told(logging.Handler):
+    """What is logged of the crew, as news: a line each, the same again no sooner than after some minutes."""
+
+    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float]) -> None:
+        super().__init__(logging.WARNING)
+        self._news = tell
+        self._clock = clock
+        self._known: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it; what the foreman's answer says anyway is not told twice."""
+        text, now = record.getMessage(), self._clock()
+        if record.msg != FOREMAN_FAILED and now - self._known.get(text, -TOLD_AGAIN_S) >= TOLD_AGAIN_S:
+            self._known = {known: at for known, at in self._known.items() if now - at < TOLD_AGAIN_S}
+            self._known[text] = now
+            self._news(text)
+
+
 class _Spoken:
     """The crew as a conversation needs it."""
 
@@ -286,6 +319,11 @@ class _Spoken:
         return self._crew.spent
 
     @property
+    def background(self) -> Background:
+        """The sessions beside it."""
+        return self._crew.background
+
+    @property
     def routing(self) -> Routing:
         """Which pool an issue is for."""
         return self._crew.routing
@@ -296,6 +334,9 @@ class _Spoken:
 
 
 def _crew_line(crew: ForemanWorkerOrchestrator) -> str:
+    """Who is there, before anybody has begun."""
     kinds = [f"{config.count} x {config.label}" for config in crew.worker_configs]
     kinds += [f"{pool.max_concurrent} x {pool.name}" for pool in crew.routing.pools]
-    return f"foreman, and a crew of {', '.join(kinds) or 'nobody'}"
+    beside = [f"{config.name} ({config.trigger})" for config in crew.background.configs]
+    more = f", beside them {', '.join(beside)}" if beside else ""
+    return f"foreman, and a crew of {', '.join(kinds) or 'nobody'}{more}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,8 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from shopfloor import NotFound, UsageError
+from shopfloor.faces.foreman.config import MOST_WORKERS, listed
 from shopfloor.faces.foreman.signals import EventRouter, Signal
 
+LONGEST_S = 366 * 86400.0
+"""of an interval; a clock cannot count to any number"""
+BY_HAND = "manual"
+"""The signal of a turn that somebody asked for."""
 MOST_WAITING = 100
 """triggers that one session may be behind; more of them are dropped"""
 
@@ -41,7 +47,7 @@ class BackgroundConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_error_emit: str = ""
     restart_on_failure: bool = True
     max_restarts: int = 3
-    """failures after which it is left alone; a turn that ends well forgets them"""
+    """failures in a row after which it is left alone; a turn that ends well, or that is asked for, forgets them"""
 
     def instruction(self, signal: Signal) -> str:
         """The words of one turn."""
@@ -57,21 +63,23 @@ Turn = Callable[[BackgroundConfig, str], Awaitable[str]]
 
 def background_of(config: Mapping[str, Any]) -> tuple[BackgroundConfig, ...]:
     """``background_sessions`` of a configuration. Raises UsageError that names what is off."""
-    found = []
-    for entry in config.get("background_sessions") or []:
-        try:
-            one = msgspec.convert(entry, BackgroundConfig)
-        except msgspec.ValidationError as problem:
-            raise UsageError(f"background_sessions has {entry!r}: {problem}") from None
+    found = listed(config, "background_sessions", BackgroundConfig)
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two background sessions have one name: {', '.join(names)}")
+    for one in found:
         if one.trigger == "session_event" and not one.event_names:
             raise UsageError(f"background session {one.name!r} waits for no event", hint="give event_names")
-        if (one.trigger == "timer" and one.interval_seconds <= 0) or one.pool_size < 1:
+        off = (
+            not 0 < one.interval_seconds <= LONGEST_S or not 1 <= one.pool_size <= MOST_WORKERS or one.max_restarts < 0
+        )
+        if off:
             raise UsageError(
-                f"background session {one.name!r}: interval_seconds {one.interval_seconds}, pool_size {one.pool_size}",
-                hint="give an interval above 0, and at least one turn at a time",
+                f"background session {one.name!r}: interval_seconds {one.interval_seconds}, pool_size {one.pool_size}, "
+                f"max_restarts {one.max_restarts}",
+                hint=f"give an interval above 0, 1 to {MOST_WORKERS} turns at a time, and no negative number",
             )
-        found.append(one)
-    return tuple(found)
+    return found
 
 
 class Background:
@@ -84,16 +92,25 @@ class Background:
         turn: Turn,
         router: EventRouter,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        trouble: Callable[[str, str], bool] = lambda _who, why: bool(why),
     ) -> None:
+        """``trouble`` is told why a session fails, and of "" when it does not; it says whether that is news."""
         self._configs = {config.name: config for config in configs}
         self._turn = turn
         self._router = router
         self._pause = pause
+        self._trouble = trouble
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, asyncio.Queue[Signal]] = {}
         self._failures: dict[str, int] = {}
         self._turns: dict[str, int] = {}
+        self._busy: Counter[str] = Counter()
         self._ends: list[Callable[[], None]] = []
+
+    @property
+    def configs(self) -> tuple[BackgroundConfig, ...]:
+        """All of them."""
+        return tuple(self._configs.values())
 
     @property
     def started(self) -> bool:
@@ -114,17 +131,23 @@ class Background:
                 self._ends.append(self._router.subscribe(name, partial(_offer, queue)))
 
     def trigger(self, name: str, data: Mapping[str, Any] | None = None) -> None:
-        """Have a session take a turn now, whatever else wakes it. Raises NotFound."""
+        """Have a session take a turn now, whatever else wakes it, and also when it was left alone. Raises NotFound."""
         queue = self._waiting.get(name)
         if queue is None:
-            raise NotFound(f"there is no background session {name!r}", hint=f"there are {', '.join(self._waiting)}")
-        _offer(queue, Signal("manual", dict(data or {})))
+            hint = f"there are {', '.join(self._waiting)}" if self._waiting else "none has begun yet"
+            raise NotFound(f"there is no background session {name!r}", hint=hint)
+        _offer(queue, Signal(BY_HAND, dict(data or {})))
 
     def status(self) -> dict[str, dict[str, Any]]:
-        """For each session: ``turns`` that ended well, ``failures`` in a row, ``waiting`` triggers, ``given_up``."""
+        """Of each session that has begun, by name.
+
+        Its ``trigger``, ``turns`` that ended well, how many are ``at_work``, ``failures`` in a row, triggers that are
+        ``waiting``, and whether it is ``given_up``.
+        """
         return {
             name: {
-                "turns": self._turns.get(name, 0), "failures": self._failures.get(name, 0), "waiting": queue.qsize(),
+                "trigger": self._configs[name].trigger, "turns": self._turns.get(name, 0), "at_work": self._busy[name],
+                "failures": self._failures.get(name, 0), "waiting": queue.qsize(),
                 "given_up": self._given_up(self._configs[name]),
             }
             for name, queue in self._waiting.items()
@@ -159,8 +182,17 @@ class Background:
                 _offer(queue, Signal("timer"))
 
     async def _serve(self, config: BackgroundConfig, queue: asyncio.Queue[Signal]) -> None:
-        while not self._given_up(config):
-            await self._take(config, await queue.get())
+        while True:
+            signal = await queue.get()
+            if signal.name == BY_HAND:
+                self._failures[config.name] = 0
+            if self._given_up(config):
+                continue
+            self._busy[config.name] += 1
+            try:
+                await self._take(config, signal)
+            finally:
+                self._busy[config.name] -= 1
 
     async def _take(self, config: BackgroundConfig, signal: Signal) -> None:
         task = asyncio.ensure_future(self._turn(config, config.instruction(signal)))
@@ -173,10 +205,13 @@ class Background:
         if (problem := task.exception()) is None:
             self._failures[config.name] = 0
             self._turns[config.name] = self._turns.get(config.name, 0) + 1
+            self._trouble(f"background session {config.name}", "")
             self._tell(config.on_complete_emit, config, result=task.result())
             return
         self._failures[config.name] = self._failures.get(config.name, 0) + 1
-        _log.warning("background session %s failed: %s", config.name, problem)
+        why = f"{problem}; it is left alone from now on" if self._given_up(config) else str(problem)
+        news = self._trouble(f"background session {config.name}", why)
+        _log.log(logging.WARNING if news else logging.DEBUG, "background session %s failed: %s", config.name, why)
         self._tell(config.on_error_emit, config, error=str(problem))
 
     def _tell(self, name: str, config: BackgroundConfig, **data: Any) -> None:

@@ -15,9 +15,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+from shopfloor import UsageError
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PREFIXES = ("provider-", "context-", "tool-", "amplifier-module-")
@@ -27,6 +29,11 @@ _HANDS = {
 }  # fmt: skip
 PROVIDERS = ("anthropic", "openai")
 ISSUES = "issue"
+
+
+MOST_WORKERS = 1000
+"""of one kind, in one process"""
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass
@@ -127,6 +134,33 @@ def whole_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 def category_of(label: str) -> str:
     """What kind of work a worker of that name does: ``coding``, ``research``, or ``general`` for everything else."""
     return next((kind for kind in ("coding", "research") if kind in label), "general")
+
+
+def listed(config: Mapping[str, Any], key: str, kind: type[T], *, where: str = "", **others: str) -> tuple[T, ...]:
+    """The objects under a key of a crew's file, each as ``kind``; ``others`` are keys of other crews, and ours.
+
+    Raises UsageError that says ``where`` (by default at the key) what is off: a key that is none is refused, as nobody
+    would miss what it was to do. Names are not empty.
+    """
+    found, where = config.get(key) or [], where or key
+    if not isinstance(found, list | tuple):
+        raise UsageError(f"{where} is {found!r}", hint="it is a list of objects")
+    return tuple(_struct(entry, kind, where, others) for entry in found)
+
+
+def _struct(entry: Any, kind: type[T], where: str, others: Mapping[str, str]) -> T:
+    if not isinstance(entry, Mapping):
+        raise UsageError(f"{where} has {entry!r}", hint="each entry is an object")
+    plain = {others.get(key, key): value for key, value in entry.items() if value is not None}
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    if odd := [key for key in plain if key not in known]:
+        raise UsageError(f"{where} has a key {odd[0]!r}", hint=f"there are {', '.join(known)}")
+    if plain.get("name") == "":
+        raise UsageError(f"{where} has an entry whose name is empty", hint="give it a name")
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as problem:
+        raise UsageError(f"{where} has {dict(entry)!r}: {problem}") from None
 
 
 # -- inside -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from shopfloor import NotFound, ShopfloorError
+from shopfloor.faces.foreman.background import Background
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.task import FINISHED, STATUSES, Task, task_of
 from shopfloor.faces.foreman.tasks import Tasks
@@ -33,7 +34,8 @@ HELP = """what you type goes to the foreman; the crew works on meanwhile
 /status             how many issues stand where, and who is at work
 /tasks [STATUS]     the issues, or those of one status
 /add WORDS          a new issue, without asking the foreman
-/answer ID WORDS    answer the question of an issue
+/answer ID WORDS    answer the question of an issue, or help one that is stuck
+/background [NAME]  the sessions beside the crew; with a name: that one has a turn now
 /cost               what this conversation and its crew have cost so far
 /quit               leave; the crew stops, and what it was at is open again
 Ctrl-C              once: the foreman stops speaking; again: leave"""
@@ -61,6 +63,11 @@ class Crew(Protocol):
         """Which pool an issue is for."""
         ...
 
+    @property
+    def background(self) -> Background:
+        """The sessions beside it."""
+        ...
+
 
 class Conversation:
     """``await conversation.hear(line)`` for each line; ``say`` is called with each answer and each piece of news."""
@@ -76,10 +83,11 @@ class Conversation:
         self._waiting: deque[str] = deque()
         self._turn: asyncio.Task[str] | None = None
         self._speaking: asyncio.Task[None] | None = None
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}
+        """issue -> its status and pool"""
         self._commands: dict[str, Callable[[str], Awaitable[str]]] = {
             "/status": self._status, "/tasks": self._tasks, "/add": self._add, "/answer": self._answer,
-            "/cost": self._cost, "/help": self._help,
+            "/background": self._background, "/cost": self._cost, "/help": self._help,
         }  # fmt: skip
 
     # -- what is typed ----------------------------------------------------------------------------------------------
@@ -134,6 +142,10 @@ class Conversation:
             else:
                 self._tell("foreman", self._turn.result())
 
+    def tell(self, text: str) -> None:
+        """News of the crew from elsewhere, e.g. why somebody cannot work."""
+        self._tell("crew", text)
+
     def _tell(self, who: str, text: str) -> None:
         self.history.append((who, text))
         self._say(text if who == "foreman" else f"[{who}] {text}")
@@ -141,11 +153,14 @@ class Conversation:
     # -- what becomes of the issues ---------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Tell what is completed, asked, or stuck as it happens, until cancelled. What was so before is no news."""
+        """Tell what is completed, asked, stuck, or handed to others as it happens, until cancelled.
+
+        What was so before is no news.
+        """
         tasks, after = self._crew.tasks, 0
         ends = tasks.ends()
         await ends.begin()
-        self._known = {task.id: task.status for task in await tasks.unfinished()}
+        self._known = {task.id: _place(task) for task in await tasks.unfinished()}
         while True:
             end = await tasks.changed(after, LOOK_S)
             if end != after:
@@ -154,19 +169,22 @@ class Conversation:
                     self._news(task_of(record))
                 for task in (found := await tasks.unfinished()):
                     self._news(task)
-                self._known = {task.id: task.status for task in found}
+                self._known = {task.id: _place(task) for task in found}
                 took_s = asyncio.get_running_loop().time() - began
                 await self._pause(max(QUIET_S, RESTS * took_s))
 
     def _news(self, task: Task) -> None:
-        if self._known.get(task.id) == task.status:
+        place, known = _place(task), self._known.get(task.id)
+        if known is not None and place[1] != known[1]:
+            self._tell("crew", f"{_line(task)} goes to {_short(place[1])}")
+        if known is not None and place[0] == known[0]:
             return
         if task.status in FINISHED:
             self._tell("crew", f"{task.status}: {_line(task)}" + (f": {_short(task.result)}" if task.result else ""))
         elif task.status == "pending_user_input":
             self._tell("crew", f"{_line(task)} asks: {_short(task.blocking_notes)}\n  type: /answer {task.id} WORDS")
         elif task.status == "blocked":
-            self._tell("crew", f"stuck: {_line(task)}: {_short(task.blocking_notes)}")
+            self._tell("crew", f"stuck: {_line(task)}: {_short(task.blocking_notes)}\n  type: /answer {task.id} WORDS")
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -223,6 +241,13 @@ class Conversation:
             return "\n".join([f"there is no issue {name!r}", *(found or ["  nobody asks anything now"])])
         return f"{_line(task)} goes on with your answer"
 
+    async def _background(self, rest: str) -> str:
+        if rest:
+            self._crew.background.trigger(rest)
+            return f"{rest} has a turn now"
+        lines = [f"  {_beside(name, state)}" for name, state in self._crew.background.status().items()]
+        return "\n".join(lines) or "there are none; those of the crew's file begin with your first message"
+
     async def _cost(self, _rest: str) -> str:
         spent = self._crew.spent
         if not spent:
@@ -234,7 +259,24 @@ class Conversation:
 
 def _questions(found: Sequence[Task]) -> list[str]:
     asking = [task for task in found if task.status == "pending_user_input"]
-    return [f"  {_line(task)} asks: {_short(task.blocking_notes)}" for task in asking[:MOST_SHOWN]]
+    stuck = [task for task in found if task.status == "blocked"]
+    return [
+        *(f"  {_line(task)} asks: {_short(task.blocking_notes)}" for task in asking[:MOST_SHOWN]),
+        *(f"  {_line(task)} is stuck: {_short(task.blocking_notes)}" for task in stuck[:MOST_SHOWN]),
+    ]
+
+
+def _beside(name: str, state: Mapping[str, Any]) -> str:
+    """A session beside the crew in one line."""
+    words = [f"{name} ({state['trigger']})", "1 turn" if state["turns"] == 1 else f"{state['turns']} turns"]
+    words += ["at work"] if state["at_work"] else []
+    words += [f"{state['failures']} failures in a row"] if state["failures"] else []
+    words += [f"left alone; /background {name} has it try again"] if state["given_up"] else []
+    return ", ".join(words)
+
+
+def _place(task: Task) -> tuple[str, str]:
+    return task.status, str(task.metadata.get("pool") or "")
 
 
 def _line(task: Task) -> str:

@@ -28,6 +28,8 @@ from shopfloor.faces.foreman.worker import Worker
 
 log = logging.getLogger(__name__)
 
+FOREMAN_FAILED = "the foreman failed: %s"
+"""What is logged of an error that the caller is told too."""
 PAUSE_S = 2.0
 GRACE_S = 10.0
 LAST_S = 2.0
@@ -88,7 +90,7 @@ class ForemanWorkerOrchestrator:
         """the foreman's, from the first message on"""
         self.progress: Progress | None = None
         self.router = router or EventRouter()
-        self.background = Background(background, turn=self._aside, router=self.router)
+        self.background = Background(background, turn=self._aside, router=self.router, trouble=self.trouble)
         self._environment = environment
         self._own_queue = queue
         self._initialized = False
@@ -102,6 +104,8 @@ class ForemanWorkerOrchestrator:
         self._turns: set[asyncio.Task[Any]] = set()
         self._spent: dict[str, Any] = {}
         """by the crews before this one"""
+        self._troubles: dict[str, str] = {}
+        """who cannot work, and why: as it was told last"""
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,7 +130,7 @@ class ForemanWorkerOrchestrator:
         if ended.error is None:
             answer: str = ended.value
             return answer
-        log.error("the foreman failed: %s", ended.error, exc_info=ended.error)
+        log.error(FOREMAN_FAILED, ended.error, exc_info=ended.error)
         raise RuntimeError(f"Foreman execution failed: {ended.error}") from ended.error
 
     async def get_worker_status(self) -> dict[str, str]:
@@ -264,6 +268,7 @@ class ForemanWorkerOrchestrator:
         self, name: str, load: Callable[[], Mapping[str, Any]], tasks: Tasks, session: Session
     ) -> bool:
         self.worker_session_ids[name] = getattr(session, "session_id", "")
+        self.trouble(name, "")
         return await self._furnished(session, tasks, load(), foreman=False)
 
     async def _aside(self, config: BackgroundConfig, words: str) -> str:
@@ -287,6 +292,11 @@ class ForemanWorkerOrchestrator:
         """Set when the crew is to end."""
         return self._shutdown_event
 
+    @property
+    def at_work(self) -> int:
+        """How many issues its workers hold now."""
+        return sum(len(worker.tasks.held) for worker in self._workers)
+
     def queue(self) -> Queue | None:
         """Where tasks come from; None: none is visible."""
         if not self._claims() or self.tasks is None:
@@ -296,10 +306,16 @@ class ForemanWorkerOrchestrator:
             self._watching = asyncio.create_task(self._queue.watch(), name="foreman-queue")
         return self._queue
 
-    def trouble(self, worker: str, text: str) -> None:
-        """The user is told with the foreman's next answer."""
-        if self.progress is not None:
+    def trouble(self, worker: str, text: str) -> bool:
+        """Why it cannot work, which the user is told with the foreman's next answer; empty: it can.
+
+        Returns whether that is news: the same is told once, however often it is met with.
+        """
+        known, self._troubles[worker] = self._troubles.get(worker, ""), text
+        news = bool(text) and text != known
+        if news and self.progress is not None:
             self.progress.trouble(f"{worker}: {text}")
+        return news
 
     def _claims(self) -> bool:
         if self._own_queue is not None:
@@ -345,6 +361,7 @@ class ForemanWorkerOrchestrator:
         tasks, talks, floor, self._spent = self.tasks, self._talks, self._floor, self.spent
         self.tasks = self._talks = self._floor = self.progress = None
         self.worker_session_ids.clear()
+        self._troubles.clear()
         if tasks is not None and talks is not None and floor is not None:
             await _quietly(tasks.end(), "giving back what the foreman held")
             await _quietly(talks.close(), "ending the conversations")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
 from shopfloor import UsageError
-
-T = TypeVar("T", bound=msgspec.Struct)
+from shopfloor.faces.foreman.config import MOST_WORKERS, listed
 
 MOST_RETRIES = 3
 """How often an issue is tried again after its worker failed, before it is set aside for a person."""
@@ -116,17 +115,18 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
         return issue.retries > self.max_retries
 
 
-_SHORT = {"worker_bundle": "worker"}
-"""Keys of other crews, and ours."""
+_ROUTING = ("default_pool", "rules", "max_retries")
 
 
 def routing_of(config: Mapping[str, Any]) -> Routing:
     """``worker_pools`` and ``routing`` of a configuration. Raises UsageError that names the key and its value."""
-    pools = tuple(_struct(entry, Pool, "worker_pools") for entry in _list(config, "worker_pools"))
+    pools = listed(config, "worker_pools", Pool, worker_bundle="worker")
     given = config.get("routing") or {}
     if not isinstance(given, Mapping):
         raise UsageError(f"routing is {given!r}", hint='it has "default_pool" and "rules"')
-    rules = tuple(_struct(entry, Rule, "routing.rules") for entry in _list(given, "rules"))
+    if odd := [key for key in given if key not in _ROUTING]:
+        raise UsageError(f"routing has a key {odd[0]!r}", hint=f"there are {', '.join(_ROUTING)}")
+    rules = listed(given, "rules", Rule, where="routing.rules")
     default, retries = given.get("default_pool") or "", given.get("max_retries", MOST_RETRIES)
     if type(retries) is not int or retries < 0:
         raise UsageError(f"routing.max_retries is {retries!r}", hint="give a whole number from 0 on")
@@ -134,29 +134,10 @@ def routing_of(config: Mapping[str, Any]) -> Routing:
     if len(set(names)) < len(names):
         raise UsageError(f"two pools have one name: {', '.join(names)}")
     for pool in pools:
-        if pool.max_concurrent < 1:
-            raise UsageError(f"max_concurrent of pool {pool.name!r} is {pool.max_concurrent}", hint="give at least 1")
+        if not 1 <= pool.max_concurrent <= MOST_WORKERS:
+            text = f"max_concurrent of pool {pool.name!r} is {pool.max_concurrent}"
+            raise UsageError(text, hint=f"give 1 to {MOST_WORKERS}")
     for word, name in [("default_pool", default), *(("then_pool", rule.then_pool) for rule in rules)]:
         if name and name not in names:
             raise UsageError(f"{word} is {name!r}, and there is no such pool", hint=f"there are {', '.join(names)}")
     return Routing(pools=pools, rules=rules, default_pool=default, max_retries=retries)
-
-
-def _list(config: Mapping[str, Any], key: str) -> Sequence[Any]:
-    found = config.get(key) or []
-    if not isinstance(found, list | tuple):
-        raise UsageError(f"{key} is {found!r}", hint="it is a list of objects")
-    return found
-
-
-def _struct(entry: Any, kind: type[T], where: str) -> T:
-    if not isinstance(entry, Mapping):
-        raise UsageError(f"{where} has {entry!r}", hint="each entry is an object")
-    plain = {_SHORT.get(key, key): value for key, value in entry.items() if value is not None}
-    known = [field.name for field in msgspec.structs.fields(kind)]
-    if odd := [key for key in plain if key not in known]:
-        raise UsageError(f"{where} has a key {odd[0]!r}", hint=f"there are {', '.join(known)}")
-    try:
-        return msgspec.convert(plain, kind)
-    except msgspec.ValidationError as problem:
-        raise UsageError(f"{where} has {dict(entry)!r}: {problem}") from None

@@ -121,7 +121,7 @@ async def after_failure(tasks: Tasks, routing: Routing, name: str) -> str:
     if task.status != "open":
         return ""
     if routing.gives_up(task):
-        await tasks.block(task.id, f"failed {task.retries} times: its worker came to nothing")
+        await tasks.block(task.id, f"failed {task.retries} times, at last: {task.failure or 'nobody said why'}")
         return ""
     pool = routing.pool_for(task, failed=True)
     if pool and pool != task.metadata.get("pool"):

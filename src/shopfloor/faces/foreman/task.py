@@ -58,6 +58,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     category: str = ""
     retries: int = 0
     """attempts of workers that came to nothing"""
+    failure: str = ""
+    """why the newest attempt came to nothing"""
     lost: int = 0
     """attempts whose worker ended without a word"""
     depends_on: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ def task_of(record: Record) -> Task:
         parent_id=_text(meta, "parent_id"), discovered_from=_text(meta, "discovered_from"),
         blocking_notes=notes if status in ASIDE else "", result=last if status == "completed" else "",
         category=_text(meta, "category"), retries=record.failures, depends_on=order.depends_on,
+        failure=last if attempt is not None and attempt.outcome == "error" else "",
         lost=sum(a.outcome == "lost" for a in record.attempts),
         dependencies=tuple(dependencies_of(order)), metadata=dict(meta),
     )  # fmt: skip

@@ -40,8 +40,8 @@ class Crew(Protocol):
         """Where tasks come from; None: none is visible, so the session has to look for itself."""
         ...
 
-    def trouble(self, worker: str, text: str) -> None:
-        """Something that the user is to be told: the worker cannot work."""
+    def trouble(self, worker: str, text: str) -> bool:
+        """Something that the user is to be told, why the worker cannot work; whether it is news."""
         ...
 
     @property
@@ -73,8 +73,9 @@ class Worker:
                 ended = await outcome_of(self._serve())
                 if ended.error is None:
                     return
-                log.error("worker %s: its session cannot be used: %s", self.name, ended.error, exc_info=ended.error)
-                self._crew.trouble(self.name, f"{type(ended.error).__name__}: {ended.error}")
+                news = self._crew.trouble(self.name, f"{type(ended.error).__name__}: {ended.error}")
+                level = logging.ERROR if news else logging.DEBUG
+                log.log(level, "worker %s cannot work: %s", self.name, ended.error, exc_info=ended.error)
                 await self._pause()
         finally:
             await self.tasks.end()
