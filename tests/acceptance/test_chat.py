@@ -19,7 +19,8 @@ from shopfloor.testing.model import Model
 
 from .shop import COMMAND, Running, Shop, until
 
-MODEL = ("--model", "anthropic/claude-sonnet-4-6")
+MODEL = ("--model", "openai/gpt-4o")
+"""In the dialect whose client is the quicker one to import: each conversation is a process of its own."""
 SCRIPTS: dict[str, Any] = {
     "plan": [
         {
@@ -52,7 +53,7 @@ def model() -> Iterator[Model]:
 
 @pytest.fixture
 def office(shop: Shop, model: Model) -> Shop:
-    shop.env |= {"MINI_API_BASE": model.url, "MINI_API_KEY": "throw-away", "PYTHONUNBUFFERED": "1"}
+    shop.env |= {"MINI_API_BASE": f"{model.url}/v1", "MINI_API_KEY": "throw-away", "PYTHONUNBUFFERED": "1"}
     return shop
 
 
@@ -173,7 +174,7 @@ def crew(office: Shop, tmp_path: Path) -> tuple[str, ...]:
     plans = tmp_path / "plans"
     plans.mkdir()
     for name, words in {"boss": "", "plain": "", "tidy": "[[script tidy]]", "review": "[[script review]]"}.items():
-        mounts = {"provider": "anthropic", "model": "claude-sonnet-4-6", "tools": ["bash", "issue"]}
+        mounts = {"provider": "openai", "model": "gpt-4o", "tools": ["bash", "issue"]}
         (plans / f"{name}.json").write_text(json.dumps({"mounts": mounts | {"system_prompt": f"You work. {words}"}}))
     (tmp_path / "crew.json").write_text(json.dumps(CREW))
     return ("--plans", str(plans), "--foreman", "boss", "--crew", str(tmp_path / "crew.json"))

@@ -15,9 +15,8 @@ from shopfloor.app import gateway
 from shopfloor.app.floor import Shopfloor
 from shopfloor.app.money import routed, trouble
 from shopfloor.config import worker_environment
-from shopfloor.domain.errors import NotFound
 from shopfloor.muscle.events import Spent
-from shopfloor.muscle.program import COMMAND_S, endpoint_of
+from shopfloor.muscle.program import COMMAND_S, endpoint_of, load
 from shopfloor.muscle.tools import Tools
 from shopfloor.ports import Capabilities, Gateway, Limit, Profile
 from shopfloor.spawn import Guard
@@ -83,12 +82,10 @@ class Talks:
         UsageError for an unknown provider, NotFound without a key or without the extra ``muscle``, Refused where it is
         to go through the gateway and cannot.
         """
-        try:
-            from shopfloor.muscle.conversation import Conversation
-            from shopfloor.muscle.models import Endpoint
-        except ImportError as problem:
-            what = f"a conversation with a model needs {problem.name!r}"
-            raise NotFound(what, hint="type: pip install 'shopfloor[muscle]'") from None
+        await asyncio.to_thread(load, model)  # others go on meanwhile
+        from shopfloor.muscle.conversation import Conversation
+        from shopfloor.muscle.models import Endpoint
+
         place = self._place
         async with self._starting:
             if self._guard is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
 
 from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.stopper import WORDS, insist
 from shopfloor.config import environment
 from shopfloor.domain.errors import NotFound, UsageError
 from shopfloor.muscle.program import COMMAND_S, Task, alone_on_stdout, in_words, perform
@@ -48,4 +48,4 @@ def muscle(
         command_s=command_timeout,
     )  # fmt: skip
     write = alone_on_stdout() if headless else in_words(edge.put)
-    return asyncio.run(perform(wish, env, write))
+    return edge.perform(perform(wish, env, write, lambda ask: insist(WORDS, ask, lambda: None)))

@@ -27,6 +27,23 @@ Told = Callable[[str, Done, int], None]
 """Hears of each tool call: what was done, what came of it, and how many milliseconds it took."""
 
 
+def client(provider: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes the client for a provider, and how it is reached.
+
+    Only what is needed is imported, as each takes a second or two; whoever has a loop to keep calls this in a thread
+    first. Raises ImportError.
+    """
+    if provider == "anthropic":
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        return AnthropicModel, AnthropicProvider
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    return OpenAIChatModel, OpenAIProvider
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where the model is: ``anthropic`` or ``openai`` (what speaks like it), its name there, address and key."""
 
@@ -36,16 +53,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     key: str
 
     def model(self) -> Model:
-        """The client for it; only what is needed is imported, because both take a while."""
-        if self.provider == "anthropic":
-            from pydantic_ai.models.anthropic import AnthropicModel
-            from pydantic_ai.providers.anthropic import AnthropicProvider
-
-            return AnthropicModel(self.name, provider=AnthropicProvider(api_key=self.key, base_url=self.url or None))
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.openai import OpenAIProvider
-
-        return OpenAIChatModel(self.name, provider=OpenAIProvider(api_key=self.key, base_url=self.url or None))
+        """The client for it."""
+        model, provider = client(self.provider)
+        found: Model = model(self.name, provider=provider(api_key=self.key, base_url=self.url or None))
+        return found
 
     def price(self, response: ModelResponse) -> Decimal | None:
         """What an answer cost in USD; None when the price of the model is not known."""

@@ -6,12 +6,14 @@ Exit codes: 0 only for success, 1 for everything else that was worked on, 2 for 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -38,12 +40,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     command_s: float = COMMAND_S
 
 
-def endpoint_of(model: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Provider, name, url and key for a model such as ``anthropic/claude-sonnet-4-6``.
-
-    ``MINI_API_BASE`` and ``MINI_API_KEY`` go before the provider's own variables. Raises UsageError for another
-    provider, NotFound without a key.
-    """
+def provider_of(model: str) -> tuple[str, str]:
+    """Provider and name of a model. Raises UsageError for a provider that is not known."""
     provider, slash, name = model.partition("/")
     if not slash:
         provider, name = ("anthropic" if model.startswith("claude") else "openai"), model
@@ -52,6 +50,33 @@ def endpoint_of(model: str, env: Mapping[str, str]) -> dict[str, str]:
         raise UsageError(
             f"model {model!r} is of no provider that is known", hint=f"write PROVIDER/NAME; providers: {known}"
         )
+    return provider, name
+
+
+def load(model: str) -> None:
+    """Import what a talk with this model needs, which takes seconds: to be called in a thread.
+
+    Raises UsageError for a provider that is not known, NotFound without the extra ``muscle``.
+    """
+    provider, _ = provider_of(model)
+    gc.disable()  # very many modules and no garbage: to look for some would take a sixth of the time
+    try:
+        models, *_ = (import_module(f"shopfloor.muscle.{name}") for name in ("models", "worker", "conversation"))
+        models.client(provider)
+    except ImportError as problem:
+        what = f"a talk with a model needs {problem.name!r}"
+        raise NotFound(what, hint="type: pip install 'shopfloor[muscle]'") from None
+    finally:
+        gc.enable()
+
+
+def endpoint_of(model: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Provider, name, url and key for a model such as ``anthropic/claude-sonnet-4-6``.
+
+    ``MINI_API_BASE`` and ``MINI_API_KEY`` go before the provider's own variables. Raises UsageError for another
+    provider, NotFound without a key.
+    """
+    provider, name = provider_of(model)
     prefix = PROVIDERS[provider]
     url = env.get("MINI_API_BASE") or env.get(f"{prefix}_BASE_URL") or ""
     key = env.get("MINI_API_KEY") or env.get(f"{prefix}_API_KEY") or ""
@@ -61,25 +86,35 @@ def endpoint_of(model: str, env: Mapping[str, str]) -> dict[str, str]:
     return {"provider": provider, "name": name, "url": url, "key": key or "none"}
 
 
-async def perform(task: Task, env: Mapping[str, str], write: Callable[[bytes], None]) -> int:
-    """Work on it; returns the exit code. Everything is said through ``write``, one line at a time."""
+Ask = Callable[[signal.Signals], object]
+
+
+async def perform(
+    task: Task,
+    env: Mapping[str, str],
+    write: Callable[[bytes], None],
+    listen: Callable[[Ask], None] = lambda _ask: None,
+) -> int:
+    """Work on it; returns the exit code. Everything is said through ``write``, one line at a time.
+
+    ``listen`` gets what is to be called, in the running loop, with a signal that asks for the end.
+    """
     speaker = Speaker(write, run_id=env.get("SHOPFLOOR_ATTEMPT") or secrets.token_hex(6), wall=time.time)
-    speaker.start(task.text, task.model, str(task.folder.resolve()))
-    received: list[int] = []
+    received: list[signal.Signals] = []
     work = asyncio.create_task(_work(task, env, speaker))
 
-    def stop(number: int) -> None:
+    def stop(number: signal.Signals) -> None:
         received.append(number)
         work.cancel()
 
-    for watched in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(watched, stop, watched)
+    listen(stop)
+    speaker.start(task.text, task.model, str(task.folder.resolve()))
     try:
         return 0 if await work == "success" else 1
     except asyncio.CancelledError:
-        number = received[0] if received else int(signal.SIGINT)
-        speaker.error(f"ended by {signal.Signals(number).name}", "Interrupted")
-        return 128 + number
+        number = received[0] if received else signal.SIGINT
+        speaker.error(f"ended by {number.name}", "Interrupted")
+        return 130 if number is signal.SIGINT else 143
     except ShopfloorError as problem:
         speaker.error(f"{problem.message}; {problem.hint}".rstrip("; "), type(problem).__name__)
         return 1
@@ -92,12 +127,10 @@ async def _work(task: Task, env: Mapping[str, str], speaker: Speaker) -> str:
     if not task.text.strip():
         raise UsageError("there is no task", hint="give one with --task TEXT, or --task-file FILE")
     known = endpoint_of(task.model, env)
-    try:
-        from shopfloor.muscle.models import Endpoint
-        from shopfloor.muscle.worker import Limits, Worker
-    except ImportError as problem:
-        what = f"the built-in worker needs {problem.name!r}"
-        raise NotFound(what, hint="type: pip install 'shopfloor[muscle]'") from None
+    await asyncio.to_thread(load, task.model)
+    from shopfloor.muscle.models import Endpoint
+    from shopfloor.muscle.worker import Limits, Worker
+
     limits = Limits(cost_usd=task.cost_limit, steps=task.step_limit)
     async with Guard() as guard:
         tools = Tools(guard, task.folder, _for_commands(env), timeout_s=task.command_s)
