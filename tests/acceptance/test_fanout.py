@@ -329,6 +329,9 @@ def test_10_rich_specifications_from_lines_on_stdin_and_a_report(tmp_path: Path)
     assert report["phases"]["generation"]["p95"] >= report["phases"]["generation"]["p50"] >= 5
     assert report["p95_total_ms"] >= report["p50_total_ms"] >= report["avg_generation_ms"] / 2
     assert {result["spec_id"] for result in report["results"]} == {f"spec-{n}" for n in range(1, 21)}
+    took = [ms for result in report["results"] for ms in result["phases_ms"].values()]
+    assert min(took) > 0
+    assert any(ms % 1 for ms in took), "parts of milliseconds are measured"
     assert again.code == 2
     assert "spec-1: word 'a b'" in again.err
 

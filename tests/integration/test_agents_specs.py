@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,16 +17,20 @@ import msgspec
 import pytest
 
 from shopfloor.agents._connections import Connections, Late, Room, connections_at_most
+from shopfloor.agents._pool import Pool
+from shopfloor.agents._spec_server import Server
 from shopfloor.agents._steps import body_of
 from shopfloor.agents._transport import Unreachable
-from shopfloor.agents.specs import SpecsAgent
+from shopfloor.agents.specs import PATHS, SpecsAgent
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.order import Deliverable, Order
+from shopfloor.domain.servers import Limit
 from shopfloor.ports import Answered, Answering, Call, Profile
 from shopfloor.spawn import Guard
 from shopfloor.testing.spec_servers import Servers, serving
 from shopfloor.testing.stack_effect import fits
 
+from .engine_lab import until_true
 from .lab import Lab, row
 
 
@@ -337,6 +342,86 @@ async def test_a_limit_of_descriptors_is_kept() -> None:
     assert [answered.failed for answered in found if answered.failed] == []
 
 
+async def test_connections_beyond_a_lowered_limit_are_kept_for_a_second_and_then_closed() -> None:
+    with serving(1) as servers:
+        one = Server(servers.urls[0], Room(100), Limit(0, 8), PATHS)
+        replies = await asyncio.gather(*(one.links.ask(one.health) for _ in range(8)))
+        assert {reply.status for reply in replies} == {200}
+        now = one.links.loop.time()
+        one.trim(now)
+        assert len(one.links.idle) == one.limit.value == 8
+        closing = one.links.idle[:6]
+        one.limit.overloaded(0.0, now)
+        one.limit.overloaded(0.0, now + 1)
+        assert one.limit.value == 2
+        one.trim(now + 1)
+        one.trim(now + 1.9)
+        assert len(one.links.idle) == 8, "a limit that was lowered may be raised again at once"
+        one.trim(now + 2)
+        assert len(one.links.idle) == 2
+        await until_true(lambda: all(connection.closed for connection in closing), "the oldest are closed")
+        one.links.drop()
+
+
+async def test_a_limit_that_is_raised_again_in_time_closes_nothing() -> None:
+    with serving(1) as servers:
+        one = Server(servers.urls[0], Room(100), Limit(0, 4), PATHS)
+        await asyncio.gather(*(one.links.ask(one.health) for _ in range(4)))
+        now = one.links.loop.time()
+        one.limit.overloaded(0.0, now)
+        one.trim(now)
+        raised, one.limit = one.limit, Limit(0, 4)
+        one.trim(now + 0.9)
+        one.limit = raised
+        one.trim(now + 1.1)
+        assert len(one.links.idle) == 4, "it is counted anew"
+        one.trim(now + 2.1)
+        assert len(one.links.idle) == raised.value == 2
+        one.links.drop()
+
+
+async def test_who_finds_no_descriptor_free_waits_for_one_and_blames_no_server() -> None:
+    words = [sys.executable, "-m", "shopfloor.testing.spec_servers", "--count", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        taken: list[int] = []
+        try:
+            assert process.stdout is not None
+            profile = crew([process.stdout.readline().strip()])
+            async with agent() as subject:
+                await subject.answer(call(0, profile))
+                await subject.close()  # what it kept would be used
+                await asyncio.sleep(0)
+                with descriptors(256):
+                    with suppress(OSError):
+                        while True:
+                            taken.append(os.open(os.devnull, os.O_RDONLY))
+                    waiting = asyncio.ensure_future(subject.answer(call(1, profile)))
+                    tried = [asyncio.get_running_loop().time() + 0.1]
+                    await until_true(lambda: asyncio.get_running_loop().time() > tried[0], "it has tried some times")
+                    assert not waiting.done()
+                    while taken:
+                        os.close(taken.pop())
+                    found = await waiting
+        finally:
+            for one in taken:
+                os.close(one)
+            process.terminate()
+    assert (found.failed, found.data.get("tries")) == ("", None), "it was no fault of the server"
+
+
+async def test_whoever_needs_a_connection_gets_one_that_others_keep_and_do_not_use() -> None:
+    with serving(3) as servers:
+        pool = Pool(servers.urls, PATHS)
+        pool._room.most = 2
+        for number in range(9):
+            assert (await pool.answer(spec(number), number, 5.0)).failed == ""
+            assert pool._room.open <= 2
+        assert {request.port for request in servers.requests if request.path == "/generate"} == {
+            urlsplit(url).port for url in servers.urls
+        }
+        pool.close()
+
+
 async def test_more_servers_than_connections() -> None:
     room = Room(3)
     with serving(5) as servers:
@@ -397,6 +482,35 @@ async def test_what_takes_too_long_is_late() -> None:
             await asyncio.wait({waiting}, timeout=0.005)
         with pytest.raises(Late):
             await waiting
+
+
+async def test_what_a_server_said_of_one_spec_is_no_reason_of_another() -> None:
+    async with grumbling() as url, agent(patience_s=0.2) as subject:
+        profile = crew([url], in_flight=1, policy="strict")
+        first, second = await asyncio.gather(*(subject.answer(call(n, profile)) for n in range(2)))
+    assert first.failed.startswith(f"{url}: answered 500 to validate: spec-0 is cursed; then no agent server answers")
+    assert "spec-0" not in second.failed, "it was never asked for, or has its own words"
+    assert f"no agent server answers ({url}: answered 500 to validate)" in second.failed
+
+
+@asynccontextmanager
+async def grumbling() -> AsyncIterator[str]:
+    """A server that is well and fails with every spec, each in words of its own."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                size = int(head.rpartition("content-length: ")[2].split()[0])
+                body = json.loads(await reader.readexactly(size) or b"{}")
+                answer = json.dumps({"error": f"{body['id']} is cursed"} if body else {}).encode()
+                status = b"500 no" if body else b"200 OK"
+                writer.write(b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status, len(answer), answer))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 class Says(asyncio.Protocol):

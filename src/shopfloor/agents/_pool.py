@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from shopfloor.agents._connections import Crowded, Late, Reply, Room, connections_at_most
@@ -200,7 +201,7 @@ class Pool:
         server, now = held.server, self._loop.time()
         fault = problem if isinstance(problem, Fault) else None
         slow = isinstance(problem, Late) or (fault is not None and fault.busy)
-        server.why = str(problem)
+        server.why = str(problem) if fault is None else fault.what  # its words are about one spec, not about itself
         server.strikes += 1
         if slow:
             server.limit.overloaded(now - held.began, now)
@@ -393,5 +394,5 @@ class Talk:
         return self._pool.asked(self._server, head, body, self._limit_s, name)
 
     def now(self) -> float:
-        """Seconds of the event loop."""
-        return self._pool._loop.time()
+        """Seconds: not those of the event loop, which may count in whole milliseconds."""
+        return monotonic()

@@ -33,9 +33,10 @@ _encode = msgspec.json.Encoder().encode
 class Fault(Exception):
     """A server did not do its part; another one may."""
 
-    def __init__(self, why: str, *, rest_s: float | None = None, busy: bool = False) -> None:
-        """``rest_s``: what it asked for itself; ``busy``: it said that this is too much for it."""
-        super().__init__(why)
+    def __init__(self, what: str, words: str = "", *, rest_s: float | None = None, busy: bool = False) -> None:
+        """``words``: what it said of this spec; ``rest_s``: what it asked for itself; ``busy``: it is too much."""
+        super().__init__(_joined(what, words))
+        self.what = what
         self.rest_s = rest_s
         self.busy = busy
 
@@ -138,14 +139,14 @@ def _read(reply: Reply, step: str, decoder: msgspec.json.Decoder[W]) -> W | str:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             words = ""
         words = words or reply.body[: 4 * MOST_WORDS].decode(errors="replace").strip()[:MOST_WORDS]
-        why = _joined(f"answered {reply.status} to {step}", words)
+        what = f"answered {reply.status} to {step}"
         if reply.status >= 500 or reply.status in _ELSEWHERE:  # noqa: PLR2004 - where its own faults begin
-            raise Fault(why, rest_s=_seconds(reply.rest_s), busy=reply.status in _BUSY)
-        return why
+            raise Fault(what, words, rest_s=_seconds(reply.rest_s), busy=reply.status in _BUSY)
+        return _joined(what, words)
     try:
         return decoder.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise Fault(f"its answer to {step} is not as agreed ({str(problem)[:MOST_WORDS]})") from None
+        raise Fault(f"its answer to {step} is not as agreed", str(problem)[:MOST_WORDS]) from None
 
 
 def _said(seen: _Words) -> str:
