@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ class Count(msgspec.Struct):
     acknowledged: int = 0
     unheard: int = 0
     """claims in the log of sessions that were killed, perhaps before they heard of them"""
+    silent: int = 0
+    """claims in the log that nobody was told of, but for those of the last call of a session that was killed"""
     twice: int = 0
     """orders that were acknowledged twice in one generation"""
     forgotten: int = 0
@@ -79,11 +82,12 @@ async def _round(way: str, place: Path, many: tuple[int, int], chance: random.Ra
         await controller.open(orders)
     else:
         await fill(work, orders)
-    block = sessions(way, work, place / "acks", number, chance.choice(LIMITS))
+    limit = chance.choice(LIMITS)
+    block = sessions(way, work, place / "acks", number, limit)
     racing = await asyncio.to_thread(block.__enter__)
     try:
         acks, killed = await asyncio.to_thread(_race, racing, chance)
-        _judge(await board_of(work), acks, killed, count)
+        _judge(await board_of(work), acks, killed, limit, count)
         await asyncio.to_thread(racing.end)
         if controller is not None:
             await _until_free(controller)
@@ -115,17 +119,24 @@ def _race(racing: Sessions, chance: random.Random) -> tuple[dict[int, list[Ack]]
     return acks, killed
 
 
-def _judge(board: Board, acks: dict[int, list[Ack]], killed: set[int], count: Count) -> None:
-    """Every acknowledged claim is in the log, as its session's; every order went to somebody."""
+def _judge(board: Board, acks: dict[int, list[Ack]], killed: set[int], limit: int, count: Count) -> None:
+    """Every acknowledged claim is in the log, as its session's; every order went to somebody, who was told of it.
+
+    A session asks again only once it has written down what it got: so one that is killed does not live to hear of one
+    call at the most, and of no more than ``limit`` orders.
+    """
     every = [(pid, ack) for pid, found in acks.items() for ack in found]
     count.killed += len(killed)
     count.acknowledged += len(every)
     heard = {(ack.order, ack.generation) for _, ack in every}
-    count.unheard += sum(
-        a.handle.get("pid") in killed and (order, a.generation) not in heard
+    unheard = Counter(
+        a.handle.get("pid")
         for order, record in board.records.items()
         for a in record.attempts
+        if (order, a.generation) not in heard
     )
+    count.unheard += unheard.total()
+    count.silent += sum(max(0, n - (limit if pid in killed else 0)) for pid, n in unheard.items())
     count.twice += len(every) - len(heard)
     for pid, ack in every:
         attempts = board.records[ack.order].attempts
@@ -158,6 +169,7 @@ def _figures(way: str, count: Count) -> Iterable[Figure]:
     yield Figure(name=f"{what}: claims acknowledged", value=count.acknowledged)
     yield Figure(name=f"{what}: claims whose session was killed before it heard", value=count.unheard)
     for name, value in (
+        ("claims that nobody was told of, but for the last call of a killed session", count.silent),
         ("claimed twice", count.twice),
         ("acknowledged and not in the log", count.forgotten),
         ("orders lost", count.lost),
