@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -21,9 +22,10 @@ import psycopg
 import pytest
 import redis as redis_client
 
+from shopfloor import Shopfloor
 from shopfloor.testing.spec_servers import Servers, serving
 
-from .shop import CALM, COMMAND, Running, Said
+from .shop import CALM, COMMAND, Running, Said, until
 
 SEEDS_INSERT = "INSERT INTO agent_results (spec_id, code, success, latency_ms) VALUES ({}, {}, {}, {})"
 
@@ -337,27 +339,52 @@ def test_10_rich_specifications_from_lines_on_stdin_and_a_report(tmp_path: Path)
 
 
 def test_10_after_kill_9_nothing_finished_is_done_again(tmp_path: Path) -> None:
-    # As slow as that, a busy machine stores what has come before much more comes.
-    with serving(4, latency_ms=60) as servers:
-        words = [specs(tmp_path, 150), *agents(servers), "--in-flight", "2", "--results", "sqlite:results.db"]
+    with serving(4, latency_ms=20) as servers:
+        words = [specs(tmp_path, 300), *agents(servers), "--in-flight", "2", "--results", "sqlite:results.db"]
         with started(tmp_path, *words) as running:
-            running.until("Progress: 90/150")
+            running.until("Progress: 100/300")
             running.signal(signal.SIGKILL)
-            running.end()
+            told = running.end().out.splitlines()
         kept = {row[0] for row in _sqlite(tmp_path / "results.db")("SELECT spec_id FROM agent_results")}
-        assert len(kept) >= 50
+        finished = asyncio.run(_finished(tmp_path))
         said = fanout(tmp_path, *words, "--resume")
         asked_for = Counter(name for ids in asked(servers, "/spec/validate").values() for name in ids)
     assert said.code == 0, said
-    assert value(said.out, "Successful:") == 150
-    earlier = value(said.out, "Finished earlier:")
-    assert earlier >= len(kept)
-    assert {asked_for[name] for name in kept} == {1}
-    twice = [name for name, count in asked_for.items() if count > 1]
-    assert len(twice) <= 16, "only what was under way may be asked for again"
+    assert value(said.out, "Successful:") == 300
+    (last,) = (int(line.split()[1].split("/")[0]) for line in told[-1:])
+    assert len(finished) >= last >= 100, "what a person was told of is finished"
+    assert kept <= finished, "what is stored is finished"
+    assert value(said.out, "Finished earlier:") == len(finished)
+    assert {asked_for[name] for name in finished} == {1}
+    assert set(asked_for.values()) <= {1, 2}
     rows = _sqlite(tmp_path / "results.db")("SELECT spec_id FROM agent_results")
-    assert Counter(rows) == {(f"s{n}",): 1 for n in range(150)}
+    assert Counter(rows) == {(f"s{n}",): 1 for n in range(300)}
     assert fanout(tmp_path, "--resume").code == 3
+
+
+async def _finished(folder: Path) -> set[str]:
+    """What the log says is finished."""
+    async with Shopfloor.open(folder, without_git=True) as floor:
+        return {outcome.order.name for outcome in await floor.answers()}
+
+
+def test_10_after_kill_9_only_what_was_under_way_is_done_again(tmp_path: Path) -> None:
+    hanging = {f"s{n}" for n in range(100, 108)}
+    with serving(4, faults=[f"hang={','.join(hanging)}"]) as servers:
+        words = [specs(tmp_path, 150), *agents(servers), "--in-flight", "2", "--results", "sqlite:results.db"]
+        stored = _sqlite(tmp_path / "results.db")
+        with started(tmp_path, *words) as running:
+            running.until("Progress: 100/150")
+            until(lambda: {name for ids in asked(servers, "/generate").values() for name in ids} >= hanging, "all hang")
+            until(lambda: stored("SELECT count(*) FROM agent_results") == [(100,)], "the others are stored")
+            running.signal(signal.SIGKILL)
+            running.end()
+        servers.knob(faults=())
+        said = fanout(tmp_path, *words, "--resume")
+        asked_for = Counter(name for ids in asked(servers, "/generate").values() for name in ids)
+    assert said.code == 0, said
+    assert value(said.out, "Finished earlier:") == 100
+    assert asked_for == {f"s{n}": 2 if f"s{n}" in hanging else 1 for n in range(150)}
 
 
 def test_10_ctrl_c_says_how_to_go_on_and_resume_knows_the_rest(tmp_path: Path) -> None:
