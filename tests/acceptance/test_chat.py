@@ -36,6 +36,15 @@ SCRIPTS: dict[str, Any] = {
     ],
     "paint": [{"bash": "echo primed > door.txt"}, {"text": "I primed it.\nQUESTION: which colour?"}],
     "finish": [{"bash": "echo green >> door.txt"}, {"text": "The door is green."}],
+    "reply": [
+        {
+            "call": {
+                "name": "issue_manager",
+                "input": {"operation": "unblock", "issue_id": "{id}", "info": "green [[script finish]]"},
+            }
+        },
+        {"text": "The worker knows it now."},
+    ],
     "hello": [{"text": "Hello."}],
     "long": [{"delay": 600, "text": "Too late."}],
     "broken": [{"fail": {"status": 400, "message": "the model is out of order"}}],
@@ -117,6 +126,24 @@ def test_a_question_goes_to_the_user_and_its_answer_back(office: Shop) -> None:
         chat.say("/quit")
         assert chat.running.end().code == 0
     assert (office.root / "door.txt").read_text() == "primed\ngreen\n"
+
+
+def test_the_foreman_is_told_of_a_question_and_hands_the_answer_on(office: Shop, model: Model) -> None:
+    with chatting(office) as chat:
+        chat.say("Paint the door [[script plan]]")
+        name = chat.running.until("asks: which colour?").split()[1]
+        chat.say(f"Green it is [[script reply id={name}]]")
+        chat.running.until("The worker knows it now.")
+        chat.running.until("completed", "The door is green.")
+        chat.say("/tasks")
+        chat.running.until("completed", name)
+        chat.say("/quit")
+        assert chat.running.end().code == 0
+    assert (office.root / "door.txt").read_text() == "primed\ngreen\n"
+    asked = next(r for r in model.requests() if r.script == "reply" and r.params.get("id") == name)
+    words = json.dumps(asked.body["messages"][-1])
+    assert "[crew]" in words
+    assert f"needs input: ask the user, then unblock: 1\\n  {name} paint the door: which colour?" in words
 
 
 def test_work_is_added_and_status_asked_before_the_first_word(office: Shop) -> None:

@@ -186,6 +186,22 @@ def test_every_pain_names_its_tests_and_every_such_test_is_named() -> None:
     assert {number for _, number in named} == {number for number, _ in rows}
 
 
+def test_every_promise_of_the_faces_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs/explanation/faces.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == [*range(1, 11), *range(1, 11)]
+    written = {
+        test.name
+        for file in ROOT.glob("tests/*/test_*.py")
+        for test in ast.parse(file.read_text()).body
+        if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    for number, row in rows:
+        named = set(re.findall(r"`(test_\w+)`", row))
+        assert named, number
+        assert named <= written, f"{number}: {named - written}"
+
+
 def test_every_front_matter_key_and_every_verb_is_described() -> None:
     keys = re.findall(r"^\| (`.*?`) \|", TUTORIAL, re.MULTILINE)
     described = {key for cell in keys for key in re.findall(r"`(\w+)`", cell)}
