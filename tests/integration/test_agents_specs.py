@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -291,6 +292,23 @@ async def test_probe_and_capacity() -> None:
     assert away.problem == "no agent server answers (http://127.0.0.1:9: connection refused)"
     assert "there is no such step" in bad.problem
     assert isinstance(subject, Answering)
+
+
+async def test_one_that_answers_is_enough_wherever_it_stands() -> None:
+    async with agent() as subject:
+        with serving(13) as servers:
+            profile = crew(servers.urls)
+            for place in range(12):
+                servers.stop(place)
+            await until_true(lambda: not _listens(servers.urls[11]), "they are gone")
+            assert (await subject.probe(profile)).found
+        problem = (await subject.probe(profile)).problem
+        assert problem == f"no agent server answers ({servers.urls[0]} and 12 more: connection refused)"
+
+
+def _listens(url: str) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) == 0
 
 
 async def test_an_order_without_a_spec_is_refused_and_a_prompt_may_be_one() -> None:

@@ -15,6 +15,8 @@ from shopfloor.domain.errors import Refused
 from shopfloor.ports import Capabilities, Probe, Profile
 
 HEALTH_S = 2.0
+FEW, MANY = 10, 64
+"""servers that are asked for their health at once: first, and when none of those is well"""
 REST_S, LONGEST_REST_S = 0.5, 30.0
 PATIENCE_S = 60.0
 """so long everybody may be down before a request is given up; a server that works for us is not down"""
@@ -37,19 +39,26 @@ def _hint(profile: Profile) -> str:
 
 
 async def probed(profile: Profile, capabilities: Capabilities, *, health: str = "/health") -> Probe:
-    """Ask the servers for their health, up to ten of them at once; one that answers is enough."""
+    """Ask the servers for their health, the first ten and then many at once; one that answers is enough."""
     try:
         urls = addresses(profile)
     except Refused as problem:
         return Probe(found=False, problem=problem.message, hint=problem.hint)
-    servers = [Server(url) for url in urls[:10]]
-    well = await asyncio.gather(*(server.ask(health) for server in servers))
-    for server in servers:
-        server.client.close()
-    if any(well):
-        return Probe(found=True, capabilities=capabilities)
-    told = "; ".join(f"{server.url}: {server.why}" for server in servers)
+    reasons: dict[str, list[str]] = {}
+    for start in (0, *range(FEW, len(urls), MANY)):
+        servers = [Server(url) for url in urls[start : start + (MANY if start else FEW)]]
+        well = await asyncio.gather(*(server.ask(health) for server in servers))
+        for server in servers:
+            server.client.close()
+            reasons.setdefault(server.why, []).append(server.url)
+        if any(well):
+            return Probe(found=True, capabilities=capabilities)
+    told = "; ".join(f"{named[0]}{_more(named)}: {why}" for why, named in list(reasons.items())[:FEW])
     return Probe(found=False, problem=f"no agent server answers ({told})", hint=f"start one, or {_hint(profile)}")
+
+
+def _more(urls: Sequence[str]) -> str:
+    return "" if len(urls) == 1 else f" and {len(urls) - 1} more"
 
 
 class Server:
