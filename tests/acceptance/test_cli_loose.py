@@ -42,6 +42,10 @@ async def test_every_command_knows_where_they_stand(tmp_path: Path) -> None:
         assert shown.startswith(f"{made['Rest']} ({made['Rest']}): ready\n")
         assert shown.endswith(f"next:\n  shopfloor claim --order {made['Rest']}\n")
         assert "pending_user_input, which colour?" in await say("show", made["Ask"])
+        refused = await asyncio.to_thread(said_by, tmp_path, "answer", made["Ask"], "green")
+        assert refused.code == 4
+        assert f"{made['Ask']!r} belongs to no run: only sessions work on it" in refused.err
+        assert f"/answer {made['Ask']} WORDS" in refused.err
         await session.finish(made["Write"], text="It is written.")
         shown = await say("show", made["Write"])
         assert "answer\n  It is written.\n" in shown

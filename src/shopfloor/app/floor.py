@@ -204,6 +204,9 @@ class Shopfloor(Leading):
             raise Refused("no run is going on here", hint=NO_RUN)
         board = await self.board(order=order) if order else Board()
         run = board.run_of(board.records[order]) if order in board.records else None
+        if run is None and order in board.records:
+            hint = f"shopfloor claim --order {order}; a crew's is answered in shopfloor chat: /answer {order} WORDS"
+            raise Refused(f"{order!r} belongs to no run: only sessions work on it", hint=hint)
         if run is None:
             board = await self.board(state="open")
             run = board.unfinished() or next(reversed(board.runs.values()), None)
