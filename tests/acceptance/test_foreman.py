@@ -405,16 +405,23 @@ async def test_a_session_without_a_place_for_words(
 
 
 async def test_a_missing_plan_of_a_worker_is_told_and_its_worker_comes_when_it_is_there(
-    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "shopfloor.faces.foreman")
     use(monkeypatch, Scripted())
     (plans / "research-worker.json").unlink()
     async with board(tmp_path / "workspace") as tasks, orchestrator(plans, tmp_path / "workspace") as one:
         await tasks.create("Find out", category="research")
-        await one.execute_user_message("Go")
-        told = await until(lambda: one.progress and one.progress._troubles)
-        assert "research-worker-2: FileNotFoundError: Mount plan not found" in told[0]
-        assert "research-worker.json" in await one.execute_user_message("And?")
+        told = await one.execute_user_message("Go")
+        async with asyncio.timeout(SOON):
+            while "worker trouble" not in told:
+                await tasks.changed(0, 0.01)
+                told = await one.execute_user_message("And?")
+        assert "research-worker-2: FileNotFoundError: Mount plan not found" in told
+        assert "research-worker.json" in told
+        tries = len(caplog.records)
+        await until(lambda: sum("cannot work" in r.message for r in caplog.records[tries:]) >= 3)
+        assert "worker trouble" not in await one.execute_user_message("And now?"), "it is told once"
         (plans / "research-worker.json").write_text(json.dumps(CODING))
         await all_are(tasks, "completed", 1)
 
