@@ -7,11 +7,12 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -270,38 +271,75 @@ def test_without_a_key_it_says_what_to_type(office: Shop) -> None:
     assert "KEY" in said.out
 
 
+class Terminal:
+    """A conversation in a real terminal; ``seen`` is all that was written to it."""
+
+    def __init__(self, office: Shop) -> None:
+        self.keyboard, self._screen = pty.openpty()
+        env = {name: value for name, value in office.env.items() if not name.startswith("PYTEST") and name != "CI"}
+        self.process = subprocess.Popen(
+            [*COMMAND, "chat", *MODEL, "--grace", "0.2"], cwd=office.root, env={**env, "TERM": "xterm"},
+            stdin=self._screen, stdout=self._screen, stderr=self._screen, start_new_session=True,
+        )  # fmt: skip
+        self.seen = bytearray()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while piece := _read(self.keyboard):
+            self.seen.extend(piece)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.keyboard, keys)
+
+    def until(self, *words: bytes, end: bytes = b"> ") -> None:
+        until(lambda: all(word in self.seen for word in words) and self.seen.endswith(end), f"{words}, then {end!r}")
+
+    @property
+    def shows_keys(self) -> bool:
+        """Whether the terminal itself shows what is typed, and waits for whole lines, as programs expect of it."""
+        local = termios.tcgetattr(self._screen)[3]
+        return bool(local & termios.ECHO) and bool(local & termios.ICANON)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(40)
+        os.close(self.keyboard)
+        os.close(self._screen)
+
+
 def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -> None:
-    keyboard, screen = pty.openpty()
-    env = {name: value for name, value in office.env.items() if not name.startswith("PYTEST") and name != "CI"}
-    process = subprocess.Popen(
-        [*COMMAND, "chat", *MODEL, "--grace", "0.2"], cwd=office.root, env={**env, "TERM": "xterm"},
-        stdin=screen, stdout=screen, stderr=screen, start_new_session=True,
-    )  # fmt: skip
-    os.close(screen)
-    seen = bytearray()
-    more = threading.Event()
+    with Terminal(office) as terminal:
+        terminal.until(b"/help says what you can type")
+        terminal.type(b"Hi [[script hello]]\n")
+        terminal.until(b"Hello.")
+        terminal.type(b"/tasks\n")
+        terminal.until(b"there are none")
+        assert b"> > " not in terminal.seen
+        assert b"pydantic" not in terminal.seen, "nobody else speaks here"
+        terminal.type(b"/add [[script paint]]\n/tas")
+        terminal.until(b"asks: which colour?", end=b"> /tas")  # it was half typed when the crew spoke
+        terminal.type(b"kk\x7fs\n")
+        terminal.until(b"> /tasks\r\n  pending_user_input")
+        assert not terminal.shows_keys
+        terminal.type(b"/quit\n")
+        assert terminal.process.wait(40) == 0
+        until(lambda: b"the crew has stopped" in terminal.seen, "a last word")
+        assert terminal.shows_keys
 
-    def read() -> None:
-        while piece := _read(keyboard):
-            seen.extend(piece)
-            more.set()
 
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        until(lambda: b"/help says what you can type" in seen and seen.endswith(b"> "), "a prompt")
-        os.write(keyboard, b"Hi [[script hello]]\n")
-        until(lambda: b"Hello." in seen and seen.endswith(b"> "), "an answer, and the prompt again")
-        os.write(keyboard, b"/tasks\n")
-        until(lambda: b"there are none" in seen and seen.endswith(b"> "), "what a command says")
-        assert b"> > " not in seen
-        assert b"pydantic" not in seen, "nobody else speaks here"
-        os.write(keyboard, b"/quit\n")
-        assert process.wait(40) == 0
-        until(lambda: b"the crew has stopped" in seen, "a last word")
-    finally:
-        process.kill()
-        process.wait(40)
-        os.close(keyboard)
+def test_the_terminal_is_given_back_however_it_ends(office: Shop) -> None:
+    with Terminal(office) as terminal:
+        terminal.until(b"/help says what you can type")
+        terminal.type(b"half")
+        terminal.until(end=b"> half")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.until(b"Ctrl-C again leaves", end=b"> half")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(40) == 130
+        assert terminal.shows_keys
 
 
 def _read(keyboard: int) -> bytes:

@@ -18,8 +18,10 @@ import msgspec
 
 from shopfloor import UsageError
 from shopfloor.cli.edge import Edge, verb
+from shopfloor.cli.keyboard import Keyboard, Screen, Typed
 from shopfloor.cli.stopper import WORDS, exit_code, insist
 from shopfloor.cli.words import count, duration
+from shopfloor.config import environment
 from shopfloor.faces.foreman.background import Background, BackgroundConfig, background_of
 from shopfloor.faces.foreman.config import MOST_WORKERS, WorkerConfig
 from shopfloor.faces.foreman.conversation import Conversation
@@ -32,9 +34,8 @@ WHO = """say who the foreman is, in one of these ways:
   shopfloor chat --plans DIR --foreman NAME --worker NAME=2    mount plans: DIR/NAME.json"""
 KEYS = ("worker_pools", "routing", "background_sessions")
 """of a crew's file"""
-PROMPT = "> "
 MOST_LINE = 100_000
-"""bytes of one line; what is longer is cut"""
+"""bytes of one line of a pipe; what is longer is cut"""
 TOLD_AGAIN_S = 300.0
 """how soon the same trouble of the crew is news again"""
 AGAIN_S = 2.0
@@ -121,8 +122,9 @@ async def _talk(
     crew = ForemanWorkerOrchestrator(
         workspace_root=Path.cwd(), routing=routing, background=background, grace_s=grace_s, **plans
     )
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    screen = _Screen(edge, prompts=terminal)
+    dumb = environment().get("TERM", "dumb") == "dumb"
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not dumb
+    screen = Screen(edge.put, prompts=terminal)
     async with crew:
         conversation = Conversation(_Spoken(crew), say=screen.say)
         watch = asyncio.create_task(conversation.watch(), name="news")
@@ -130,7 +132,7 @@ async def _talk(
             logging.getLogger("shopfloor").addHandler(_Told(conversation.tell, asyncio.get_running_loop().time))
         screen.say(f"{_crew_line(crew)}; /help says what you can type" if terminal else _crew_line(crew))
         try:
-            code = await _listen(conversation, screen)
+            code = await _listen(conversation, screen, Keyboard() if terminal else None)
         finally:
             watch.cancel()
             await conversation.close()
@@ -138,19 +140,40 @@ async def _talk(
                 await watch
         busy = crew.at_work
         if terminal and busy:
-            screen.last(f"the crew has {duration(grace_s)} to finish {count(busy, 'issue')}; Ctrl-C ends it at once")
+            screen.say(f"the crew has {duration(grace_s)} to finish {count(busy, 'issue')}; Ctrl-C ends it at once")
     if terminal:
-        screen.last("the crew has stopped" + ("; what it did not finish is open again" if busy else ""))
+        screen.say("the crew has stopped" + ("; what it did not finish is open again" if busy else ""))
     return code
 
 
-async def _listen(conversation: Conversation, screen: _Screen) -> int:
+async def _listen(conversation: Conversation, screen: Screen, keyboard: Keyboard | None) -> int:
     """Lines and Ctrl-C, until one of them means the end."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[str | _Signal] = asyncio.Queue()
     ears = _Ears(loop.time, heard.put_nowait)
-    insist(WORDS, ears.hear, lambda: None)
-    _Reader(loop, heard.put_nowait).start()
+    if keyboard is None:
+        insist(WORDS, ears.hear, lambda: None)
+        _Reader(loop, _lines(heard.put_nowait)).start()
+        return await _until_the_end(conversation, screen, heard, ears)
+    insist(WORDS, ears.hear, keyboard.give_back)
+    keyboard.take()
+
+    def resumed() -> None:
+        keyboard.take()
+        screen.again()
+
+    loop.add_signal_handler(signal.SIGCONT, resumed)
+    try:
+        _Reader(loop, _keys(screen, heard.put_nowait)).start()
+        return await _until_the_end(conversation, screen, heard, ears)
+    finally:
+        screen.close()
+        keyboard.give_back()
+
+
+async def _until_the_end(
+    conversation: Conversation, screen: Screen, heard: asyncio.Queue[str | _Signal], ears: _Ears
+) -> int:
     screen.prompt()
     while True:
         what = await heard.get()
@@ -160,7 +183,6 @@ async def _listen(conversation: Conversation, screen: _Screen) -> int:
             if not conversation.interrupt():
                 screen.say("Ctrl-C again leaves")
             continue
-        screen.entered()
         if not what:  # nobody can type any more: what was said is answered first
             return await _last_answers(conversation, heard, ears)
         if not await conversation.hear(what):
@@ -215,25 +237,51 @@ class _Ears:
         return not ends
 
 
-class _Reader(threading.Thread):
-    """Reads lines of standard input, whatever it is; a daemon, so that nobody waits for a line at the end."""
+def _lines(tell: Callable[[str], None]) -> Callable[[bytes], None]:
+    """Takes pieces of a text and hands on each line with its end; an empty one is the end of all."""
+    left = b""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None]) -> None:
+    def take(piece: bytes) -> None:
+        nonlocal left
+        *lines, left = (left + piece).split(b"\n")
+        if not piece and left:
+            lines.append(left)
+        for line in lines:
+            tell(line[:MOST_LINE].decode(errors="replace") + "\n")
+        left = left[:MOST_LINE]
+        if not piece:
+            tell("")
+
+    return take
+
+
+def _keys(screen: Screen, tell: Callable[[str], None]) -> Callable[[bytes], None]:
+    """The same for what a keyboard sends; the screen shows it."""
+    typed = Typed()
+
+    def take(piece: bytes) -> None:
+        for line in typed.take(piece) if piece else [""]:
+            if line:
+                screen.entered(line.rstrip("\n"))
+            tell(line)
+        screen.typed(typed.text)
+
+    return take
+
+
+class _Reader(threading.Thread):
+    """Reads standard input, whatever it is; a daemon, so that nobody waits for it at the end. Empty: its end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[bytes], None]) -> None:
         super().__init__(name="shopfloor-input", daemon=True)
         self._loop = loop
         self._tell = tell
 
     def run(self) -> None:
-        """Hand on each line with its end; an empty text is the end of all."""
-        left = b""
+        """Hand on each piece as it comes."""
         while piece := self._read():
-            *lines, left = (left + piece).split(b"\n")
-            for line in lines:
-                self._hand_on(line[:MOST_LINE].decode(errors="replace") + "\n")
-            left = left[:MOST_LINE]
-        if left:
-            self._hand_on(left.decode(errors="replace") + "\n")
-        self._hand_on("")
+            self._hand_on(piece)
+        self._hand_on(b"")
 
     def _read(self) -> bytes:
         try:
@@ -241,47 +289,9 @@ class _Reader(threading.Thread):
         except OSError:
             return b""
 
-    def _hand_on(self, line: str) -> None:
+    def _hand_on(self, piece: bytes) -> None:
         with suppress(RuntimeError):  # the conversation has ended meanwhile
-            self._loop.call_soon_threadsafe(self._tell, line)
-
-
-class _Screen:
-    """What is said stands on lines of its own, above the one that is typed in."""
-
-    def __init__(self, edge: Edge, *, prompts: bool) -> None:
-        self._edge = edge
-        self._prompts = prompts
-        self._prompted = False
-
-    def say(self, text: str) -> None:
-        """Some lines; they may come while somebody types."""
-        if self._prompted:
-            self._write("\r\x1b[K")
-        self._edge.put(text)
-        sys.stdout.flush()
-        if self._prompted:
-            self._write(PROMPT)
-
-    def entered(self) -> None:
-        """A line was typed: what is said now stands below it."""
-        self._prompted = False
-
-    def last(self, text: str) -> None:
-        """The same, when nobody is asked for a line any more."""
-        self.say(text)
-        if self._prompted:
-            self._write("\r\x1b[K")
-
-    def prompt(self) -> None:
-        """Ask for the next line."""
-        if self._prompts:
-            self._prompted = True
-            self._write(PROMPT)
-
-    def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+            self._loop.call_soon_threadsafe(self._tell, piece)
 
 
 class _Told(logging.Handler):
