@@ -260,6 +260,20 @@ def test_nobody_to_talk_with(office: Shop, tmp_path: Path) -> None:
     missing = office("chat", "--plans", str(tmp_path), "--foreman", "boss", stdin="hello\n")
     assert "Mount plan not found" in missing.out
     assert "boss.json" in missing.out
+    assert (missing.code, missing.err) == (1, "")
+
+
+def test_news_are_told_also_when_the_foreman_cannot_begin(office: Shop, tmp_path: Path) -> None:
+    with chatting(office, "--plans", str(tmp_path), "--foreman", "boss") as chat:
+        chat.say("hello")
+        chat.running.until("no answer: Mount plan not found")
+        chat.say("/add paint the door")
+        name = chat.running.until("added wo-").split()[1]
+        assert office("claim", "--order", name, "--holder", str(os.getpid())).code == 0
+        assert office("finish", name, "--answer", "It is green.", "--holder", str(os.getpid())).code == 0
+        chat.running.until(f"completed: {name} paint the door: It is green.")
+        chat.say("/quit")
+        assert chat.running.end().code == 0
 
 
 def test_without_a_key_it_says_what_to_type(office: Shop) -> None:

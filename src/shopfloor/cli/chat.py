@@ -192,7 +192,7 @@ async def _until_the_end(
 
 
 async def _last_answers(conversation: Conversation, heard: asyncio.Queue[str | _Signal], ears: _Ears) -> int:
-    """Until all is answered, or a signal comes."""
+    """Until all is answered, or a signal comes; 1 when there was no answer to the newest words."""
     ears.leaving = True
     answered = asyncio.ensure_future(conversation.answered())
     signalled = asyncio.ensure_future(heard.get())
@@ -200,7 +200,7 @@ async def _last_answers(conversation: Conversation, heard: asyncio.Queue[str | _
         await asyncio.wait({answered, signalled}, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             answered.result()
-            return 0
+            return 1 if conversation.unanswered else 0
         what = signalled.result()
         return exit_code(what.number) if isinstance(what, _Signal) else 0
     finally:

@@ -83,6 +83,8 @@ class Conversation:
         self._waiting: deque[str] = deque()
         self._turn: asyncio.Task[str] | None = None
         self._speaking: asyncio.Task[None] | None = None
+        self.unanswered = False
+        """the newest words got no answer"""
         self._known: dict[str, tuple[str, str]] = {}
         """issue -> its status and pool"""
         self._commands: dict[str, Callable[[str], Awaitable[str]]] = {
@@ -135,6 +137,7 @@ class Conversation:
                 await asyncio.wait([self._turn])
             finally:
                 self._turn.cancel()
+            self.unanswered = self._turn.cancelled() or self._turn.exception() is not None
             if self._turn.cancelled():
                 self._tell("crew", "interrupted; the crew works on")
             elif (problem := self._turn.exception()) is not None:

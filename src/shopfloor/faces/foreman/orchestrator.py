@@ -161,9 +161,12 @@ class ForemanWorkerOrchestrator:
             if self._initialized:
                 return
             self._shutdown_event.clear()
+            looking = self._floor is not None
             started = await outcome_of(self._start())
             if started.error is not None:
-                await self._let_go()
+                await self._dismiss()
+                if not looking:  # whoever looks at the tasks goes on with it
+                    await self._leave()
                 raise started.error
             self._initialized = True
 
@@ -340,10 +343,12 @@ class ForemanWorkerOrchestrator:
         async with self._changing:
             if not self._initialized and self._floor is None:
                 return
-            await self._let_go()
+            await self._dismiss()
+            await self._leave()
             self._initialized = False
 
-    async def _let_go(self) -> None:
+    async def _dismiss(self) -> None:
+        """End foreman and crew."""
         self._shutdown_event.set()
         await self.background.close()
         if self._queue is not None:
@@ -358,10 +363,13 @@ class ForemanWorkerOrchestrator:
             await _quietly(session.__aexit__(None, None, None), "closing the foreman's session")
         self.worker_tasks, self._workers = [], []
         self._queue = self._watching = None
-        tasks, talks, floor, self._spent = self.tasks, self._talks, self._floor, self.spent
-        self.tasks = self._talks = self._floor = self.progress = None
         self.worker_session_ids.clear()
         self._troubles.clear()
+
+    async def _leave(self) -> None:
+        """Close the floor."""
+        tasks, talks, floor, self._spent = self.tasks, self._talks, self._floor, self.spent
+        self.tasks = self._talks = self._floor = self.progress = None
         if tasks is not None and talks is not None and floor is not None:
             await _quietly(tasks.end(), "giving back what the foreman held")
             await _quietly(talks.close(), "ending the conversations")
