@@ -25,8 +25,8 @@ MOST_CHARS = 160
 """of a result or a question in a line"""
 QUIET_S = 1.0
 """between two looks at what has become of the issues"""
-RESTS = 9.0
-"""how many times as long as a look took it rests: with very many issues the crew needs the machine"""
+RESTS, LONGEST_REST_S = 9.0, 5.0
+"""how many times as long as a look took it rests, as with very many issues the crew needs the machine; and at most"""
 LOOK_S = 30.0
 """how long one look waits for something new in the log"""
 
@@ -174,7 +174,7 @@ class Conversation:
                     self._news(task)
                 self._known = {task.id: _place(task) for task in found}
                 took_s = asyncio.get_running_loop().time() - began
-                await self._pause(max(QUIET_S, RESTS * took_s))
+                await self._pause(min(LONGEST_REST_S, max(QUIET_S, RESTS * took_s)))
 
     def _news(self, task: Task) -> None:
         place, known = _place(task), self._known.get(task.id)
