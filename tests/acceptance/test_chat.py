@@ -218,7 +218,7 @@ def test_what_goes_wrong_is_told_in_a_line_each_and_once(office: Shop, crew: tup
         chat.say("/add [[script broken]]")
         chat.running.until("worker coding-0 failed on wo-", "HTTP 400", "the model is out of order")
         chat.running.until("goes to senior")
-        chat.running.until("stuck: ", "failed 2 times, at last: ", "the model is out of order")
+        chat.running.until("stuck: ", "failed 2 times, at last: the model answered with HTTP 400", "is out of order")
         chat.running.until("type: /answer")
         chat.say("/status")
         chat.running.until("1 blocked")

@@ -8,7 +8,7 @@ from typing import Any
 
 from shopfloor import NotFound, Shopfloor
 from shopfloor.faces.foreman.background import Background, BackgroundConfig
-from shopfloor.faces.foreman.conversation import MOST_KEPT, MOST_WAITING, Conversation
+from shopfloor.faces.foreman.conversation import LONGEST_REST_S, MOST_KEPT, MOST_WAITING, Conversation
 from shopfloor.faces.foreman.pools import Pool, Routing
 from shopfloor.faces.foreman.signals import EventRouter
 from shopfloor.faces.foreman.tasks import Tasks
@@ -229,4 +229,21 @@ async def test_who_goes_to_others_is_told(tmp_path: Path) -> None:
         await talk.crew.tasks.block(made.id, "no key")
         assert await talk.until("stuck") == f"[crew] stuck: {made.id} Fragile: no key\n  type: /answer {made.id} WORDS"
         assert f"{made.id} Fragile is stuck: no key" in await talk.hear("/status")
+        watch.cancel()
+
+
+async def test_news_that_cannot_be_heard_are_told_of_once_and_tried_again(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        pauses: asyncio.Queue[float] = asyncio.Queue(1)
+        conversation = Conversation(talk.crew, say=talk.say, pause=pauses.put)
+        await talk.crew.tasks.create("One")
+        watch = asyncio.ensure_future(conversation.watch())
+        async with asyncio.timeout(20):
+            await pauses.get()
+            await talk.crew.tasks.floor.store.close()
+            async with Shopfloor.open(tmp_path, without_git=True) as other:
+                await Tasks(other, "somebody").create("Two")
+            assert [await pauses.get() for _ in range(3)] == [LONGEST_REST_S] * 3
+        assert len([line for line in talk.lines if "news cannot be heard" in line]) == 1
+        assert not watch.done()
         watch.cancel()

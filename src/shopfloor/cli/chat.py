@@ -136,8 +136,7 @@ async def _talk(
         finally:
             watch.cancel()
             await conversation.close()
-            with suppress(asyncio.CancelledError):
-                await watch
+            await asyncio.wait({watch})
         busy = crew.at_work
         if terminal and busy:
             screen.say(f"the crew has {duration(grace_s)} to finish {count(busy, 'issue')}; Ctrl-C ends it at once")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from shopfloor import NotFound, ShopfloorError
+from shopfloor import Ends, NotFound, ShopfloorError
 from shopfloor.faces.foreman.background import Background
 from shopfloor.faces.foreman.pools import Routing
 from shopfloor.faces.foreman.task import FINISHED, STATUSES, Task, task_of
@@ -160,21 +160,32 @@ class Conversation:
 
         What was so before is no news.
         """
-        tasks, after = self._crew.tasks, 0
+        tasks, after, trouble = self._crew.tasks, 0, ""
         ends = tasks.ends()
         await ends.begin()
         self._known = {task.id: _place(task) for task in await tasks.unfinished()}
         while True:
-            end = await tasks.changed(after, LOOK_S)
-            if end != after:
-                after, began = end, asyncio.get_running_loop().time()
-                async for record in ends.new():
-                    self._news(task_of(record))
-                for task in (found := await tasks.unfinished()):
-                    self._news(task)
-                self._known = {task.id: _place(task) for task in found}
-                took_s = asyncio.get_running_loop().time() - began
+            try:
+                end = await tasks.changed(after, LOOK_S)
+                took_s = await self._look(ends) if end != after else 0.0
+                after, trouble = end, ""
+            except ShopfloorError as problem:  # e.g. a full disk: it is tried again
+                took_s, known, trouble = LONGEST_REST_S, trouble, problem.message
+                if trouble != known:
+                    self._tell("crew", f"news cannot be heard: {trouble}")
+            if took_s:
                 await self._pause(min(LONGEST_REST_S, max(QUIET_S, RESTS * took_s)))
+
+    async def _look(self, ends: Ends) -> float:
+        """Tell what is new; how many seconds that took."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        async for record in ends.new():
+            self._news(task_of(record))
+        for task in (found := await self._crew.tasks.unfinished()):
+            self._news(task)
+        self._known = {task.id: _place(task) for task in found}
+        return clock() - began or QUIET_S
 
     def _news(self, task: Task) -> None:
         place, known = _place(task), self._known.get(task.id)

@@ -144,7 +144,7 @@ class Worker:
         log.error("worker %s failed on %s: %s", self.name, given.id, error, exc_info=error)
         task = await self.tasks.get(given.id)
         delay = min(self._crew.pause_s * 2.0**task.retries, LONGEST_DELAY_S)
-        why = f"{type(error).__name__}: {error}"
+        why = error.message if isinstance(error, ShopfloorError) else f"{type(error).__name__}: {error}"
         await self.tasks.release(given.id, why, failed=True, delay_s=delay)
         await after_failure(self.tasks, self._crew.routing, given.id)
 
