@@ -299,9 +299,12 @@ def test_8_a_failure_keeps_the_reason_of_the_transport(tmp_path: Path) -> None:
     with serving(2, faults=["500"]) as servers:
         words = [*agents(servers), "--json", "-", "--policy", "strict"]
         said = fanout(tmp_path, specs(tmp_path, 4), *words)
+        reached = {name for ids in asked(servers, "/spec/validate").values() for name in ids}
     assert said.code == 1, said
-    reasons = {result["error"] for result in said.json["results"]}
-    assert all("500" in reason and "out of luck: 100% of the stack is used" in reason for reason in reasons), reasons
+    reasons = {result["spec_id"]: result["error"] for result in said.json["results"]}
+    assert all("answered 500 to validate" in reason for reason in reasons.values()), reasons
+    told = {name for name, reason in reasons.items() if "out of luck: 100% of the stack is used" in reason}
+    assert told == reached >= {"s0", "s1"}, "each has the words that were said of it, and no others"
 
 
 def test_9_with_1024_descriptors_every_one_of_2000_comes_back(tmp_path: Path) -> None:

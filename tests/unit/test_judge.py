@@ -156,3 +156,25 @@ def test_the_first_lines_that_say_something_are_quoted() -> None:
 
 def test_a_start_says_which_generation() -> None:
     assert Start(ID, 3).generation == 3
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (["u: said no", "nobody answers"], "u: said no; at last: nobody answers"),
+        (["u: said no; then nobody answers", "nobody answers"], "u: said no; then nobody answers"),
+        (["nobody answers", "nobody answers"], "nobody answers"),
+        (["u: said no", "w: said no, too"], "w: said no, too"),
+        (["nobody answers", "u: said no", "nobody answers"], "u: said no; at last: nobody answers"),
+    ],
+)
+def test_a_call_that_reached_nobody_at_last_keeps_what_it_was_told_before(messages: list[str], told: str) -> None:
+    record = Record(order=order("a", deliverable=Deliverable.ANSWER), state=State.RUNNING)
+    record.attempts = [
+        Attempt(
+            id=f"x{n}", generation=n, agent="a", claimed_at=0.0, outcome="error", call=True, message=message,
+            data={"url": message[0]} if "said" in message else {},
+        )
+        for n, message in enumerate(messages, 1)
+    ]  # fmt: skip
+    assert step(record, Run(id="run-1", land="off"), POLICY) == failed(Reason.ERROR, told)

@@ -170,7 +170,15 @@ def _after_attempt(record: Record, attempt: Attempt, policy: Policy) -> Decision
         delay = backoff(policy, order, record.failures + 1, call=attempt.call)
         return Retry(order, "transient", delay, attempt.message, record.findings)
     tries = f" ({record.failures + 1} tries)" if record.failures else ""
-    return Settle(order, State.FAILED, reason, _kept(record, attempt.message + tries))
+    return Settle(order, State.FAILED, reason, _kept(record, _words(record, attempt) + tries))
+
+
+def _words(record: Record, attempt: Attempt) -> str:
+    """Why it failed at last; of a call that reached nobody, also what the newest one was told that did."""
+    reached = next((one.message for one in reversed(record.attempts) if one.call and one.data), "")
+    if attempt.data or not reached:
+        return attempt.message
+    return reached if attempt.message in reached else f"{reached}; at last: {attempt.message}"
 
 
 def _after_question(record: Record, policy: Policy) -> Decision | None:
