@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import sqlite3
 import threading
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,30 @@ async def test_a_file_with_many_lines_is_brought_up_to_date_without_having_it_in
     assert [line["id"] for line in view(folder) if line["title"] == "Anew"] == [f"wo-n{n}" for n in range(20, 40)]
     assert most < size / 4
     assert left < size / 8
+
+
+async def test_nor_when_who_wrote_it_last_was_killed_before_it_could_say_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revision, "CHUNK", 1 << 14)
+    said = "key IN ('view', 'view_digest', 'view_signature')"
+    async with open_store(folder) as store:
+        await store.append([created(f"wo-n{number}") for number in range(4_000)])
+        with closing(sqlite3.connect(folder / "index.sqlite")) as index:
+            before = index.execute(f"SELECT key, value FROM meta WHERE {said}").fetchall()
+        await store.append([event(E.UPDATED, work_order_id="wo-n7", changes={"title": "Anew, and longer"})])
+    assert view(folder)[7]["title"] == "Anew, and longer"
+    with closing(sqlite3.connect(folder / "index.sqlite")) as index, index:
+        index.executemany("UPDATE meta SET value = ? WHERE key = ?", [(value, key) for key, value in before])
+    async with open_store(folder) as store:
+        tracemalloc.start()
+        try:
+            await store.append([event(E.UPDATED, work_order_id="wo-n8", changes={"title": "Anew as well"})])
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [line["title"] for line in view(folder)[6:9]] == ["a title", "Anew, and longer", "Anew as well"]
+    assert most < (folder / ORDERS).stat().st_size / 4
 
 
 async def test_foreign_keys_stay_and_foreign_lines_become_orders(folder: Path) -> None:

@@ -7,7 +7,8 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from shopfloor.domain.errors import Refused
@@ -107,15 +108,24 @@ def _put_in_place(temporary: Path, path: Path) -> int:
     return before
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; False where the system or the file system cannot."""
+@cache
+def _renameat2() -> Callable[..., int] | None:
+    """The system's, where it has it: loaded once, as each loading makes classes of its own."""
     import ctypes
 
-    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return found
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot."""
+    swap = _renameat2()
     if swap is None:
         return False
     if swap(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
+    import ctypes
+
     number = ctypes.get_errno()
     if number == errno.ENOENT:  # it was taken away just now
         raise FileExistsError(number, os.strerror(number), str(other))

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from shopfloor.stores.index import Index
 from shopfloor.stores.sheet import LineIds
 
 CHUNK = 1 << 16
@@ -24,6 +25,11 @@ class Left(NamedTuple):
     length: int
     digest: int
 
+    @property
+    def text(self) -> str:
+        """As the index keeps it."""
+        return f"{self.length}:{self.digest:08x}"
+
 
 class _Patch(NamedTuple):
     start: int
@@ -35,8 +41,8 @@ class Revision:
     """What there is to do about a file."""
 
     def __init__(self, descriptor: int, left: Left, patches: list[_Patch], new: list[str], lines: Lines) -> None:
-        self.length, self.digest = 0, 0
-        """of what :meth:`pieces` gave"""
+        self.given = Left(0, 0)
+        """what :meth:`pieces` gave"""
         self._descriptor = descriptor
         self._left = left
         self._patches = patches
@@ -50,9 +56,9 @@ class Revision:
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the file, up to date. Raises FileExistsError when somebody has written to it meanwhile."""
-        self.length, self.digest = 0, 0
+        self.given = Left(0, 0)
         for piece in self._all():
-            self.length, self.digest = self.length + len(piece), zlib.crc32(piece, self.digest)
+            self.given = Left(self.given.length + len(piece), zlib.crc32(piece, self.given.digest))
             yield piece
 
     def _all(self) -> Iterator[bytes]:
@@ -69,6 +75,21 @@ class Revision:
             raise FileExistsError(f"descriptor {self._descriptor} is being written to")
         for first in range(0, len(self._new), PIECE):
             yield b"".join([line + b"\n" for _, line in self._lines(self._new[first : first + PIECE])])
+
+
+def left_there(index: Index) -> tuple[list[Left], int]:
+    """The file as one of our programs left it, or was about to when it was killed; and how far the log was then."""
+    lefts = []
+    for name in ("view_digest", "view_next"):
+        length, _, digest = str(index.get(name, "")).partition(":")
+        lefts.append(Left(int(length), int(digest, 16)) if length.isdigit() and digest else Left(-1, 0))
+    return lefts, int(index.get("view", 0))
+
+
+def announced(revision: Revision, index: Index) -> Iterator[bytes]:
+    """Its pieces; the index knows what they are before anybody can put them in place."""
+    yield from revision.pieces()
+    index.put(view_next=revision.given.text)
 
 
 def revision_of(descriptor: int, left: Left, changed: Iterable[str], lines: Lines) -> Revision | None:

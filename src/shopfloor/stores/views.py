@@ -26,7 +26,7 @@ from shopfloor.stores.follow import Follower
 from shopfloor.stores.history import versions
 from shopfloor.stores.index import Index
 from shopfloor.stores.log import Log
-from shopfloor.stores.revision import Left, revision_of
+from shopfloor.stores.revision import Left, announced, left_there, revision_of
 from shopfloor.stores.sheet import Findings, Sheet
 
 FEED = "feed.jsonl"
@@ -218,13 +218,15 @@ class Views:
     def _publish(self, keeper: Keeper, text: _Text | None) -> bool:
         self._gather_late()
         # The digest is of what any of our programs left there last; from where it still begins so, others went on.
-        left, since = keeper.follower.glimpse(_left_there)
+        lefts, since = keeper.follower.glimpse(left_there)
         if text is not None:
-            if 0 < left.length == text.signature[1] and not self._late:
-                done = keeper.follower.newest(since, lambda known: self._revise(known, since, left, text))
-                if done is not None:
-                    return done
+            for one in () if self._late else lefts:
+                if 0 < one.length == text.signature[1]:
+                    done = keeper.follower.newest(since, partial(self._revise, since, one, text))
+                    if done is not None:
+                        return done
             text.read()
+        left = next((one for one in lefts if text is not None and text.begins(*one)), lefts[0])
         content = text.content if text else b""
         appended = text is not None and text.begins(*left)
         same = appended and len(content) == left.length
@@ -246,7 +248,7 @@ class Views:
         since = since if text is not None else 0
         return keeper.follower.newest(since, lambda known: self._write(known, since, sheet, text))
 
-    def _revise(self, known: Newest, since: int, left: Left, text: _Text) -> bool | None:
+    def _revise(self, since: int, left: Left, text: _Text, known: Newest) -> bool | None:
         """Bring the file up to the log when it is as it was left; None: it is not."""
         revision = revision_of(text.descriptor, left, known.changed_after(since), known.lines)
         if revision is None:
@@ -255,8 +257,8 @@ class Views:
         if revision:
             if _signature(self._path) != text.signature:
                 return False
-            self._replace(revision.pieces(), text)
-            left = Left(revision.length, revision.digest)
+            self._replace(announced(revision, known.index), text)
+            left = revision.given
         else:
             self._left = text.signature
         return self._written(known, left)
@@ -271,6 +273,7 @@ class Views:
         if text is None or not (same and length == len(text.content)):
             if text is not None and _signature(self._path) != text.signature:
                 return False
+            known.index.put(view_next=Left(length, digest).text)
             self._replace(sheet.pieces(), text)
         elif text is not None:
             self._left = text.signature
@@ -281,7 +284,7 @@ class Views:
         self._waits_since = 0.0
         self._late.clear()
         signature = "" if self._left is None else _written(self._left)
-        known.told(view_digest=f"{left.length}:{left.digest:08x}", view_signature=signature)
+        known.told(view_digest=left.text, view_signature=signature)
         return not self.touched()
 
     def _replace(self, new: Iterable[bytes], text: _Text | None) -> None:
@@ -369,13 +372,6 @@ def _signature_of(there: os.stat_result) -> Signature:
 
 def _written(signature: Signature) -> str:
     return ":".join(map(str, signature))
-
-
-def _left_there(index: Index) -> tuple[Left, int]:
-    """The file as one of our programs left it, and how far the log was then."""
-    length, _, digest = str(index.get("view_digest", "")).partition(":")
-    left = Left(int(length), int(digest, 16)) if length.isdigit() and digest else Left(-1, 0)
-    return left, int(index.get("view", 0))
 
 
 def _end_of(path: Path) -> set[bytes]:
