@@ -75,6 +75,7 @@ def run(options: Options) -> Outcome:
         untested=[
             "Models: the workers' sessions are scripted, so what a provider's client keeps in memory is not seen.",
             "A workspace on a file system that several machines share.",
+            "Very many tasks that are unfinished at a time: those a crew has in memory, 1 to 2 KiB for each.",
         ],
     )
 

@@ -358,6 +358,22 @@ async def test_progress_is_told_once(tmp_path: Path) -> None:
         assert (status[one], status[two], status[old]) == ("running", "completed", "completed")
 
 
+async def test_what_is_completed_is_told_as_it_stands_and_refused_when_it_was_taken_back(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        held, free, lost = [await crew.create(f"number {n}", category="coding") for n in range(3)]
+        await crew.do("coder-0", "claim", issue_id=held)
+        for name in (held, free):
+            issue = (await crew.do("coder-0", "complete", issue_id=name, result="it works"))["issue"]
+            assert (issue["status"], issue["result"], issue["assignee"]) == ("completed", "it works", "coder-0")
+            assert issue == await crew.issue(name)
+            assert (await crew.do("coder-0", "complete", issue_id=name, result="again"))["issue"] == issue
+        await crew.do("coder-0", "claim", issue_id=lost)
+        await crew.do("foreman", "close", issue_id=lost, reason="no need", force=True)
+        assert "'coder-0' does not hold it" in await crew.refused("coder-0", "complete", issue_id=lost)
+        assert crew.tasks["coder-0"].held == {lost}
+        crew.tasks["coder-0"].forget(lost)
+
+
 async def test_many_completions_are_counted_the_most_urgent_named_and_none_told_again(tmp_path: Path) -> None:
     async with at_work(tmp_path) as crew:
         progress = Progress(crew.tasks["foreman"])

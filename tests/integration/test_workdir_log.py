@@ -1,5 +1,6 @@
 """The log on disk: what it looks like, what is refused, what happens to damaged ends."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,19 @@ async def test_looking_creates_nothing(folder: Path) -> None:
         assert not await store.wait(0, 0.0)
         assert await types(store) == []
     assert not folder.exists()
+
+
+async def test_who_is_cancelled_takes_nobody_along_who_shares_the_write(folder: Path) -> None:
+    async with open_store(folder) as store:
+        await store.append([event("first")])
+        busy = asyncio.create_task(store.query(Query()))
+        both = [asyncio.create_task(store.append([event(name)])) for name in ("given.up", "waited.for")]
+        await asyncio.sleep(0)
+        both[0].cancel()
+        await asyncio.wait([busy, *both])
+        assert both[0].cancelled()
+        assert [found.event_type for found in both[1].result()] == ["waited.for"]
+        assert await types(store) == ["first", "given.up", "waited.for"]
 
 
 async def test_a_store_that_looked_first_keeps_its_index(folder: Path) -> None:

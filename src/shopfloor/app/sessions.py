@@ -92,10 +92,11 @@ class WorkSession:
         await self._either(request, lambda _reply: True, directly, lambda: self._gone(order))
         self._mine.pop(order, None)
 
-    async def finish(self, order: str, *, text: str = "", commit: str = "") -> None:
+    async def finish(self, order: str, *, text: str = "", commit: str = "") -> Record | None:
         """Hand in work: an answer, or a commit that is verified and landed by the controller of its run.
 
-        Nothing is done by saying so. Raises NotFound for an unknown commit or an order that is not ours, Refused for
+        Nothing is done by saying so. Returns what the order is then, where that is known without asking: a controller
+        may go on with it at once. Raises NotFound for an unknown commit or an order that is not ours, Refused for
         work that is not what the order hands back, or that changes nothing.
         """
         attempt = self._mine.get(order, "")
@@ -105,12 +106,12 @@ class WorkSession:
         work = msgspec.structs.replace(self._work(found, commit) if commit else Work(), text=text)
         request = {"verb": "finish", "order": order, "work": msgspec.to_builtins(work)}
 
-        async def directly(direct: Direct) -> bool:
-            await direct.finish(order, work)
-            return True
+        async def directly(direct: Direct) -> Record | bool:
+            return await direct.finish(order, work)
 
-        await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, attempt))
+        done = await self._either(request, lambda _reply: True, directly, lambda: self._handed_in(order, attempt))
         self._mine.pop(order, None)
+        return done if isinstance(done, Record) else None
 
     @property
     def claimed(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ import msgspec
 
 from shopfloor.domain.errors import Conflict, Led, NotFound, Refused
 from shopfloor.domain.events import E, Event
+from shopfloor.domain.fold import fold
 from shopfloor.domain.holder import Holder, Wanted, holder_in
 from shopfloor.domain.order import Order, Record
 from shopfloor.domain.paths import overlap
@@ -43,7 +44,7 @@ AHEAD = 1024
 Alive = Callable[[Holder], bool]
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row of what may be claimed."""
 
     id: str
@@ -175,11 +176,17 @@ class Direct:
         found = await self.find(order, anybody=force)
         await self._give(order, found.generation, found.holder, back)
 
-    async def finish(self, order: str, work: Work) -> None:
-        """Hand in what was made; whoever leads next verifies it. Raises NotFound or Refused when it is not ours."""
+    async def finish(self, order: str, work: Work) -> Record:
+        """Hand in what was made; whoever leads next verifies it. Raises NotFound or Refused when it is not ours.
+
+        Returns what it is then.
+        """
         found = await self.find(order)
-        refuse_unfit(found.order, work)
-        await self._append(E.AGENT_STOPPED, finish_data(order, found.generation, self._holder, work), found.generation)
+        record = _record.decode(found.record)
+        refuse_unfit(record.order, work)
+        data = finish_data(order, found.generation, self._holder, work)
+        fold(record, await self._append(E.AGENT_STOPPED, data, found.generation))
+        return record
 
     async def return_lost(self) -> int:
         """Give back what the dead hold; how many orders that were. Whose machine is another one is not judged."""
@@ -220,10 +227,11 @@ class Direct:
 
     async def _append(
         self, kind: E, data: dict[str, Any], generation: int, *, run: str = "", controller: int | None = None
-    ) -> None:
+    ) -> Event:
         since = self._controller if controller is None else controller
         expect = {data["work_order_id"]: generation, CONTROLLER: since}
-        await self._store.append([self._event(kind, data, run)], expect=expect)
+        (said,) = await self._store.append([self._event(kind, data, run)], expect=expect)
+        return said
 
     def _event(self, kind: E, data: dict[str, Any], run: str) -> Event:
         return self._journal.event(Draft(kind, data, f"{PREFIX}{self._holder.name}"), run or None)

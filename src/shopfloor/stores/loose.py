@@ -30,7 +30,8 @@ def row(db: sqlite3.Connection, query: Query) -> dict[str, Any]:
         (last,) = db.execute(_LAST).fetchone()
         states = dict(db.execute(_COUNTS).fetchall())
     finally:
-        db.execute("COMMIT")
+        if db.in_transaction:  # some errors have ended it
+            db.execute("COMMIT")
     return {
         "position": rows[-1][1] if 0 < query.limit == len(rows) else last,
         "records": [found[2] for found in rows],

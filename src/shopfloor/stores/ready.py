@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -50,16 +50,9 @@ class _Hold(msgspec.Struct):
     attempts: list[_Try]
 
 
-class Seen(NamedTuple):
-    """An order in state ready, as far as it is known without reading its record."""
-
-    id: str
-    generation: int
-    run: str
-    doubtful: bool
-    """its record has to say whether it may be claimed; otherwise it may"""
-    record: bytes
-
+Seen = tuple[str, int, str, int, bytes]
+"""An order in state ready, as far as it is known without reading its record: id, generation, run, doubtful (its record
+has to say whether it may be claimed; otherwise it may), record."""
 
 _hold = msgspec.json.Decoder(_Hold)
 _wish = msgspec.json.Decoder(_Wish)
@@ -123,7 +116,7 @@ class BoardSource:
         """Orders in state ready, by priority and age."""
         for record in self._in_state([State.READY], orders):
             order = record.order
-            yield Seen(order.id, record.generation, order.run, True, msgspec.json.encode(record))
+            yield order.id, record.generation, order.run, 1, msgspec.json.encode(record)
 
     def held(self, order: str = "") -> Iterator[bytes]:
         """Records of what sessions hold, or only of this order if one does."""
@@ -165,7 +158,8 @@ class IndexSource:
     def ready(self, orders: Sequence[str] = ()) -> Iterator[Seen]:
         """Orders in state ready that wait for none, by priority and age."""
         named = [msgspec.json.encode(orders).decode()] if orders else []
-        return map(Seen._make, self._index.rows(_NAMED if orders else _READY, named))
+        found: Iterator[Any] = self._index.rows(_NAMED if orders else _READY, named)
+        return found
 
     def held(self, order: str = "") -> Iterator[bytes]:
         """Records of what sessions hold, or only of this order if one does."""
@@ -202,8 +196,9 @@ def ready_rows(source: Source, query: Query, *, now: float, controller: int) -> 
     may = _May(source, query, now)
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}
+    choosy = bool(query.wanted)
     for place, (order, generation, run, doubtful, record) in enumerate(source.ready(query.wanted.orders)):
-        if (doubtful or query.wanted) and not may.claim(record, place):
+        if (doubtful or choosy) and not may.claim(record, place):
             continue
         if run not in bases:
             bases[run] = _base_of(source, run)

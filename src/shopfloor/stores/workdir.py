@@ -12,10 +12,10 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.events import Event
@@ -48,11 +48,39 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Job(Generic[T]):
+    """Work of the thread on its way. What has begun is finished also when who waits for it is cancelled."""
+
+    def __init__(self, work: Future[T]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._work = work
+        self._done = self._loop.create_future()
+        work.add_done_callback(self._tell)
+
+    async def result(self) -> T:
+        """What came of it, for one that waits."""
+        await self._done
+        return self._work.result()
+
+    async def shared(self) -> T:
+        """The same for one of several that wait."""
+        await asyncio.shield(self._done)
+        return self._work.result()
+
+    def _tell(self, _work: Future[T]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+
 class _Batch:
     """A commit on its way."""
 
     def __init__(self) -> None:
-        self.job: asyncio.Future[None] | None = None
+        self.job: _Job[None] | None = None
 
 
 class WorkdirStore:
@@ -189,21 +217,26 @@ class WorkdirStore:
         await self.close()
 
     async def _run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._closed:
-            raise Refused(f"the store in {str(self.folder)!r} is closed", hint="open it anew")
-        job = self._thread.submit(work, *args, **kwargs)
-        # What has begun is finished also when the caller is cancelled: others share the write.
-        return await asyncio.shield(asyncio.wrap_future(job))
+        return await self._begin(work, *args, **kwargs).result()
+
+    def _begin(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _Job[T]:
+        self._check_open()
+        return _Job(self._thread.submit(work, *args, **kwargs))
 
     async def _committed(self, change: Change) -> None:
         """Wait for the commit that takes this change along: one job of the thread for all that come until it begins."""
+        self._check_open()
         self._changes.append(change)
         batch = self._batch
         if batch is None:
             batch = self._batch = _Batch()
-            batch.job = asyncio.ensure_future(self._run(self._commit, batch))
+            batch.job = self._begin(self._commit, batch)
         assert batch.job is not None
-        await asyncio.shield(batch.job)
+        await batch.job.shared()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Refused(f"the store in {str(self.folder)!r} is closed", hint="open it anew")
 
     def _commit(self, batch: _Batch) -> None:
         if self._batch is batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -262,14 +263,16 @@ class Tasks:
 
     async def complete(self, name: str, result: str = "") -> Task:
         """Hand in what came of it; one that is free is claimed first. Harmless when it is completed already."""
+        if name in self.held:
+            with suppress(NotFound, Refused):  # it was taken back: how it stands now says why it cannot be done
+                return await self._finish(name, result)
         task = await self.get(name)
         if task.status == "completed":
             return task
         if task.status == "open":
             task = await self.claim(task.id)
         self._refuse_others(task)
-        await self._session.finish(task.id, text=result or "done")
-        return await self.get(task.id)
+        return await self._finish(task.id, result)
 
     async def ask(self, name: str, question: str) -> Task:
         """Set it aside until the user has answered. Raises UsageError without a question, Refused when not ours."""
@@ -309,6 +312,10 @@ class Tasks:
             return {"status": status, "metadata": {"blocking_notes": why}}
 
         return await self._change(task.id, aside)
+
+    async def _finish(self, name: str, result: str) -> Task:
+        record = await self._session.finish(name, text=result or "done")
+        return await self.get(name) if record is None else task_of(record)
 
     async def _change(self, name: str, change: Any) -> Task:
         return task_of(await self._orders.change(name, change, actor=self.actor))

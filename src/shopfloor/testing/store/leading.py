@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from shopfloor.domain.errors import Conflict
+from shopfloor.domain.errors import Conflict, Refused
 from shopfloor.domain.events import E
+from shopfloor.ports import Query
 from shopfloor.testing.store.bench import SOON_S, Bench, Case, error_of, everything, types
 
 
@@ -80,6 +81,9 @@ async def a_controller_follows_one_that_closed(bench: Bench) -> None:
         store = bench.open()
         assert await store.lead({}) == number
         await store.close()
+        for _ in range(2):  # a closed one refuses each call
+            assert "closed" in (await error_of(store.append([bench.event()]), Refused)).message
+            assert "closed" in (await error_of(store.query(Query()), Refused)).message
 
 
 async def a_superseded_controller_is_refused(bench: Bench) -> None:
