@@ -368,6 +368,12 @@ async def test_what_is_completed_is_told_as_it_stands_and_refused_when_it_was_ta
             assert issue == await crew.issue(name)
             assert (await crew.do("coder-0", "complete", issue_id=name, result="again"))["issue"] == issue
         await crew.do("coder-0", "claim", issue_id=lost)
+        for operation in ("release", "request_user_input"):
+            issue = (await crew.do("coder-0", operation, issue_id=lost, reason="which colour?"))["issue"]
+            assert issue == await crew.issue(lost)
+            if operation == "request_user_input":
+                await crew.do("foreman", "unblock", issue_id=lost)
+            await crew.do("coder-0", "claim", issue_id=lost)
         await crew.do("foreman", "close", issue_id=lost, reason="no need", force=True)
         assert "'coder-0' does not hold it" in await crew.refused("coder-0", "complete", issue_id=lost)
         assert crew.tasks["coder-0"].held == {lost}

@@ -76,21 +76,22 @@ class WorkSession:
     async def release(
         self, order: str, why: str = "", *, force: bool = False, failed: bool = False, delay_s: float = 0.0,
         aside: str = "",
-    ) -> None:  # fmt: skip
+    ) -> Record | None:  # fmt: skip
         """Give an order back, so that others may claim it; ``force``: whoever holds it. Raises NotFound, Refused.
 
         ``failed``: this attempt came to nothing, which is counted, and the next one is told why. Nobody may claim it
         before ``delay_s`` have passed; with ``aside``, a status such as ``blocked``, not before its status is ``open``.
+        Returns what the order is then, where that is known without asking.
         """
         back = Back(why=why, failed=failed, delay_s=delay_s, aside=aside)
         request = {"verb": "release", "order": order, "back": msgspec.to_builtins(back), "force": force}
 
-        async def directly(direct: Direct) -> bool:
-            await direct.release(order, back, force=force)
-            return True
+        async def directly(direct: Direct) -> Record | bool:
+            return await direct.release(order, back, force=force)
 
-        await self._either(request, lambda _reply: True, directly, lambda: self._gone(order))
+        given = await self._either(request, lambda _reply: True, directly, lambda: self._gone(order))
         self._mine.pop(order, None)
+        return given if isinstance(given, Record) else None
 
     async def finish(self, order: str, *, text: str = "", commit: str = "") -> Record | None:
         """Hand in work: an answer, or a commit that is verified and landed by the controller of its run.

@@ -171,10 +171,15 @@ class Direct:
                 kept.append(claim)
         return kept
 
-    async def release(self, order: str, back: Back, *, force: bool = False) -> None:
-        """Give an order back; ``force``: whoever holds it. Raises NotFound or Refused when it is not ours."""
+    async def release(self, order: str, back: Back, *, force: bool = False) -> Record:
+        """Give an order back; ``force``: whoever holds it. Raises NotFound or Refused when it is not ours.
+
+        Returns what it is then.
+        """
         found = await self.find(order, anybody=force)
-        await self._give(order, found.generation, found.holder, back)
+        record = _record.decode(found.record)
+        fold(record, await self._give(order, found.generation, found.holder, back))
+        return record
 
     async def finish(self, order: str, work: Work) -> Record:
         """Hand in what was made; whoever leads next verifies it. Raises NotFound or Refused when it is not ours.
@@ -222,8 +227,8 @@ class Direct:
     async def _held(self, order: str = "") -> list[Held]:
         return [msgspec.convert(row, Held) for row in await self._store.query(Query(what="held", order=order))]
 
-    async def _give(self, order: str, generation: int, holder: Holder, back: Back) -> None:
-        await self._append(E.RELEASED, release_data(order, generation, holder, back), generation)
+    async def _give(self, order: str, generation: int, holder: Holder, back: Back) -> Event:
+        return await self._append(E.RELEASED, release_data(order, generation, holder, back), generation)
 
     async def _append(
         self, kind: E, data: dict[str, Any], generation: int, *, run: str = "", controller: int | None = None

@@ -258,8 +258,7 @@ class Tasks:
         """Give it back; see :meth:`WorkSession.release`. Raises Refused when it is not ours."""
         task = await self.get(name)
         self._refuse_others(task)
-        await self._session.release(task.id, why, failed=failed, delay_s=delay_s)
-        return await self.get(task.id)
+        return await self._now(task.id, await self._session.release(task.id, why, failed=failed, delay_s=delay_s))
 
     async def complete(self, name: str, result: str = "") -> Task:
         """Hand in what came of it; one that is free is claimed first. Harmless when it is completed already."""
@@ -303,8 +302,7 @@ class Tasks:
         task = await self.get(name)
         if task.status == "in_progress":
             self._refuse_others(task)
-            await self._session.release(task.id, why, aside=status)
-            return await self.get(task.id)
+            return await self._now(task.id, await self._session.release(task.id, why, aside=status))
 
         def aside(record: Record) -> Mapping[str, Any]:
             if record.state is not State.READY:
@@ -314,7 +312,9 @@ class Tasks:
         return await self._change(task.id, aside)
 
     async def _finish(self, name: str, result: str) -> Task:
-        record = await self._session.finish(name, text=result or "done")
+        return await self._now(name, await self._session.finish(name, text=result or "done"))
+
+    async def _now(self, name: str, record: Record | None) -> Task:
         return await self.get(name) if record is None else task_of(record)
 
     async def _change(self, name: str, change: Any) -> Task:
