@@ -70,6 +70,8 @@ BY_BEHAVIOUR = {
 }
 TEAM = [WorkerConfig(profile="coding-worker", count=2), WorkerConfig(profile="research-worker", count=1)]
 SOON = 20.0
+TURN_S = 0.1
+"""the longest that a worker takes for a task where it is to be found at work"""
 
 
 class Scripted:
@@ -164,8 +166,7 @@ async def all_are(tasks: Tasks, status: str, count: int) -> list[Task]:
     """As soon as there are so many."""
 
     async def found() -> list[Task]:
-        there = await tasks.all(status=status)
-        return there if len(there) >= count else []
+        return await tasks.all(status=status) if (await tasks.counts())[status] >= count else []
 
     tasks_found: list[Task] = await until(found)
     return tasks_found
@@ -544,8 +545,9 @@ async def test_fifty_workers_in_three_processes_and_one_is_killed(tmp_path: Path
         made = [Order(id="", name="", title=f"Task {n}", deliverable=Deliverable.ANSWER) for n in range(1000)]
         made = await tasks.floor.orders.create(made)
         with crews() as running:
-            running += [Crew(tmp_path, f"worker-{n}", workers=w) for n, w in enumerate((17, 17, 16))]
-            victim, *others = running
+            victim = Crew(tmp_path, "worker-0", workers=17, longest_s=TURN_S)  # it has something in its hands, always
+            others = [Crew(tmp_path, f"worker-{n}", workers=w) for n, w in enumerate((17, 16), 1)]
+            running += [victim, *others]
             await until(lambda: len(victim.lines()) > 50)
             await asyncio.to_thread(victim.kill)
             done = await all_are(tasks, "completed", 1000)
