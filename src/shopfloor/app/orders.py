@@ -115,6 +115,13 @@ class Orders:
         async for kept in self._finished():
             yield kept.record
 
+    async def urgent(self, most: int, state: str = "finished") -> list[Record]:
+        """The first so many of the ``finished``, ``unfinished``, or those in one state, by priority and age."""
+        if most <= 0:
+            return []
+        (row,) = await self._store.query(Query(what="loose", state=state, limit=most, urgent=True))
+        return [kept.record for kept in _kept(row)]
+
     async def states(self) -> dict[str, int]:
         """How many orders of no run are in which state."""
         await self._unfinished()

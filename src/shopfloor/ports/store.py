@@ -26,8 +26,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     ``after``, the oldest first; ``ages``, a number for each by which they come in that order, and ``newest``, the
     greatest of any; ``position``, the end of the log; ``log``, a number that tells it from another log; ``states``, how
     many orders of no run are in which. ``state`` is ``finished`` for those that are done or cancelled, ``unfinished``
-    for the others. With ``limit`` the first so many come by when they last changed, and unless there are fewer,
-    ``position`` is behind the last of them: whoever goes on from there misses none.
+    for the others, or one of the states. With ``limit`` the first so many come by when they last changed, and unless
+    there are fewer, ``position`` is behind the last of them: whoever goes on from there misses none. With ``urgent``
+    too they are the first by priority and age.
     """
 
     what: Literal["orders", "events", "runs", "meta", "board", "loose", "ready", "held", "holders"] = "orders"
@@ -40,6 +41,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """``ready`` only: which orders would be taken"""
     after: int = 0
     """``loose`` only: a position of the log"""
+    urgent: bool = False
+    """``loose`` only: the first so many by priority"""
 
 
 class Store(Protocol):

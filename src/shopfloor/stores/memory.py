@@ -16,7 +16,7 @@ import msgspec
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import Conflict, Led, Refused
 from shopfloor.domain.events import SCHEMA, E, Event, stamp_time
-from shopfloor.domain.order import FINISHED, Record
+from shopfloor.domain.order import FINISHED, Record, State
 from shopfloor.ports import CONTROLLER, Clock, Query
 from shopfloor.stores.changes import (
     Change,
@@ -229,10 +229,13 @@ class MemoryStore:
         log, after = self.log, query.after
         changed = {event.order_id: place for place, event in enumerate(log.events[after:], after + 1)}
         all_ = [(age, r) for age, r in enumerate(log.board.records.values(), 1) if not r.order.run]
-        wanted = {"finished": (True,), "unfinished": (False,)}.get(query.state, (True, False))
-        found = [(age, r) for age, r in all_ if r.order.id in changed and (r.state in FINISHED) in wanted]
+        ends = {"finished": FINISHED, "unfinished": frozenset(State) - FINISHED}
+        wanted = ends.get(query.state, {query.state} if query.state else frozenset(State))
+        found = [(age, r) for age, r in all_ if r.order.id in changed and r.state in wanted]
         position = len(log.events)
-        if query.limit:
+        if query.urgent:
+            found = sorted(found, key=lambda one: one[1].order.priority)[: query.limit or None]
+        elif query.limit:
             found = sorted(found, key=lambda one: changed[one[1].order.id])[: query.limit]
             position = changed[found[-1][1].order.id] if len(found) == query.limit else position
         return {

@@ -227,7 +227,7 @@ class Conversation:
     async def _tasks(self, rest: str) -> str:
         if rest and rest not in STATUSES:
             return f"there is no status {rest!r}; there are {', '.join(STATUSES)}"
-        found = await self._crew.tasks.find(lambda _task: True, MOST_SHOWN, status=rest)
+        found = await self._crew.tasks.find(None, MOST_SHOWN, status=rest)
         lines = [f"  {task.status:<18} {_line(task)}" for task in found.tasks]
         more = [f"  and {found.count - MOST_SHOWN} more"] if found.count > MOST_SHOWN else []
         return "\n".join([*lines, *more]) or "there are none"

@@ -80,24 +80,40 @@ class Tasks:
         found = [task for record in await self._orders.all() if those(task := task_of(record))]
         return sorted(found, key=_priority)
 
-    async def find(self, those: Callable[[Task], bool], most: int, *, status: str = "") -> Found:
+    async def find(self, those: Callable[[Task], bool] | None, most: int, *, status: str = "") -> Found:
         """The first ``most`` of those that fit: unfinished ones before others, by priority and age.
 
-        However many are finished, no more than twice ``most`` of them are in memory.
+        However many are finished, no more than twice ``most`` of them are in memory. With ``those`` each of them is
+        looked at; None: all fit that have this status, or any.
         """
-        first = [] if status in FINISHED else [task for task in await self.unfinished() if those(task)]
-        count, room = len(first), max(0, most - len(first))
+        first = [] if status in FINISHED else [t for t in await self.unfinished() if status in ("", t.status)]
+        first = first if those is None else list(filter(those, first))
+        room = max(0, most - len(first))
+        if status and status not in FINISHED:
+            return Found(first[:most], len(first))
+        if those is None:
+            counts = await self.counts()
+            count = counts[status] if status else counts.total()
+            state = next((state for state, word in ENDED.items() if word == status), "finished")
+            ended = [task_of(record) for record in await self._orders.urgent(room, state)]
+            return Found([*first[:most], *ended], count)
+        ended, count = await self._ended(those, room, status, {task.id for task in first})
+        return Found([*first[:most], *ended], len(first) + count)
+
+    async def _ended(
+        self, those: Callable[[Task], bool], most: int, status: str, seen: set[str]
+    ) -> tuple[list[Task], int]:
+        """The first of the finished ones that fit, and how many there are; ``seen``: one may end while we look."""
         some: list[Task] = []
-        seen = {task.id for task in first}  # one may end while we look
-        if status in FINISHED or not status:
-            async for record in self._orders.finished():
-                task = task_of(record)
-                if status in ("", task.status) and task.id not in seen and those(task):
-                    count += 1
-                    some.append(task)
-                    if len(some) > 2 * room:
-                        some = sorted(some, key=_by_age)[:room]
-        return Found([*first[:most], *sorted(some, key=_by_age)[:room]], count)
+        count = 0
+        async for record in self._orders.finished():
+            task = task_of(record)
+            if status in ("", task.status) and task.id not in seen and those(task):
+                count += 1
+                some.append(task)
+                if len(some) > 2 * most:
+                    some = sorted(some, key=_by_age)[:most]
+        return sorted(some, key=_by_age)[:most], count
 
     async def unfinished(self) -> list[Task]:
         """Those that are neither completed nor closed, by priority and age."""

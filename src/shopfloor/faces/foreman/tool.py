@@ -114,11 +114,8 @@ class IssueTool:
 
     async def _list(self, given: Parameters) -> dict[str, Any]:
         status = status_of(given.value("status")) if given.has("status") else ""
-        those, metadata = _wanted(given), given.mapping("metadata")
-        found = await self.tasks.find(
-            lambda task: fits(task, status=status, metadata=metadata) and those(task),
-            given.whole("limit", MOST_LISTED), status=status,
-        )  # fmt: skip
+        those = _wanted(given)
+        found = await self.tasks.find(those, given.whole("limit", MOST_LISTED), status=status)
         return _shown_of("issues", found)
 
     async def _ready(self, given: Parameters) -> dict[str, Any]:
@@ -212,14 +209,19 @@ class IssueTool:
         return await self.tasks.get(given.needed("issue_id"))
 
 
-def _wanted(given: Parameters) -> Callable[[Task], bool]:
-    """The conditions of a list."""
+def _wanted(given: Parameters) -> Callable[[Task], bool] | None:
+    """The conditions of a list, None when there are none."""
+    metadata = given.mapping("metadata")
     wanted: dict[str, object] = {key: given.text(key) for key in ("assignee", "category") if given.text(key)}
     if given.has("issue_type"):
         wanted["issue_type"] = type_of(given.value("issue_type"))
     if given.has("priority"):
         wanted["priority"] = priority_of(given.value("priority"))
-    return lambda task: all(_shown(task, key) == value for key, value in wanted.items())
+    if not (wanted or metadata):
+        return None
+    return lambda task: (
+        fits(task, metadata=metadata) and all(_shown(task, key) == value for key, value in wanted.items())
+    )
 
 
 def _changes(given: Parameters, *, moved: bool = False) -> dict[str, Any]:
@@ -265,7 +267,8 @@ def issue_of(task: Task) -> dict[str, Any]:
 
 
 def _listed(key: str, found: Sequence[Task], given: Parameters) -> dict[str, Any]:
-    fitting = list(filter(_wanted(given), found))
+    those = _wanted(given)
+    fitting = [task for task in found if those is None or those(task)]
     return _shown_of(key, Found(fitting[: given.whole("limit", MOST_LISTED)], len(fitting)))
 
 

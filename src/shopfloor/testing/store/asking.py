@@ -119,6 +119,13 @@ async def _orders_of_no_run_come_in_pieces(bench: Bench, store: Store, other: St
     assert whole["states"]["done"] == 1
     assert sum(whole["states"].values()) == len(whole["records"])
     assert (sorted(whole["ages"]), whole["newest"]) == (whole["ages"], whole["ages"][-1])
+    urgent = Query(what="loose", limit=2, urgent=True, state="unfinished")
+    [row] = await other.query(urgent)
+    assert row["ages"] == (await _ages(other, "unfinished"))[:2], "of the same priority the oldest first"
+    await store.append([bench.event(E.UPDATED, "", work_order_id="wo-c", changes={"priority": 0})])
+    [row] = await other.query(urgent)
+    assert row["ages"] == [(await _ages(other, "unfinished"))[-1], *(await _ages(other, "unfinished"))[:1]]
+    assert await _loose(other, 0, "done") == ["wo-b"]
     found: list[str] = []
     position, size, most = 0, 3, 3
     while size == most:
@@ -183,6 +190,12 @@ async def a_board_is_the_fold_of_the_log(bench: Bench) -> None:
 async def _loose(store: Store, after: int, state: str = "") -> list[str]:
     [row] = await store.query(Query(what="loose", after=after, state=state))
     return [msgspec.json.decode(text, type=Record).order.id for text in row["records"]]
+
+
+async def _ages(store: Store, state: str) -> list[int]:
+    [row] = await store.query(Query(what="loose", state=state))
+    ages: list[int] = row["ages"]
+    return ages
 
 
 CASES: tuple[Case, ...] = (
