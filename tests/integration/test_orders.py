@@ -112,6 +112,14 @@ async def test_what_is_finished_is_not_kept(tmp_path: Path, monkeypatch: pytest.
         assert [record.order.id for record in await floor.orders.unfinished()] == names[:5]
         assert await floor.orders.states() == {"ready": 5, "cancelled": 115}
         assert [record.order.id for record in await floor.orders.all()] == names, "but they can be asked for"
+        new = ["wo-x", "wo-y"]
+        await floor.orders.create([wish(name) for name in new])
+        await floor.orders.change(new[0], lambda _record: {"title": "Anew"})  # it comes behind the other one
+        assert [record.order.id for record in await floor.orders.unfinished()] == [*names[:5], *new], "the oldest first"
+        assert [record.order.id for record in await floor.orders.all()] == [*names, *new]
+        for name in new:
+            await floor.orders.change(name, lambda _record: CLOSED)
+        names += new
     Looked.alive.clear()
     async with floor_in(tmp_path) as floor:
         read: list[int] = []

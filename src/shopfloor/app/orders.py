@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -57,6 +58,10 @@ class Orders:
         """those that are not finished: what is finished would grow without end"""
         self._looks: dict[Callable[[Record], Any], dict[str, Any]] = {}
         """what was made of the known ones, by whom"""
+        self._newest = 0
+        """the greatest age of any of them so far"""
+        self._mixed = False
+        """they are not in the order of their age"""
         self._states: dict[str, int] = {}
         self._position = 0
         self._log = 0
@@ -90,25 +95,34 @@ class Orders:
 
     async def all(self) -> list[Record]:
         """All orders of no run, the oldest first, as many as there are: :meth:`finished` gives those in pieces."""
-        found = {kept.record.order.id: kept for kept in await self._unfinished()}
+        return await self.all_seen(_itself)
+
+    async def all_seen(self, look: Callable[[Record], T]) -> list[T]:
+        """What ``look`` makes of all of them, the oldest first; for the unfinished it is only asked as by ``seen``."""
+        seen = await self.seen(look)
+        if not any(state in FINISHED for state in self._states):
+            return seen
+        known = self._known.items()
+        found = {order: (kept.age, one) for (order, kept), one in zip(known, seen, strict=True)}
         async for kept in self._finished():
-            found[kept.record.order.id] = kept
-        return [kept.record for kept in sorted(found.values(), key=_age)]
+            found[kept.record.order.id] = kept.age, look(kept.record)
+        return [one for _, one in sorted(found.values(), key=itemgetter(0))]
 
     async def unfinished(self) -> list[Record]:
         """Those that are neither done nor cancelled, the oldest first.
 
         They are kept and given to whoever asks next: change nothing.
         """
-        return [kept.record for kept in await self._unfinished()]
+        await self._unfinished()
+        return [kept.record for kept in self._known.values()]
 
     async def seen(self, look: Callable[[Record], T]) -> list[T]:
         """What ``look`` makes of each of the unfinished; it is only asked again about those that have changed."""
-        found = await self._unfinished()
+        await self._unfinished()
         looks = self._looks.setdefault(look, {})
         for order in self._known.keys() - looks.keys():
             looks[order] = look(self._known[order].record)
-        return [looks[kept.record.order.id] for kept in found]
+        return [looks[order] for order in self._known]
 
     async def finished(self) -> AsyncIterator[Record]:
         """Those that are done or cancelled, by when they last changed; not all of them are in memory at a time."""
@@ -131,10 +145,13 @@ class Orders:
         """What ends from now on, as far as nobody else is told of it here."""
         return Ends(self._store)
 
-    async def _unfinished(self) -> list[_Kept]:
+    async def _unfinished(self) -> None:
+        """Have those known that are unfinished now, in their order."""
         async with self._following:
             await self._follow()
-        return sorted(self._known.values(), key=_age)
+        if self._mixed:
+            self._known = dict(sorted(self._known.items(), key=lambda item: item[1].age))
+            self._mixed = False
 
     async def _finished(self) -> AsyncIterator[_Kept]:
         async for row in _pieces(self._store, Query(what="loose", state="finished", limit=AT_ONCE)):
@@ -153,7 +170,7 @@ class Orders:
                 return
             self._known.clear()
             self._looks.clear()
-            self._position = 0
+            self._position = self._newest = 0
         (row,) = await self._store.query(Query(what="loose", state="unfinished"))
         self._take(row)
 
@@ -163,6 +180,8 @@ class Orders:
             if kept.record.state in FINISHED:
                 self._known.pop(order, None)
             else:
+                self._mixed |= order not in self._known and kept.age < self._newest
+                self._newest = max(self._newest, kept.age)
                 self._known[order] = kept
             for looks in self._looks.values():
                 looks.pop(order, None)
@@ -293,5 +312,5 @@ def _kept(row: Mapping[str, Any]) -> Iterator[_Kept]:
     return (_Kept(age, _record.decode(text)) for age, text in zip(row["ages"], row["records"], strict=True))
 
 
-def _age(kept: _Kept) -> int:
-    return kept.age
+def _itself(record: Record) -> Record:
+    return record

@@ -74,10 +74,11 @@ class Tasks:
         self, *, status: str = "", category: str = "", assignee: str = "", metadata: Mapping[str, Any] | None = None
     ) -> list[Task]:
         """Those that fit, by priority and age: as many as there are, all in memory. :meth:`find` gives the first."""
-        those = partial(fits, status=status, category=category, assignee=assignee, metadata=metadata)
-        if status and status not in FINISHED:
-            return [task for task in await self.unfinished() if those(task)]
-        found = [task for record in await self._orders.all() if those(task := task_of(record))]
+        open_ = status and status not in FINISHED
+        found = await (self._orders.seen(task_of) if open_ else self._orders.all_seen(task_of))
+        if status or category or assignee or metadata:
+            those = partial(fits, status=status, category=category, assignee=assignee, metadata=metadata)
+            found = list(filter(those, found))
         return sorted(found, key=_priority)
 
     async def find(self, those: Callable[[Task], bool] | None, most: int, *, status: str = "") -> Found:
