@@ -28,8 +28,8 @@ _REBUILDS = 3
 
 T = TypeVar("T")
 
-BATCH = 3_000
-"""Events that are folded into the index in one transaction."""
+BATCH, LET_GO = 3_000, 500
+"""Events that are folded into the index in one transaction, and that are kept where they need not be folded at all."""
 
 NEAR = 1 << 12
 """Bytes that are sooner read than asked for whether the index has them."""
@@ -142,7 +142,7 @@ class Follower:
         stamp = events[-1].sf
         scanner.pass_over(lines, stamp.sequence if stamp is not None else 0)
         self._take(found)
-        if len(self._news.found) >= BATCH:
+        if len(self._news.found) >= (BATCH if self.ahead is None else LET_GO):
             self._let_go()
         return True
 
