@@ -14,10 +14,11 @@ import asyncio
 import importlib.util
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from shopfloor.agents._attempts import Attempts, deaf
 from shopfloor.agents._process import attempt_files, require_workspace
@@ -69,12 +70,12 @@ class SpecsAgent:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    async def answer(self, call: Call) -> Answered:
+    def answer(self, call: Call) -> Coroutine[Any, Any, Answered]:
         """What the servers made of a spec. Raises Refused when there is none, or no server that could be asked.
 
         ``call.timeout_s`` is what each of its requests may take.
         """
-        return await self._line(call.profile).answer(call.order, call.order.instruction, call.timeout_s)
+        return self._line(call.profile).answer(call.order, call.order.instruction, call.timeout_s)
 
     def capacity(self, profile: Profile) -> int:
         """How many calls may be under way now, those that wait for a server included."""

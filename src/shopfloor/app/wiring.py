@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,10 @@ def build(
         toll=toll,
     )  # fmt: skip
 
-    async def execute(job: Job, strings: Any, emit: control.Emit) -> None:
+    def execute(job: Job, strings: Any, emit: control.Emit) -> Awaitable[None]:
         if job.call:
-            await answers.execute(job, strings, emit, calls[job.profile.name], masker)
-        else:
-            await one_attempt.execute(job, strings, emit, tools)
+            return answers.execute(job, strings, emit, calls[job.profile.name], masker)
+        return one_attempt.execute(job, strings, emit, tools)
 
     async def living(handle: Handle) -> bool:
         agent = tools.agents.get(handle.driver)

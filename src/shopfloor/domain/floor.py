@@ -190,15 +190,15 @@ class Floor:
             self._place(self.board.records[order], run, now)
 
     def _place(self, record: Record, run: Run, now: Now) -> None:
-        order = record.order.id
+        order, live = record.order.id, record.live
         (self._open.discard if at_rest(record, run) else self._open.add)(order)
-        (self.live.add if record.live else self.live.discard)(order)
+        (self.live.add if live else self.live.discard)(order)
         if record.attempts:
             self._spending.note(record)
             self.calls.note(record)
-        if (holder := held(record)) is not None:
+        if live and (holder := held(record)) is not None:
             self.held[order] = holder
-        else:
+        elif self.held:
             self.held.pop(order, None)
         self._promise(record)
         if record.state is _READY:
