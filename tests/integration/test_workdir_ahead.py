@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "BATCH", SOON)
+    monkeypatch.setattr(follow, "LET_GO", SOON)
     monkeypatch.setattr(workdir, "LAG_S", 3600.0)  # nothing is brought up but when a test does
 
 
