@@ -37,6 +37,14 @@ def pytest_configure() -> None:
         tempfile.tempdir = None
 
 
+@pytest.fixture(autouse=True)
+def stays_here() -> Iterator[None]:
+    """A command that is called in this process goes where `-C` says; the folder of a test that passed is removed."""
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test with `asyncio.run`. Async fixtures are not supported.
