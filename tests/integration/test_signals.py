@@ -125,6 +125,25 @@ def test_the_terminal_is_given_back_and_the_last_word_is_said() -> None:
         assert command.process.wait(LONGEST_S) == 143
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_that_the_system_gives_to_another_thread_is_heard_at_once(loop: str) -> None:
+    code = """
+import signal
+def take_it():
+    while open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "S":
+        pass  # it is at work yet
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+async def body():
+    stopper.answer_signals()
+    asyncio.get_running_loop().call_later(0.1, threading.Thread(target=take_it, daemon=True).start)
+    await asyncio.Event().wait()
+edge.perform(body(), loop=loop)
+"""
+    with held(code, loop) as command:
+        command.until("asked: SIGTERM")
+
+
 def test_nohup_is_heeded() -> None:
     code = """
 import signal

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import FrameType
 
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal was closed"}
@@ -98,10 +99,31 @@ def insist(
                 return
         end(exit_code(number), last if len(came) <= 2 else _nothing)  # noqa: PLR2004 - the third one waits for nothing
 
+    _wake(loop)
     for number in numbers:
         # Who was started with nohup goes on when the terminal is closed.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, answer)
+
+
+def _wake(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a signal wake the loop, also one that the system gives to another thread: else it would sleep on.
+
+    Who has arranged for that already, as asyncio with a handler of its own and uvloop, is left alone.
+    """
+    here, there = _pipe()
+    if (before := signal.set_wakeup_fd(there, warn_on_full_buffer=False)) not in (-1, there):
+        signal.set_wakeup_fd(before)
+        return
+    loop.add_reader(here, os.read, here, 1 << 12)
+
+
+@cache
+def _pipe() -> tuple[int, int]:
+    here, there = os.pipe()
+    os.set_blocking(here, False)
+    os.set_blocking(there, False)
+    return here, there
 
 
 def end(code: int, last: Callable[[], None]) -> None:
