@@ -120,17 +120,25 @@ async def test_what_a_session_held_returns_with_its_last_connection(tmp_path: Pa
         await asyncio.wait_for(freed.wait(), 20)  # though this process lives
 
 
+def _held_by(led: Any, name: str) -> int:
+    return Counter(holder.name for holder in led.journal.floor.held.values())[name]
+
+
 async def test_one_that_asks_all_the_time_starves_nobody(tmp_path: Path) -> None:
     async with controller(tmp_path, 120) as led:
         noisy, quiet = await _raw(tmp_path), await Wire.connect(tmp_path / ".work")
         assert quiet is not None
         claim = {"verb": "claim", "limit": 1, "holder": {**_me("noisy"), "pid": 1}}
         noisy[1].write(b"".join(json.dumps(claim).encode() + b"\n" for _ in range(100)))
+        turns = []
         for _ in range(20):
+            before = _held_by(led, "noisy")
             assert (await quiet.ask({**claim, "holder": _me("quiet")}))["orders"]
-        shares = Counter(holder.name for holder in led.journal.floor.held.values())
-        assert shares["quiet"] == 20
-        assert shares["noisy"] <= 30, "it got more than its turns"
+            turns.append(_held_by(led, "noisy") - before)
+        assert _held_by(led, "quiet") == 20
+        # One that was under way, one in turn, and one while the answer was on its way. What it gets while nobody else
+        # asks is nobody's loss.
+        assert max(turns) <= 3, f"it got more than its turns: {turns}"
         await quiet.close()
         noisy[1].close()
 
