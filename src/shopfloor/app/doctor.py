@@ -17,7 +17,7 @@ from shopfloor.config.proposal import SUBMODULES
 from shopfloor.domain.board import Board
 from shopfloor.domain.errors import ShopfloorError
 from shopfloor.domain.names import few
-from shopfloor.domain.order import State
+from shopfloor.domain.order import FINISHED
 from shopfloor.ports import Query, Store
 from shopfloor.spawn import Guard
 from shopfloor.stores.sheet import complaints
@@ -128,7 +128,7 @@ def _other_programs(place: Place, board: Board) -> list[Finding]:
     """What other programs wrote into the orders' file and did not get, or what cannot be read in it."""
     found = []
     for record in board.records.values():
-        if record.collisions and record.state not in (State.DONE, State.CANCELLED):
+        if record.collisions and record.state not in FINISHED:
             wants = few([f"{one.field} = {one.theirs}" for one in record.collisions])
             text = f"another program wants of {record.order.name!r} what was not followed: {wants}"
             found.append(Finding(level="warn", what=text, hint=f"shopfloor show {record.order.name}"))

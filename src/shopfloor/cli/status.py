@@ -17,7 +17,7 @@ from shopfloor.domain.board import Board, Run
 from shopfloor.domain.errors import NotFound
 from shopfloor.domain.floor import Floor, Now
 from shopfloor.domain.holder import held
-from shopfloor.domain.order import Deliverable, Record, State
+from shopfloor.domain.order import FINISHED, Deliverable, Record, State
 from shopfloor.domain.policy import remaining
 
 
@@ -101,7 +101,7 @@ def glance(board: Board, run: Run | None, controller: dict[str, Any] | None, flo
 
 def _loose(board: Board) -> list[Seen]:
     """Orders of no run that have not ended: those at work first, then those that were set aside."""
-    left = [r for r in board.records.values() if not r.order.run and r.state not in (State.DONE, State.CANCELLED)]
+    left = [r for r in board.records.values() if not r.order.run and r.state not in FINISHED]
     left.sort(key=lambda record: (record.state is State.READY, not record.elsewhere))
     found = []
     for record in left:
@@ -134,7 +134,7 @@ def plain(record: Record, floor: Floor | None) -> Seen:
         seen.aside = record.elsewhere
         said = record.order.metadata.get("blocking_notes") or seen.message
         seen.message = str(said or (attempt.message if attempt else ""))
-    ended = record.state in (State.DONE, State.CANCELLED)
+    ended = record.state in FINISHED
     seen.wishes = [] if ended else [(one.field, one.theirs) for one in record.collisions]
     if record.state is State.READY and record.retry_at is not None:
         seen.wakes_in_s = remaining(record.retry_delay_s, record.retry_at, time.time())

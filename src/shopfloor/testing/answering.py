@@ -9,6 +9,7 @@ return Answered(text=call.order.name)
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,7 @@ from shopfloor.domain.errors import Refused
 from shopfloor.ports import Answered, Call, Capabilities, Delivery, Handle, Launch, Probe, Profile, Report
 
 
-class OnlyAnswers:
+class OnlyAnswers(ABC):
     """What there is to say of one beside its answers. A :class:`shopfloor.ports.Answering`."""
 
     driver: ClassVar[str]
@@ -31,15 +32,15 @@ class OnlyAnswers:
         """As every driver is made."""
         del environment, root
 
+    @abstractmethod
     async def answer(self, call: Call) -> Answered:
         """What came of a call."""
-        raise NotImplementedError(call.attempt)
 
     def capacity(self, _profile: Profile) -> int:
         """Always the same."""
         return self.room
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Nothing is kept."""
 
     async def probe(self, profile: Profile) -> Probe:
