@@ -100,6 +100,26 @@ async def test_a_session_whose_name_begins_the_same_is_left_alone(tmp_path: Path
         await subject.stop(other)
 
 
+async def test_a_server_that_does_not_answer_is_not_one_without_sessions(tmp_path: Path) -> None:
+    place = tmp_path / "work"
+    place.mkdir()
+    tmux = server(tmp_path)
+
+    async def hangs_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    strange = await asyncio.start_unix_server(hangs_up, place / "tmux.sock")
+    async with strange:
+        for asked in (tmux.names(), tmux.there("wo-abc-a1"), tmux.pane("wo-abc-a1")):
+            with pytest.raises(Refused, match="does not tell which sessions there are") as told:
+                await asked
+            assert "list-sessions" in told.value.hint
+    # its socket is there still, and nobody listens
+    assert (await tmux.names(), await tmux.there("wo-abc-a1"), await tmux.pane("wo-abc-a1")) == ([], False, 0)
+    (place / "tmux.sock").unlink()
+    assert (await tmux.names(), await tmux.there("wo-abc-a1"), await tmux.pane("wo-abc-a1")) == ([], False, 0)
+
+
 async def test_two_floors_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
     async with agent() as one, agent() as two:
         here = await one.start(launch(tmp_path / "one", WAITS))

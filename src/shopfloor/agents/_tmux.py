@@ -27,6 +27,8 @@ CALL_S = 20.0
 LONGEST_NAME = 80
 _PLAIN = re.compile(r"[A-Za-z0-9-]{1,60}\.a[0-9]{1,9}")
 _BRACKETS = re.compile("\x1b\\[20[01]~")
+_NONE = re.compile(r"no server running|can't find |\((No such file or directory|Connection refused)\)")
+"""what it says when there is no such session, or no server"""
 _CONTROL = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _CONTROL |= {127: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
@@ -121,25 +123,36 @@ class Tmux:
         return told.stdout.split().count(b"0") if not told.code else 0
 
     async def there(self, name: str) -> bool:
-        """Whether there is a session with exactly this name."""
-        return not (await self.call("has-session", "-t", f"={name}")).code
+        """Whether there is a session with exactly this name. Raises Refused when tmux does not tell."""
+        return (await self._asked("has-session", "-t", f"={name}")) is not None
 
     async def names(self) -> list[str]:
-        """Every session; none when no server runs."""
+        """Every session; none when no server runs. Raises Refused when tmux does not tell."""
         if not (self.place / SOCKET).exists():
             return []
-        told = await self.call("list-sessions", "-F", "#{session_name}")
-        return told.stdout.decode(errors="replace").split() if not told.code else []
+        return await self._asked("list-sessions", "-F", "#{session_name}") or []
 
     async def pane(self, name: str) -> int:
-        """The process id that a session began with; 0: there is no such session."""
-        told = await self.call("list-panes", "-t", f"={name}:", "-F", "#{pane_pid}")
-        words = told.stdout.split()
-        return int(words[0]) if not told.code and words else 0
+        """The process id that a session began with; 0: no such session. Raises Refused when tmux does not tell."""
+        words = await self._asked("list-panes", "-t", f"={name}:", "-F", "#{pane_pid}")
+        return int(words[0]) if words else 0
 
     async def end(self, name: str) -> None:
         """Take the session away; whoever is attached is detached. Harmless when there is none."""
         await self.call("kill-session", "-t", f"={name}")
+
+    async def _asked(self, *words: str) -> list[str] | None:
+        """The words of its answer, None for "there is none". Whatever else goes wrong is no answer."""
+        told = await self.call(*words)
+        if not told.code:
+            return told.stdout.decode(errors="replace").split()
+        why = told.stderr.decode(errors="replace").strip()
+        if _NONE.search(why):
+            return None
+        raise Refused(
+            f"tmux does not tell which sessions there are: {why or f'exit {told.code}'}",
+            hint=f"cd {shlex.quote(str(self.place))} && {shlex.join(self.argv[:4])} list-sessions",
+        )
 
     async def version(self) -> str:
         """e.g. ``3.3a``."""

@@ -15,7 +15,7 @@ from shopfloor.app.attaching import unowned
 from shopfloor.app.wiring import Place, agents
 from shopfloor.config.proposal import SUBMODULES
 from shopfloor.domain.board import Board
-from shopfloor.domain.errors import ShopfloorError
+from shopfloor.domain.errors import Refused, ShopfloorError
 from shopfloor.domain.names import few
 from shopfloor.domain.order import FINISHED
 from shopfloor.ports import Query, Store
@@ -155,9 +155,12 @@ async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
     if run is not None and not alive:
         text = f"run {run.id} is not finished: {len(board.open_orders(run))} orders are open"
         yield Finding(level="warn", what=text, hint="shopfloor run --resume")
-    for name in await unowned(place, board):
-        text = f"tmux session {name} belongs to no order under way"
-        yield Finding(level="warn", what=text, hint="shopfloor gc --yes ends it")
+    try:
+        for name in await unowned(place, board):
+            text = f"tmux session {name} belongs to no order under way"
+            yield Finding(level="warn", what=text, hint="shopfloor gc --yes ends it")
+    except Refused as problem:
+        yield Finding(level="bad", what=problem.message, hint=problem.hint)
     for row in await store.query(Query(what="meta")):
         for problem in row.get("problems", ()):
             yield Finding(level="bad", what=f"log: {problem}", hint="the line is left out; everything else counts")
