@@ -159,8 +159,8 @@ async def _log(place: Place, store: Store) -> AsyncIterator[Finding]:
         for name in await unowned(place, board):
             text = f"tmux session {name} belongs to no order under way"
             yield Finding(level="warn", what=text, hint="shopfloor gc --yes ends it")
-    except Refused as problem:
-        yield Finding(level="bad", what=problem.message, hint=problem.hint)
+    except Refused as silent:
+        yield Finding(level="bad", what=silent.message, hint=silent.hint)
     for row in await store.query(Query(what="meta")):
         for problem in row.get("problems", ()):
             yield Finding(level="bad", what=f"log: {problem}", hint="the line is left out; everything else counts")
