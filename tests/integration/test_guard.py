@@ -275,6 +275,7 @@ async def test_nothing_survives_engine_and_guard_killed_together(wild: Wild) -> 
 
 async def test_the_next_spawn_starts_a_new_guard(wild: Wild) -> None:
     async with Guard() as guard:
+        guard.start()
         lost = guard.pid
         process = await wild.start(guard, "session")
         os.kill(lost, signal.SIGKILL)
@@ -287,6 +288,7 @@ async def test_the_next_spawn_starts_a_new_guard(wild: Wild) -> None:
 
 async def test_a_spawn_on_a_dying_guard_starts_the_command_once(tmp_path: Path) -> None:
     async with Guard() as guard:
+        guard.start()
         for number in range(20):
             log = tmp_path / str(number)
             os.kill(guard.pid, signal.SIGKILL)
@@ -297,6 +299,7 @@ async def test_a_spawn_on_a_dying_guard_starts_the_command_once(tmp_path: Path) 
 
 async def test_many_spawns_survive_one_dying_guard() -> None:
     async with Guard() as guard:
+        guard.start()
         for _ in range(5):
             os.kill(guard.pid, signal.SIGKILL)
             starting = (guard.spawn(["true"], cwd=Path("/"), env=ENV) for _ in range(20))
@@ -313,8 +316,18 @@ async def test_what_ended_before_the_loss_is_not_lost() -> None:
         assert (await process.wait()).code == 7
 
 
+async def test_a_guard_runs_no_process_before_it_has_something_to_guard() -> None:
+    async with Guard() as guard:
+        assert guard_program.children(os.getpid()) == []
+        with pytest.raises(RuntimeError, match="does not run"):
+            _ = guard.pid
+        await (await guard.spawn(["true"], cwd=Path("/"), env=ENV)).wait()
+        assert guard_program.children(os.getpid()) == [guard.pid]
+
+
 async def test_a_guard_that_was_left_starts_nothing() -> None:
     async with Guard() as guard:
+        guard.start()
         pid = guard.pid
     await guard.close()
     assert running([pid]) == []
@@ -325,6 +338,7 @@ async def test_a_guard_that_was_left_starts_nothing() -> None:
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_guard_and_keeper_shrug_off_what_an_agent_sends_by_name(sig: int) -> None:
     async with Guard() as guard:
+        guard.start()
         pid = guard.pid
         process = await guard.spawn(["cat"], cwd=Path("/"), env=ENV, pipe_stdin=True)
         for target in (pid, process._keeper):

@@ -208,6 +208,8 @@ class Leading:
         with disk_trouble(self.work), seldom_collected():
             prepare(self.place, ready=not (bare or (hands_only and self.place.repository is None)))
             async with Guard() as guard:
+                if not bare:
+                    guard.start()
                 tools, settings = build(self.place, guard, say=self._tell, hands_only=hands_only)
                 session = self._session = Session(journal, tools, settings)
                 if self._stop:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
+import atexit
+import gc
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -82,9 +83,9 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb. An unknown one is answered with the nearest."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, 1)
-            also = f"; did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"there is no verb {args[0]!r}{also}", ctx)
+            from shopfloor.config.values import closest
+
+            raise click.UsageError(f"there is no verb {args[0]!r}{closest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -119,6 +120,8 @@ def root(ctx: click.Context, *, directory: str | None, debug: bool, no_color: bo
 def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; returns the exit code."""
     edge = Edge()
+    # When it ends, the interpreter would look for circles in all that is left: a fifth of the time of a `status`.
+    atexit.register(gc.freeze)
 
     def body() -> int | None:
         words = list(arguments) or ["--help"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 
 from shopfloor import Shopfloor
 from shopfloor.cli.words import clean
@@ -39,6 +38,8 @@ def one(board: Board, name: str) -> Record:
             f"there is no order {name!r}: there has been no run here yet",
             hint="start one with: shopfloor run prompts/*.md",
         )
+    import difflib
+
     newest = list(board.records.values())[-COMPARED:]
     known = [key for record in newest for key in (record.order.name, record.order.id)]
     near = difflib.get_close_matches(name[:200], dict.fromkeys(known), 3, 0.5)

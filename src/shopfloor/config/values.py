@@ -5,7 +5,6 @@ A reader takes what TOML gives (str, int, float, bool, list, dict) and the text 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import shlex
@@ -33,6 +32,8 @@ _DIGITS = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 
 def closest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
     """``; did you mean 'x'?`` for the most similar known word, empty when none is similar."""
+    import difflib
+
     lower = {name.lower(): name for name in sorted(known)}
     found = difflib.get_close_matches(word.lower()[:200], lower, 1, likeness)
     return f"; did you mean {lower[found[0]]!r}?" if found else ""

@@ -45,8 +45,9 @@ async def _first_line(reader: asyncio.StreamReader) -> bytes:
 class Guard:
     """Starts commands so that none of them, nor anything they start, outlives this process or `close`.
 
-    Use it as an async context manager, in one event loop. When the guard process was killed, its commands end
-    as `lost` and the next `spawn` starts a new one. A fork of this process (not exec) keeps the guard alive.
+    Use it as an async context manager, in one event loop. The guard process starts with the first command, or with
+    `start`. When it was killed, its commands end as `lost` and the next `spawn` starts a new one. A fork of this
+    process (not exec) keeps the guard alive.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,6 @@ class Guard:
         self._running: dict[Process, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        self._start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -65,10 +65,15 @@ class Guard:
 
     @property
     def pid(self) -> int:
-        """The guard's process id. Raises RuntimeError before the start."""
+        """The guard's process id. Raises RuntimeError before the first command."""
         if self._popen is None:
-            raise RuntimeError("the guard does not run: write `async with Guard() as guard`")
+            raise RuntimeError("the guard does not run: start it, or a command")
         return self._popen.pid
+
+    def start(self) -> None:
+        """Start the guard process where it does not run, so that the first command need not wait for it."""
+        if not self._closed and self._dead():
+            self._start()
 
     async def spawn(
         self,
@@ -148,8 +153,7 @@ class Guard:
 
     def _hand_over(self, fds: list[int]) -> socket.socket:
         """Let the guard fork a keeper: our end of the channel to it."""
-        if self._dead():
-            self._start()
+        self.start()
         ours, theirs = socket.socketpair()
         with theirs, suppress(ConnectionError):  # it died since we looked: then the channel ends too
             socket.send_fds(self._socket, [b"+"], [theirs.fileno(), *fds])
