@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from shopfloor import Shopfloor
 from shopfloor.cli.words import clean
 from shopfloor.domain.board import Board
