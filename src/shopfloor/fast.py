@@ -4,6 +4,7 @@
 anything is unusual, the full command answers; it says the same in the same words.
 """
 
+import gc
 import os
 import sys
 
@@ -28,6 +29,7 @@ def main() -> int:
             answer = None
     if answer is not None:
         return _print(answer)
+    gc.set_threshold(200_000)  # what is loaded is no garbage: to look for some takes a tenth of the start
     from shopfloor.cli.main import run
 
     return run(arguments)

@@ -139,24 +139,25 @@ class _Connection(asyncio.Protocol):
 
     # -- what the owner calls -----------------------------------------------------------------------------------------
 
-    async def ask(self, data: bytes) -> Reply:
+    def send(self, data: bytes) -> asyncio.Future[Reply]:
+        """What is awaited, and told of to `over`, whatever comes of it."""
         if self.closed:
             raise _Stale
-        reply: asyncio.Future[Reply] = self._owner.loop.create_future()
-        self._reply = reply
+        reply = self._reply = self._owner.loop.create_future()
         self._transport.write(data)
-        try:
-            return await reply
-        finally:
-            self._reply = None
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # seen, also by one who was cancelled at that very moment
-            if not self._done or self.closed:
-                self.close()
-            else:
-                self._used = True
-                self._clear()
-                self._owner.idle.append(self)
+        return reply
+
+    def over(self) -> None:
+        """Nobody waits for an answer any more: be kept for another, or be closed."""
+        reply, self._reply = self._reply, None
+        if reply is not None and reply.done() and not reply.cancelled():
+            reply.exception()  # seen, also by one who was cancelled at that very moment
+        if not self._done or self.closed:
+            self.close()
+        else:
+            self._used = True
+            self._clear()
+            self._owner.idle.append(self)
 
     def close(self) -> None:
         if not self.closed:
@@ -209,16 +210,18 @@ class Connections:
             connection = self.idle.pop() if kept else await self._connect()
             number = self.turns.send(self.loop.time(), limit_s)
             self._waiting[number] = connection
+            answered = False
             try:
-                reply = await connection.ask(data)
-                self.turns.answered(number)
+                reply = await connection.send(data)
+                answered = True
                 return reply
             except _Stale:
                 if not kept:
                     raise Unreachable("it closed the connection without an answer", sent=False) from None
             finally:
+                connection.over()
                 del self._waiting[number]
-                self.turns.gone(number)
+                (self.turns.answered if answered else self.turns.gone)(number)
 
     def look(self) -> None:
         """Give up what has taken too long; to be called several times within the narrowest limit."""

@@ -168,7 +168,7 @@ def _failed(why: str, took: dict[str, Any], *, final: bool = False, code: str = 
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000.0, 3)
+    return round(seconds * 1e6) / 1000  # whole numbers are rounded much sooner than decimals
 
 
 def _seconds(text: str) -> float | None:

@@ -152,7 +152,8 @@ class _Line:
 
     async def answer(self, order: Order, prompt: str, limit_s: float | None) -> Answered:
         """One spec to its end, with one server or another. Raises Refused when there is no spec."""
-        spec, number = order.metadata.get("spec"), order.metadata.get("number")
+        given = order.metadata
+        spec, number = given.get("spec"), given.get("number")
         if spec is None:
             block = _BLOCK.search(prompt)
             spec = json_object((block[1] if block else prompt).encode(errors="replace"))

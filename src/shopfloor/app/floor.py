@@ -78,6 +78,10 @@ class Shopfloor(Leading):
         found = settings or load_settings(root, flags=flags, environment=env)
         return cls(Place(root=root, repository=repository, settings=found, environment=dict(env), clock=SystemClock()))
 
+    def with_settings(self, settings: Settings) -> Self:
+        """The same floor with other settings, of which nothing is asked yet."""
+        return type(self)(msgspec.structs.replace(self.place, settings=settings))
+
     @property
     def repository(self) -> git.Repository:
         """The repository. Raises NotFound where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
@@ -68,21 +69,27 @@ class Telling(Protocol):
 
 async def told(floor: Telling, perform: Callable[[], Coroutine[Any, Any, Report]]) -> AsyncGenerator[Outcome, None]:
     """Perform a run and tell of every end of an order in it. Who leaves early stops it, and waits for that."""
-    ends: asyncio.Queue[Outcome | None] = asyncio.Queue()
+    ends: deque[Outcome] = deque()
+    news = asyncio.Event()
 
     def see(event: Event) -> None:
         if tells_end(event) and floor.floor is not None:
             record = floor.floor.board.records.get(event.order_id)
             run = floor.floor.run
             if record is not None and run is not None and record.order.run == run.id:
-                ends.put_nowait(outcome_of(record))
+                ends.append(outcome_of(record))
+                news.set()
 
     floor.observers.append(see)
     performing = asyncio.create_task(perform())
-    performing.add_done_callback(lambda _task: ends.put_nowait(None))
+    performing.add_done_callback(lambda _task: news.set())
     try:
-        while (outcome := await ends.get()) is not None:
-            yield outcome
+        while ends or not performing.done():
+            news.clear()
+            while ends:
+                yield ends.popleft()
+            if not performing.done():
+                await news.wait()
         await performing
     finally:
         floor.observers.remove(see)

@@ -77,11 +77,12 @@ class Board:
         if kind in _GENERAL:
             self._general(event)
         nothing = stamp > 0 and kind in _SAYS_NOTHING and "end" not in event.data
-        changed = "" if nothing else self._fold(event)
+        at = read_time(event.timestamp)
+        changed = "" if nothing else self._fold(event, at)
         if changed and self.accounts and (kind in _OF_MONEY or "end" in event.data):
             quota.prove(self.accounts, self.records[changed].attempts[-1])
         if stamp > 0 and (run := self.runs.get(event.correlation_id or "")) is not None:
-            runs.follow(run, event, changed=bool(changed))
+            runs.follow(run, event, at, changed=bool(changed))
         return changed
 
     def run_of(self, record: Record) -> Run | None:
@@ -105,7 +106,7 @@ class Board:
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
-        gone = {record.order.id for record in self.records.values() if answered(record)}
+        gone = {order for order, record in self.records.items() if record.state is _DONE and answered(record)}
         for run in self.runs.values():
             left = [order for order in run.orders if order not in gone]
             if len(left) < len(run.orders):
@@ -165,13 +166,13 @@ class Board:
             if data.get("result") == "ok" and data.get("verb") in ("pause", "resume"):
                 self.paused = data["verb"] == "pause"
 
-    def _fold(self, event: Event) -> str:
+    def _fold(self, event: Event, at: float) -> str:
         order = event.order_id
         if not order:
             return ""
         known = self.records.get(order)
         if known is not None:
-            return order if change(known, event) else ""
+            return order if change(known, event, at) else ""
         record = fold(None, event)
         if record is None:
             return ""
@@ -182,7 +183,8 @@ class Board:
         return order
 
 
-_VERIFIED = State.VERIFIED
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_DONE, _VERIFIED = State.DONE, State.VERIFIED
 
 
 def at_rest(record: Record, run: Run | None) -> bool:

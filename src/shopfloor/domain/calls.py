@@ -31,7 +31,7 @@ class Calls:
         attempt = record.attempt
         if attempt is not None and attempt.call:
             orders = self._under_way.setdefault(attempt.profile, set())
-            (orders.add if record.live else orders.discard)(record.order.id)
+            (orders.discard if attempt.outcome else orders.add)(record.order.id)
 
     def under_way(self, agent: str) -> int:
         """How many calls of one agent."""

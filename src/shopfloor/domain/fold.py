@@ -37,15 +37,14 @@ def fold(record: Record | None, event: Event) -> Record | None:
     """
     if record is None:
         return created(event) if event.event_type == E.CREATED else None
-    change(record, event)
+    change(record, event, read_time(event.timestamp))
     return record
 
 
-def change(record: Record, event: Event) -> bool:
-    """Fold one more event into a record; False when it changed nothing."""
+def change(record: Record, event: Event, at: float) -> bool:
+    """Fold one more event, which is of this time, into a record; False when it changed nothing."""
     kind, data = event.event_type, event.data
     if kind == _UPDATED:
-        at = read_time(event.timestamp)
         changed = edits.fold_update(record, event, at)
         record.updated_at = at if changed else record.updated_at
         return changed
@@ -59,7 +58,6 @@ def change(record: Record, event: Event) -> bool:
         return False
     if not by_controller and by_session(event) and not _session_may(record, event):
         return False
-    at = read_time(event.timestamp)
     if not handler(record, data, at):
         return False
     if claims and stamp is not None:

@@ -94,4 +94,5 @@ def holder_of(attempt: Attempt | None) -> Holder | None:
 
 def held(record: Record) -> Holder | None:
     """The session that holds an order now, or None."""
-    return holder_of(record.attempt) if record.live else None
+    attempts = record.attempts  # asked for with every event: most orders have no session, and most attempts no handle
+    return holder_of(attempts[-1]) if attempts and attempts[-1].handle and not attempts[-1].outcome else None

@@ -159,9 +159,9 @@ def started(runs: dict[str, Run], event: Event) -> bool:
     return True
 
 
-def follow(run: Run, event: Event, *, changed: bool) -> None:
-    """Fold in an event of a controller; ``changed``: it changed the record of the order that it speaks of."""
-    kind, at, stamp = event.event_type, read_time(event.timestamp), event.sf
+def follow(run: Run, event: Event, at: float, *, changed: bool) -> None:
+    """Fold in an event of a controller, of this time; ``changed``: it changed the record of the order it speaks of."""
+    kind, stamp = event.event_type, event.sf
     if at > run.last_at and run.finished_at is None and stamp is not None and stamp.controller == run.controller:
         run.last_at = at
     handler = _HANDLERS.get(kind)

@@ -137,7 +137,7 @@ class Controller:
         if more is not None:
             self._most_waiting, self.clerk.sheds = more.most_waiting, more.told
             self._intake = self._spawn(self._take_orders(more.orders))
-        self.journal.observers.append(lambda _event: self._wake.set())
+        self.journal.taken.append(self._wake.set)
         facts, desk, loop = map(self._spawn, (self._take_facts(), self.desk.attend(), self._loop()))
         try:
             if not self.settings.hands_only:

@@ -30,6 +30,8 @@ class Journal:
         self.clock = clock
         self.new_id = new_id
         self.observers: list[Observer] = []
+        self.taken: list[Callable[[], None]] = []
+        """called once for events that were folded in together, before the observers see them"""
         self.generation = 0
         self.position = 0
         """how far the log was read for what others write"""
@@ -86,6 +88,8 @@ class Journal:
         now = self.now()
         for event in events:
             self.floor.apply(event, now)
+        for called in self.taken:
+            called()
         for observer in tuple(self.observers):
             self.observers.remove(observer)
             for event in events:

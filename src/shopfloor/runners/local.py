@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -31,7 +32,9 @@ class LocalRunner:
         self._execute = execute
         self._control = control
         self._running: dict[str, tuple[asyncio.Task[None], Control]] = {}
-        self._facts: asyncio.Queue[Fact | Exception | None] = asyncio.Queue()
+        self._facts: deque[Fact | Exception | None] = deque()
+        self._there = asyncio.Event()
+        """set while there may be facts"""
 
     async def submit(self, job: Job) -> None:
         """Start executing; returns at once."""
@@ -41,12 +44,19 @@ class LocalRunner:
 
     async def _run(self, job: Job, control: Control) -> None:
         try:
-            await self._execute(job, control, self._facts.put)
+            await self._execute(job, control, self._emit)
         except Exception as bug:
             # Nobody awaits this task: whoever reads the facts must learn that one of them will never come.
-            self._facts.put_nowait(bug)
+            self._tell(bug)
         finally:
             self._running.pop(job.attempt, None)
+
+    async def _emit(self, fact: Fact) -> None:
+        self._tell(fact)
+
+    def _tell(self, what: Fact | Exception | None) -> None:
+        self._facts.append(what)
+        self._there.set()
 
     async def cancel(self, attempt: str, reason: str) -> None:
         """Stop it; its work is kept and its end is still reported. Harmless when it has ended."""
@@ -58,20 +68,20 @@ class LocalRunner:
 
         Raises what an attempt died of, if it ever does: after the facts that came before.
         """
-        found: Fact | Exception | None = None
-        while (found := await self._facts.get()) is not None:
+        while True:
+            while not self._facts:
+                self._there.clear()
+                await self._there.wait()
             facts: list[Fact] = []
-            while isinstance(found, Fact):
-                facts.append(found)
-                if len(facts) == MOST_TOGETHER or self._facts.empty():
-                    break
-                found = self._facts.get_nowait()
+            while self._facts and isinstance(fact := self._facts[0], Fact) and len(facts) < MOST_TOGETHER:
+                facts.append(fact)
+                self._facts.popleft()
             if facts:
                 yield facts
-            if isinstance(found, Exception):
-                raise found
-            if found is None:
+            elif (last := self._facts.popleft()) is None:
                 return
+            elif isinstance(last, Exception):
+                raise last
 
     async def send(self, attempt: str, text: str) -> Delivery:
         """Pass a person's words to the agent. Raises NotFound when it has ended, Refused when it cannot listen."""
@@ -85,4 +95,4 @@ class LocalRunner:
         for _, control in running:
             control.stop("stopped")
         await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
-        await self._facts.put(None)
+        self._tell(None)

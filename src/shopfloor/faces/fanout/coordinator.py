@@ -22,7 +22,7 @@ from shopfloor import Event, NotFound, Outcome, Profile, Shopfloor, ShopfloorErr
 from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_other, refuse_second
 from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
-from shopfloor.faces.fanout.results import PHASES, FanoutReport, Finished, Result, Tally
+from shopfloor.faces.fanout.results import TOLD, FanoutReport, Finished, Result, Tally
 from shopfloor.faces.fanout.source import Source, again, forget, keep
 from shopfloor.faces.fanout.specs import Specification
 from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, open_results
@@ -273,9 +273,9 @@ class _Clock:
 
     def see(self, event: Event) -> None:
         """An event of the floor."""
-        self._begun()
-        if not self._began and event.event_type == "work_order.assigned":
-            self._began = time.monotonic()
+        if not self._began:
+            self._begun()
+            self._began = time.monotonic() if event.event_type == "work_order.assigned" else 0.0
 
     def ended(self) -> None:
         """A result has come."""
@@ -299,13 +299,14 @@ def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
     ``urls`` are the agents, of which specification i was meant for the one at i mod N; empty: it was for anybody.
     """
     order, data = outcome.order, outcome.data
-    number, url = order.metadata["number"], str(data.get("url", ""))
+    given, url = order.metadata, str(data.get("url", ""))
+    number = given["number"]
     return Finished(
-        spec_id=str(order.metadata["spec"]["id"]), success=outcome.ok, code=outcome.text or data.get("code", ""),
+        spec_id=str(given["spec"]["id"]), success=outcome.ok, code=outcome.text or data.get("code", ""),
         tests=tuple(data.get("tests", ())), error=outcome.message, latency_ms=float(data.get("latency_ms", 0.0)),
         number=number, run=order.run, agent_id=url, attempt=max(1, outcome.tries - 1 + data.get("tries", 1)),
         moved=bool(url and urls) and url != urls[number % len(urls)],
-        phases_ms={step: data[f"{step}_ms"] for step in PHASES.values() if f"{step}_ms" in data},
+        phases_ms={step: data[key] for step, key in TOLD.items() if key in data},
     )  # fmt: skip
 
 
@@ -336,7 +337,5 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def open_floor(folder: Path, agent: Profile, flags: Mapping[str, object]) -> Shopfloor:
     """The floor of a folder, with these servers as its agent."""
     floor = Shopfloor.open(folder, without_git=True, flags=flags)
-    settings = msgspec.structs.replace(
-        floor.settings, agents={**floor.settings.agents, agent.name: agent}, agent=agent.name
-    )
-    return Shopfloor.open(folder, without_git=True, settings=settings)
+    agents = {**floor.settings.agents, agent.name: agent}
+    return floor.with_settings(msgspec.structs.replace(floor.settings, agents=agents, agent=agent.name))
