@@ -104,6 +104,29 @@ def test_what_is_off_is_named_with_its_place(text: str, named: str) -> None:
     assert named in told.value.message
 
 
+_VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.just(1.5) | st.text(max_size=3) | st.just([1, ["a"]])
+_CASES = st.lists(
+    st.fixed_dictionaries({}, optional={"input": _VALUES, "output": _VALUES, "tags": _VALUES}), max_size=2
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"word": st.sampled_from(["w", "ü", "w w", " ", 1]), "stack_effect": st.sampled_from([*["( n -- n )"] * 4, 0])},
+        optional={"id": _VALUES, "pattern_id": _VALUES, "test_cases": _CASES | _VALUES, "timeout_s": _VALUES},
+    )
+)
+def test_the_short_way_through_an_array_leads_to_the_same_as_the_long_one(document: dict[str, Any]) -> None:
+    text = json.dumps(document).encode()
+    outcomes = []
+    for form in (b"[%s]" % text, b'{"specs": [%s]}' % text):
+        try:
+            outcomes.append(read(form, "it"))
+        except UsageError as problem:
+            outcomes.append([problem.message])
+    assert outcomes[0] == outcomes[1]
+
+
 def test_very_many_problems_are_told_in_few_lines() -> None:
     with pytest.raises(UsageError) as told:
         read(json.dumps([{} for _ in range(500)]).encode(), "x.json")
