@@ -251,7 +251,7 @@ _flat = msgspec.json.Decoder(_Flat)
 
 
 def _plain(text: msgspec.Raw, number: int) -> Specification | None:
-    """What nearly all of very many are, read at less than half the cost; None: it is something else, or something is off."""
+    """What nearly all of very many are, read at less than half the cost; None: it is something else, or is off."""
     if len(memoryview(text)) > MOST_BYTES:
         return None
     try:
