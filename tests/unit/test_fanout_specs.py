@@ -118,12 +118,12 @@ _CASES = st.lists(
 )
 def test_the_short_way_through_an_array_leads_to_the_same_as_the_long_one(document: dict[str, Any]) -> None:
     text = json.dumps(document).encode()
-    outcomes = []
+    outcomes: list[object] = []
     for form in (b"[%s]" % text, b'{"specs": [%s]}' % text):
         try:
             outcomes.append(read(form, "it"))
         except UsageError as problem:
-            outcomes.append([problem.message])
+            outcomes.append(problem.message)
     assert outcomes[0] == outcomes[1]
 
 
