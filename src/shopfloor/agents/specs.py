@@ -75,7 +75,7 @@ class SpecsAgent:
 
         ``call.timeout_s`` is what each of its requests may take.
         """
-        return self._line(call.profile).answer(call.order, call.order.instruction, call.timeout_s)
+        return self._line(call.profile).asked(call.order, call.order.instruction, call.timeout_s)
 
     def capacity(self, profile: Profile) -> int:
         """How many calls may be under way now, those that wait for a server included."""
@@ -152,6 +152,10 @@ class _Line:
 
     async def answer(self, order: Order, prompt: str, limit_s: float | None) -> Answered:
         """One spec to its end, with one server or another. Raises Refused when there is no spec."""
+        return await self.asked(order, prompt, limit_s)
+
+    def asked(self, order: Order, prompt: str, limit_s: float | None) -> Coroutine[Any, Any, Answered]:
+        """The same, refused before it begins."""
         given = order.metadata
         spec, number = given.get("spec"), given.get("number")
         if spec is None:
@@ -162,7 +166,7 @@ class _Line:
             raise Refused(f"order {order.name!r} has no spec", hint=hint)
         if not isinstance(number, int) or number < 0:
             number = next(self._numbers)
-        return await self._pool.answer(spec, number, limit_s)
+        return self._pool.answer(spec, number, limit_s)
 
 
 def _paths(profile: Profile) -> dict[str, str]:

@@ -40,13 +40,12 @@ class Masking(Protocol):
 
 async def execute(job: Job, control: Control, emit: Emit, agent: Answering, masker: Masking) -> None:
     """Make one call. Emits exactly one ENDED, whatever happens."""
-    ended = _fact(job, outcome=Reason.LOST, text="the controller was stopped while it ran")
+    ended: Fact | None = None
     try:
-        ended = await _called(job, control, agent)
-        if masker:
-            ended = _masked(ended, masker)
+        found = await _called(job, control, agent)
+        ended = _masked(found, masker) if masker else found
     finally:
-        await emit(ended)
+        await emit(ended or _fact(job, outcome=Reason.LOST, text="the controller was stopped while it ran"))
 
 
 async def _called(job: Job, control: Control, agent: Answering) -> Fact:
