@@ -45,7 +45,9 @@ async def execute(job: Job, control: Control, emit: Emit, agent: Answering, mask
         found = await _called(job, control, agent)
         ended = _masked(found, masker) if masker else found
     finally:
-        await emit(ended or _fact(job, outcome=Reason.LOST, text="the controller was stopped while it ran"))
+        if ended is None:
+            ended = _fact(job, outcome=Reason.LOST, text="the controller was stopped while it ran")
+        await emit(ended)
 
 
 async def _called(job: Job, control: Control, agent: Answering) -> Fact:
