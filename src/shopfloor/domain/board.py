@@ -106,7 +106,7 @@ class Board:
 
     def forget_answered(self) -> None:
         """Let go of the orders that calls have answered: nobody waits for anything of them, and the log has them."""
-        gone = {order for order, record in self.records.items() if record.state is _DONE and answered(record)}
+        gone = {order for order, record in self.records.items() if answered(record)}
         for run in self.runs.values():
             left = [order for order in run.orders if order not in gone]
             if len(left) < len(run.orders):

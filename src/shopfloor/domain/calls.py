@@ -8,7 +8,11 @@ from shopfloor.domain.runs import Run
 
 def answered(record: Record) -> bool:
     """Whether a call has done it: the end of the call and that of the order are told at once."""
-    return record.state is State.DONE and record.attempt is not None and record.attempt.call
+    return record.state is _DONE and bool(record.attempts) and record.attempts[-1].call
+
+
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_DONE, _ANSWER = State.DONE, Deliverable.ANSWER
 
 
 class Calls:
@@ -21,7 +25,7 @@ class Calls:
 
     def lane(self, order: Order, run: Run) -> str:
         """The kind of slot that an attempt of an order takes: its agent where it is a call, else empty."""
-        if not self.profiles or order.deliverable is not Deliverable.ANSWER:
+        if not self.profiles or order.deliverable is not _ANSWER:
             return ""
         agent = order.agent or run.agent
         return agent if agent in self.profiles else ""

@@ -96,7 +96,7 @@ def _assigned(r: Record, d: dict[str, Any], at: float) -> bool:
         return False
     if r.live:
         r.attempts[-1].outcome, r.attempts[-1].ended_at = Reason.LOST, at
-    r.generation, r.state, r.retry_at = generation, State.RUNNING, None
+    r.generation, r.state, r.retry_at = generation, _RUNNING, None
     talk.forget_question(r)
     r.elsewhere = r.assignee = r.sent_back = ""
     attempt = Attempt(
@@ -196,7 +196,7 @@ def _stopped(r: Record, d: dict[str, Any], at: float) -> bool:
     a = r.attempts[-1]
     a.outcome = values.text(d, "outcome") or Reason.ERROR
     # Nobody saw a lost one end: what counts is when it was last heard of, not when the loss was noticed.
-    a.ended_at = r.updated_at if a.outcome == Reason.LOST else at
+    a.ended_at = r.updated_at if a.outcome == _LOST else at
     a.idle_since = None
     a.message = values.text(d, "message")
     if not a.call:
@@ -312,7 +312,7 @@ def _closed(r: Record, d: dict[str, Any], at: float) -> bool:
 
 def _answer(r: Record) -> str:
     """What an order that is done hands back where that is an answer: its end need not repeat it."""
-    given = r.state is _DONE and r.order.deliverable is Deliverable.ANSWER and r.attempts
+    given = r.state is _DONE and r.order.deliverable is _ANSWER and r.attempts
     return r.attempts[-1].message if given else ""
 
 
@@ -327,7 +327,8 @@ def _handled(r: Record, d: dict[str, Any], _at: float) -> bool:
     return False
 
 
-_DONE, _CANCELLED = State.DONE, State.CANCELLED  # as above
+_DONE, _CANCELLED, _RUNNING = State.DONE, State.CANCELLED, State.RUNNING  # as above
+_LOST, _ANSWER = Reason.LOST, Deliverable.ANSWER
 _OUTCOMES: dict[str, State] = {"done": _DONE, "failed": State.FAILED, "cancelled": _CANCELLED}
 
 _HANDLERS: dict[str, Callable[[Record, dict[str, Any], float], bool]] = {

@@ -90,7 +90,7 @@ ENDS: dict[str, type[Decision]] = {
 
 # Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
 _RUNNING, _ASKING, _CHECKING = State.RUNNING, State.ASKING, State.CHECKING
-_VERIFIED, _LANDING = State.VERIFIED, State.LANDING
+_VERIFIED, _LANDING, _DONE, _ANSWER = State.VERIFIED, State.LANDING, State.DONE, Deliverable.ANSWER
 
 
 def step(record: Record, run: Run, policy: Policy) -> Decision | None:
@@ -129,9 +129,9 @@ def certain(record: Record, outcome: str) -> Settle | None:
     Both can be written down at once then: what is asked of an order that has its answer comes too late.
     """
     attempt = record.attempt
-    answers = attempt is not None and attempt.call and record.order.deliverable is Deliverable.ANSWER
+    answers = attempt is not None and attempt.call and record.order.deliverable is _ANSWER
     done = answers and outcome == "completed" and record.live and not record.stopping
-    return Settle(record.order.id, State.DONE, None, "") if done else None
+    return Settle(record.order.id, _DONE, None, "") if done else None
 
 
 def _at_work(record: Record, run: Run) -> Decision | None:

@@ -140,12 +140,16 @@ NOBODY = "Nobody answers questions in this run: decide it yourself, and say at t
 # -- what it means for a record: True when it changed it --------------------------------------------------------
 
 
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_ASKING = State.ASKING
+
+
 def settle_question(r: Record, outcome: str) -> None:
     """An attempt has ended: what was asked outlives one that ended well, or through no fault of its agent.
 
     A permission does not: the next attempt asks for its own.
     """
-    if r.state is not State.ASKING:
+    if r.state is not _ASKING:
         return
     if r.permission or outcome not in ("completed", Reason.LOST, Reason.STOPPED):
         forget_question(r)

@@ -26,6 +26,10 @@ SHED_AFTER = 250
 """Answers that are kept in memory at the most, where nobody asks for them again."""
 
 
+# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
+_READY, _ENDED, _QUOTA, _ALL_SPENT = State.READY, Phase.ENDED, Phase.QUOTA, Reason.QUOTA
+
+
 class _Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One change: about one order."""
 
@@ -114,7 +118,7 @@ class Clerk:
 
     def _told(self, fact: Fact, record: Record, wall: float) -> Iterator[_Change]:
         expect = {fact.order: fact.generation}
-        settle = certain(record, fact.outcome) if fact.phase is Phase.ENDED else None
+        settle = certain(record, fact.outcome) if fact.phase is _ENDED else None
         if settle is not None:
             yield _Change(order=fact.order, drafts=answer(fact, record, settle), expect=expect, settles=True)
         elif told := [*drafts(fact, record), *closings(fact, record, self._floor.board.accounts, wall)]:
@@ -194,7 +198,7 @@ class Clerk:
 
 def _moved_on(record: Record, decision: Start) -> bool:
     """True when another program changed an order since; what follows from that was planned anew."""
-    return record.state is not State.READY or record.taken or decision.generation != record.generation + 1
+    return record.state is not _READY or record.taken or decision.generation != record.generation + 1
 
 
 def _claim(record: Record, job: Job) -> _Change:
@@ -209,7 +213,7 @@ def _rounds(facts: Sequence[Fact]) -> Iterator[list[Fact]]:
     some: list[Fact] = []
     orders: set[str] = set()
     for fact in facts:
-        alone = fact.phase is Phase.QUOTA or fact.outcome == Reason.QUOTA
+        alone = fact.phase is _QUOTA or fact.outcome == _ALL_SPENT
         if some and (alone or fact.order in orders):
             yield some
             some, orders = [], set()
