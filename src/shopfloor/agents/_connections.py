@@ -17,7 +17,7 @@ from urllib.parse import SplitResult
 
 import httptools
 
-from shopfloor.agents._transport import CONNECT_S, HEAD_BYTES, Unreachable, keep_alive, said
+from shopfloor.agents._transport import CONNECT_S, HEAD_BYTES, LOOPBACK, Unreachable, keep_alive, said
 from shopfloor.domain.servers import Turns
 
 BODY_BYTES = 16 << 20
@@ -79,7 +79,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # that of uvloop is none by its class
         self._owner.made()
-        keep_alive(transport.get_extra_info("socket"))
+        if not self._owner.here:  # this machine does not vanish, and to say so takes as long as to connect
+            keep_alive(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         if self._reply is None or self._reply.done():
@@ -190,6 +191,7 @@ class Connections:
         self._waiting: dict[int, _Connection] = {}
         self._room = room
         self._host = url.hostname or ""
+        self.here = self._host in LOOPBACK
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
         self._port = url.port or (443 if self._tls else 80)
         self._name = url.netloc.rpartition("@")[2].encode("latin-1", "replace")

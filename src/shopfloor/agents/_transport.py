@@ -16,6 +16,8 @@ from urllib.parse import SplitResult
 
 CONNECT_S = 5.0
 HEAD_BYTES = 64 << 10
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Names of this machine."""
 KEPT = 64
 """idle connections, at most"""
 CHUNK = 1 << 16

@@ -30,7 +30,7 @@ from shopfloor.agents._attempts import Attempts, deaf
 from shopfloor.agents._process import attempt_files, require_workspace
 from shopfloor.agents._run import Files, Teller
 from shopfloor.agents._servers import PATIENCE_S, Server, Servers, addresses, probed
-from shopfloor.agents._transport import Answer, Unreachable
+from shopfloor.agents._transport import LOOPBACK, Answer, Unreachable
 from shopfloor.domain.errors import Refused
 from shopfloor.masking import Masker
 from shopfloor.ports import Capabilities, Delivery, Handle, Kind, Launch, Probe, Profile, Report
@@ -209,7 +209,7 @@ class _Request:
             "accept": "application/x-ndjson, application/json, text/plain",
             "idempotency-key": self._launch.attempt,
         }
-        body = request_of(self._launch, local=server.parts.hostname in _LOOPBACK)
+        body = request_of(self._launch, local=server.parts.hostname in LOOPBACK)
         path = server.parts.path or PATH
         if server.parts.query:
             path += f"?{server.parts.query}"
@@ -228,7 +228,6 @@ class _Request:
         return "", False, None
 
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _FAULT_BYTES = 1 << 20
 _ELSEWHERE = frozenset({408, 425, 429, 500, 502, 503, 504})
 """what another server may not answer"""
