@@ -65,13 +65,14 @@ def _status(folder: str) -> str | None:
 
 
 def _work(folder: str) -> str:
-    """The ``.work`` of the repository that the folder lies in; empty where that takes git to find out."""
-    place = os.path.abspath(folder)
+    """The ``.work`` of the repository that the folder lies in, or where it lies in none its own; empty: ask git."""
+    here = place = os.path.abspath(folder)
     while not os.path.lexists(os.path.join(place, ".git")):
         above = os.path.dirname(place)
         if above == place:
-            return ""
+            break
         place = above
-    work = os.path.join(place, ".work")
-    ours = os.path.isdir(os.path.join(place, ".git")) and os.path.isfile(os.path.join(work, "index.sqlite"))
-    return work if ours else ""
+    else:
+        here = place if os.path.isdir(os.path.join(place, ".git")) else ""
+    work = os.path.join(here, ".work")
+    return work if here and os.path.isfile(os.path.join(work, "index.sqlite")) else ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+from shopfloor.testing.spec_servers import serving
 
 from .shop import Said, Shop
 
@@ -18,14 +21,14 @@ sys.exit(code)
 """
 
 
-def loaded_by(shop: Shop, *words: str) -> tuple[str, set[str]]:
+def loaded_by(shop: Shop, *words: str, cwd: Path | None = None) -> tuple[str, set[str]]:
     """What it said, and every module it loaded; ``json`` is ours, loaded after it."""
     probe = _SHOW.replace("import json, sys", "import sys").replace(
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)",
         "known = sorted(sys.modules); import json; print(json.dumps(known), file=sys.stderr)",
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", probe, *words], cwd=shop.root, env=shop.env, check=True, capture_output=True
+        [sys.executable, "-P", "-c", probe, *words], cwd=cwd or shop.root, env=shop.env, check=True, capture_output=True
     )
     return done.stdout.decode(), set(json.loads(done.stderr))
 
@@ -60,6 +63,20 @@ def test_status_comes_from_the_index_with_few_imports(shop: Shop) -> None:
     below = shop.write("deep/er/x", "").parent
     assert without_ages(shop("status", cwd=below).out) == without_ages(text)
     assert without_ages(shop("-C", "deep", "status").out) == without_ages(text)
+
+
+def test_a_floor_without_a_repository_answers_as_soon(shop: Shop) -> None:
+    plain = shop.root.parent / "plain"
+    plain.mkdir()
+    (plain / "specs.json").write_text(json.dumps([{"word": f"w{n}", "stack_effect": "( n -- n )"} for n in range(5)]))
+    with serving(1) as servers:
+        shop("fanout", "specs.json", "--agents", *servers.urls, cwd=plain)
+    whole = shop("--no-color", "status", cwd=plain).out  # which brings the index up to what was written in a hurry
+    assert "5 orders" in whole
+    text, loaded = loaded_by(shop, "status", cwd=plain)
+    assert not HEAVY & loaded
+    assert without_ages(text) == without_ages(whole)
+    assert "not a git repository" in shop("status", cwd=shop.prompts).err
 
 
 def test_both_say_the_same_of_every_state(shop: Shop) -> None:
