@@ -47,11 +47,16 @@ def figure(found: Figure | dict[str, Any]) -> Figure:
 def line(found: Figure) -> Iterator[str]:
     """The cells of one figure."""
     yield found.name
-    yield f"{found.value:,.4g} {found.unit}".rstrip()
+    yield _number(found.value, found.unit)
     yield found.bar
-    yield "" if found.baseline is None else f"{found.baseline:,.4g} {found.unit}".rstrip()
+    yield "" if found.baseline is None else _number(found.baseline, found.unit)
     yield "" if found.ratio is None else f"{found.ratio:.2f}"
     yield {True: "ok", False: "MISSED", None: ""}[found.ok]
+
+
+def _number(value: float, unit: str) -> str:
+    """Four digits, or as many as a whole number has."""
+    return f"{value:{',.0f' if abs(value) >= 1000 else '.4g'}} {unit}".rstrip()  # noqa: PLR2004 - all digits from there
 
 
 def table(name: str, figures: list[Figure]) -> str:
