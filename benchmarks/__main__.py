@@ -56,7 +56,7 @@ def line(found: Figure) -> Iterator[str]:
 
 def _number(value: float, unit: str) -> str:
     """Four digits, or as many as a whole number has."""
-    return f"{value:{',.0f' if abs(value) >= 1000 else '.4g'}} {unit}".rstrip()  # noqa: PLR2004 - all digits from there
+    return f"{value:{',.0f' if abs(value) >= 1000 else '.4g'}} {unit}".rstrip()
 
 
 def table(name: str, figures: list[Figure]) -> str:
