@@ -35,7 +35,7 @@ from shopfloor.ports import Clock, Query, Target
 from shopfloor.prompts import PromptOrder
 from shopfloor.spawn import Guard
 
-COLLECT_AFTER = (200_000, 20, 20)
+COLLECT_AFTER = (50_000, 20, 20)
 FEW = 100
 """Up to so many orders of one call have short ids."""
 MOST_WAITING = 1_250

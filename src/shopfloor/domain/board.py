@@ -183,8 +183,7 @@ class Board:
         return order
 
 
-# Named here once: on CPython 3.11 naming a member of an enumeration takes longer than to compare it.
-_DONE, _VERIFIED = State.DONE, State.VERIFIED
+_VERIFIED = State.VERIFIED
 
 
 def at_rest(record: Record, run: Run | None) -> bool:
