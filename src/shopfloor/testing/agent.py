@@ -238,6 +238,7 @@ async def what_it_leaves_behind_is_ended(bench: Bench) -> None:
 
 async def a_killed_guard_is_a_lost_agent(bench: Bench) -> None:
     handle, reports = await bench.until_it_hangs("hangs")
+    bench.guard.start()  # an agent that outlives it may have done without
     os.kill(bench.guard.pid, signal.SIGKILL)
     if bench.subject.outlives:
         assert spawn.alive(handle.pid, handle.start_time), "it ended with the guard"
