@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -183,10 +183,8 @@ def test_4_there_is_one_row_for_each_specification(tmp_path: Path, place: str, r
 
 def _sqlite(path: Path) -> Callable[[str], list[Any]]:
     def ask(statement: str) -> list[Any]:
-        with sqlite3.connect(path) as db:
-            found = db.execute(statement).fetchall()
-        db.close()
-        return found
+        with closing(sqlite3.connect(path)) as db, db:
+            return db.execute(statement).fetchall()
 
     return ask
 

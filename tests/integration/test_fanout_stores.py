@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,9 @@ class Table:
     async def ask(self, statement: str, *words: object) -> list[tuple[Any, ...]]:
         match self.store:
             case SqliteResults():
-                with sqlite3.connect(self.store.path) as db:
-                    found = db.execute(statement, words).fetchall()
-                db.close()
-                return found
+                named = {str(place): word for place, word in enumerate(words, 1)}  # $1 … are names to SQLite
+                with closing(sqlite3.connect(self.store.path)) as db, db:
+                    return db.execute(statement, named).fetchall()
             case PostgresResults():
                 # The extended protocol with $1 … is what a driver of another language sends.
                 async with await psycopg.AsyncConnection.connect(self.store.url, autocommit=True) as other:

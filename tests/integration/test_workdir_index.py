@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,8 @@ async def test_damaged_while_nobody_looks(folder: Path, damage: bytes | None) ->
 async def test_a_table_that_is_gone(folder: Path) -> None:
     async with open_store(folder) as store:
         await fill(store)
-    with sqlite3.connect(folder / "index.sqlite") as db:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as db, db:
         db.execute("DROP TABLE events")
-    db.close()
     await check(folder)
     assert (folder / "index.sqlite").exists()
 
@@ -114,10 +114,9 @@ async def test_a_table_that_is_gone(folder: Path) -> None:
 async def test_of_another_version(folder: Path) -> None:
     async with open_store(folder) as store:
         await fill(store)
-    with sqlite3.connect(folder / "index.sqlite") as db:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as db, db:
         db.execute("UPDATE meta SET value = 'older' WHERE key = 'shape'")
         db.execute("UPDATE orders SET title = 'wrong', blob = '{}'")
-    db.close()
     await check(folder)
 
 
@@ -153,10 +152,9 @@ async def test_of_a_log_that_was_cut_and_went_on_differently(folder: Path) -> No
 async def test_it_is_as_new_as_the_log_once_closed(folder: Path) -> None:
     async with open_store(folder) as store:
         await fill(store)
-    with sqlite3.connect(f"file:{folder / 'index.sqlite'}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{folder / 'index.sqlite'}?mode=ro", uri=True)) as db, db:
         [(offset,)] = db.execute("SELECT value FROM meta WHERE key = 'offset'")
         counts = dict(db.execute("SELECT state, count(*) FROM orders GROUP BY state"))
-    db.close()
     assert offset == (folder / "events.jsonl").stat().st_size
     assert counts == {"ready": 9, "running": 3}
 
@@ -168,9 +166,8 @@ async def test_the_controller_writes_it_without_being_asked(folder: Path) -> Non
         size = (folder / "events.jsonl").stat().st_size
         async with asyncio.timeout(20):
             while True:
-                with sqlite3.connect(folder / "index.sqlite") as db:
+                with closing(sqlite3.connect(folder / "index.sqlite")) as db, db:
                     [(offset,)] = db.execute("SELECT value FROM meta WHERE key = 'offset'").fetchall() or [(0,)]
-                db.close()
                 if offset == size:
                     break
                 await store.wait(size, 0.02)

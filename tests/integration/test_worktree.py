@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,12 @@ from shopfloor.workspaces.worktree import WorktreeWorkspaces
 
 Kind = type[WorktreeWorkspaces] | type[CloneWorkspaces]
 Pool = WorktreeWorkspaces | CloneWorkspaces
+REMOVE = """
+import sys
+from pathlib import Path
+from shopfloor.workspaces._folder import remove
+remove(Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture(params=[WorktreeWorkspaces, CloneWorkspaces], ids=["worktree", "clone"])
@@ -392,6 +400,18 @@ async def test_write_protected_leftovers_are_removed(kind: Kind, repository: Rep
         await pool.release(workspace)
         again = await pool.acquire(claim(repository, 2))
         assert not Path(again.path, "build").exists()
+
+
+def test_folders_that_nobody_may_enter_are_removed(tmp_path: Path, need: Callable[[str, str], str]) -> None:
+    folder = tmp_path / "slot"
+    write(folder, {"listed/inner/file": "x", "closed/file": "x"})
+    (folder / "listed").chmod(0o400)
+    (folder / "closed").chmod(0)
+    words = [sys.executable, "-c", REMOVE, str(folder)]
+    if os.geteuid() == 0:  # who may enter everything
+        words = [need("setpriv", "apt install util-linux"), "--bounding-set=-dac_override,-dac_read_search", *words]
+    subprocess.run(words, timeout=30, check=True)
+    assert not folder.exists()
 
 
 async def test_a_copy_never_leaves_the_checkout(kind: Kind, repository: Repository, tmp_path: Path) -> None:

@@ -99,8 +99,12 @@ def remove(path: Path) -> None:
 def _open_up(function: Callable[[str], object], name: str, _error: object) -> None:
     # Package managers leave folders without write permission (Go's module cache does).
     path = Path(name)
-    if not path.exists() and not path.is_symlink():
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
+    except PermissionError:
+        pass  # its folder is closed, and is opened now
     for place in (path.parent, path):
         if not place.is_symlink() and place.is_dir():
             place.chmod(0o700)
