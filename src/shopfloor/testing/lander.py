@@ -10,6 +10,7 @@ async def test_my_lander(case, tmp_path):
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -385,7 +386,7 @@ Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {
     name: case
     for name, case in list(globals().items())
-    if asyncio.iscoroutinefunction(case) and case.__module__ == __name__
+    if inspect.iscoroutinefunction(case) and case.__module__ == __name__
 }
 """Every case by its name, which says what must hold."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -358,7 +359,7 @@ Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {
     name: case
     for name, case in list(globals().items())
-    if asyncio.iscoroutinefunction(case) and case.__module__ == __name__
+    if inspect.iscoroutinefunction(case) and case.__module__ == __name__
 }
 """Every case by its name, which says what must hold."""
 
