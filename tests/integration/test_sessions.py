@@ -35,6 +35,15 @@ MANY = 12
 _META = Query(what="meta")
 
 
+class Nobody:
+    """Who answers that there is nothing."""
+
+    async def answer(self, _caller: object, _request: object) -> dict[str, Any]:
+        return {}
+
+    async def gone(self, _caller: object) -> None: ...
+
+
 @asynccontextmanager
 async def controller(folder: Path, orders: int) -> AsyncIterator[Controller]:
     found = Controller(folder / ".work")
@@ -224,13 +233,29 @@ async def test_a_stale_socket_is_nobody_and_is_replaced(tmp_path: Path) -> None:
         await wire.close()
 
 
+async def test_what_others_open_meanwhile_is_not_taken_for_a_deep_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+
+    def close(descriptor: int) -> None:
+        """Another thread opens a file just then, and is given the number."""
+        os.dup2(device, descriptor)
+
+    door = SocketDoor(deep)
+    device = os.open(os.devnull, os.O_RDONLY)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", close)
+        await door.open(Nobody())
+    wire = await Wire.connect(deep)
+    assert wire is not None
+    await wire.close()
+    await door.close()
+    os.close(device)
+
+
 async def test_where_nothing_can_listen_it_is_said(tmp_path: Path) -> None:
-    class Nobody:
-        async def answer(self, _caller: object, _request: object) -> dict[str, Any]:
-            return {}
-
-        async def gone(self, _caller: object) -> None: ...
-
     with pytest.raises(Refused, match=r"cannot listen at '.*controller\.sock'"):
         await SocketDoor(tmp_path / "not-there").open(Nobody())
 

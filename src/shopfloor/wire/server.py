@@ -30,6 +30,7 @@ class SocketDoor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server: asyncio.Server | None = None
+        self._place = contextlib.ExitStack()
         self._links: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._numbers = count(1)
 
@@ -38,12 +39,13 @@ class SocketDoor:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             (self._folder / NAME).unlink(missing_ok=True)
-            with address(self._folder) as place:
-                listener.bind(place)
+            # Since Python 3.13 asyncio looks at the address again, as it begins to serve and as it ends.
+            listener.bind(self._place.enter_context(address(self._folder)))
             (self._folder / NAME).chmod(0o600)
             listener.listen(_BACKLOG)
         except OSError as problem:
             listener.close()
+            self._place.close()
             raise Refused(f"cannot listen at {str(self._folder / NAME)!r}: {problem.strerror}") from problem
 
         def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,6 +62,7 @@ class SocketDoor:
             return
         (self._folder / NAME).unlink(missing_ok=True)
         server.close()
+        self._place.close()
         links = dict(self._links)
         for task, writer in links.items():
             task.cancel()
