@@ -34,13 +34,15 @@ def fanout(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> 
     return said_by(folder, "fanout", *words, stdin=stdin, descriptors=descriptors)
 
 
-def said_by(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> Said:
+def said_by(
+    folder: Path, *words: str, stdin: str = "", descriptors: int = 0, command: tuple[str, ...] = COMMAND
+) -> Said:
     def limit() -> None:
         if descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
     done = subprocess.run(
-        [*COMMAND, *words], cwd=folder, env=os.environ | CALM, input=stdin, capture_output=True, text=True,
+        [*command, *words], cwd=folder, env=os.environ | CALM, input=stdin, capture_output=True, text=True,
         timeout=50, check=False, preexec_fn=limit,
     )  # fmt: skip
     return Said(done.returncode, done.stdout, done.stderr)
@@ -293,10 +295,20 @@ def test_8_one_agent_is_killed_and_one_answers_500_half_way(tmp_path: Path) -> N
     assert all(r["agent_id"] in servers.urls and r["agent_id"] != servers.urls[r["number"] % 10] for r in moved)
 
 
+IMPATIENT = """
+import sys
+from shopfloor.agents import _pool
+from shopfloor.fast import main
+_pool.PATIENCE_S = 2.0
+sys.exit(main())
+"""
+"""The command, when it waits 2 s for servers that are all down, and not 15 s."""
+
+
 def test_8_a_failure_keeps_the_reason_of_the_transport(tmp_path: Path) -> None:
     with serving(2, faults=["500"]) as servers:
-        words = [*agents(servers), "--json", "-", "--policy", "strict"]
-        said = fanout(tmp_path, specs(tmp_path, 4), *words)
+        words = ["fanout", specs(tmp_path, 4), *agents(servers), "--json", "-", "--policy", "strict"]
+        said = said_by(tmp_path, *words, command=(sys.executable, "-c", IMPATIENT))
         reached = {name for ids in asked(servers, "/spec/validate").values() for name in ids}
     assert said.code == 1, said
     reasons = {result["spec_id"]: result["error"] for result in said.json["results"]}

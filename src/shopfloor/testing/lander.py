@@ -10,9 +10,9 @@ async def test_my_lander(case, tmp_path):
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 from shopfloor.domain.errors import Refused
@@ -386,7 +386,7 @@ Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {
     name: case
     for name, case in list(globals().items())
-    if inspect.iscoroutinefunction(case) and case.__module__ == __name__
+    if iscoroutinefunction(case) and case.__module__ == __name__
 }
 """Every case by its name, which says what must hold."""
 

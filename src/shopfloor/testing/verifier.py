@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -359,7 +359,7 @@ Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {
     name: case
     for name, case in list(globals().items())
-    if inspect.iscoroutinefunction(case) and case.__module__ == __name__
+    if iscoroutinefunction(case) and case.__module__ == __name__
 }
 """Every case by its name, which says what must hold."""
 
