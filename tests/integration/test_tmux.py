@@ -124,6 +124,22 @@ async def test_a_server_that_does_not_answer_is_not_one_without_sessions(tmp_pat
     assert (await tmux.names(), await tmux.there("wo-abc-a1"), await tmux.pane("wo-abc-a1")) == ([], False, 0)
 
 
+async def test_a_server_that_is_just_ending_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    tmux = server(tmp_path)
+
+    async def ends(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ending.close()
+        writer.close()
+
+    ending = await asyncio.start_unix_server(ends, tmp_path / "work/tmux.sock")
+    assert await tmux.names() == []
+    ending = await asyncio.start_unix_server(ends, tmp_path / "work/tmux.sock")
+    assert await tmux.new("wo-abc-a1", ["sleep", "60"], ["cat"]) > 0
+    assert await tmux.names() == ["wo-abc-a1"]
+    await tmux.end("wo-abc-a1")
+
+
 async def test_two_floors_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
     async with agent() as one, agent() as two:
         here = await one.start(launch(tmp_path / "one", WAITS))

@@ -24,11 +24,15 @@ TERM = "tmux-256color"
 HISTORY_LINES = 20_000
 CALL_S = 20.0
 """for one call; a tmux that takes longer hangs"""
+TRIES = 4
+"""of one call, while its server ends under it"""
 LONGEST_NAME = 80
 _PLAIN = re.compile(r"[A-Za-z0-9-]{1,60}\.a[0-9]{1,9}")
 _BRACKETS = re.compile("\x1b\\[20[01]~")
 _NONE = re.compile(r"no server running|can't find |\((No such file or directory|Connection refused)\)")
 """what it says when there is no such session, or no server"""
+_ENDING = re.compile(r"server exited|lost server")
+"""what it says to whom it has not answered when its server ends, as that does with its last session"""
 _CONTROL = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _CONTROL |= {127: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
@@ -65,11 +69,16 @@ class Tmux:
         """One call; ``code`` is not 0 when tmux refuses. Raises Refused when it cannot be run at all."""
         argv = [*self.argv, *words]
         try:
-            return await asyncio.to_thread(
-                run, argv, cwd=self.place, env=self._env, input=data, timeout_s=CALL_S
-            )  # fmt: skip
+            for _ in range(TRIES):
+                told = await asyncio.to_thread(
+                    run, argv, cwd=self.place, env=self._env, input=data, timeout_s=CALL_S
+                )  # fmt: skip
+                # With the server its sessions are gone: nothing is done twice by asking whoever is there now.
+                if not (told.code and _ENDING.search(told.stderr.decode(errors="replace"))):
+                    break
         except SpawnError as error:
             raise Refused(error.message, hint=error.hint) from None
+        return told
 
     async def new(self, name: str, command: Sequence[str], recorder: Sequence[str]) -> int:
         """A session that runs ``command`` while ``recorder`` reads what it shows; the process id of ``command``.

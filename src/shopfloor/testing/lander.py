@@ -384,9 +384,7 @@ async def hooks_do_not_run(bench: Bench) -> None:
 
 Case = Callable[[Bench], Awaitable[None]]
 CASES: dict[str, Case] = {
-    name: case
-    for name, case in list(globals().items())
-    if iscoroutinefunction(case) and case.__module__ == __name__
+    name: case for name, case in list(globals().items()) if iscoroutinefunction(case) and case.__module__ == __name__
 }
 """Every case by its name, which says what must hold."""
 
