@@ -160,8 +160,8 @@ class Controller:
             if not self._most_waiting or len(self.floor.plan) < self._most_waiting:
                 self._roomy.set()
             await self._admission()
-            decisions = self.floor.decide(self.journal.now(), self._capacity())
-            for decision in await self.clerk.write(self._possible(decisions)):
+            decisions = self._possible(self.floor.decide(self.journal.now(), self._capacity()))
+            for decision in await self.clerk.write(decisions):
                 await self._do(decision)
             if not decisions and self._idle():
                 await self.desk.catch_up()  # who asks at the last moment is answered, and may give us more to do
