@@ -155,7 +155,7 @@ async def test_a_staged_version_that_differs_is_kept_too(kind: Kind, repository:
 async def test_a_huge_file(kind: Kind, repository: Repository) -> None:
     async with opened(kind, repository) as pool:
         workspace = await pool.acquire(claim(repository))
-        content = os.urandom(1 << 20) * 64
+        content = os.urandom(1 << 20) * 24
         write(Path(workspace.path), {"huge.bin": content})
         snapshot = await pool.snapshot(workspace, message="m", trailers={})
         assert repository.show(snapshot.commit, "huge.bin") == content
