@@ -86,8 +86,8 @@ def _glance(db: sqlite3.Connection, work: str) -> Glance | None:
     found.pid = _controller(db, work)
     found.alive = found.pid > 0
     floor = meta.get("floor") or "{}"
-    both = "SELECT json_extract(?1, '$.paused'), json_extract(?1, '$.accounts')"
-    paused, accounts = db.execute(both, (floor,)).fetchone()
+    both = "SELECT json_extract(:floor, '$.paused'), json_extract(:floor, '$.accounts')"
+    paused, accounts = db.execute(both, {"floor": floor}).fetchone()
     if accounts not in (None, "{}"):
         return None
     found.paused = bool(paused)
