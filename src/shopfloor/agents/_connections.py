@@ -12,6 +12,7 @@ import errno
 import math
 import resource
 import ssl
+from collections.abc import Callable
 from typing import NamedTuple, cast
 from urllib.parse import SplitResult
 
@@ -24,10 +25,11 @@ BODY_BYTES = 16 << 20
 """of an answer"""
 _OTHERS = 256
 """descriptors that are left to everything else in this process"""
+_AGAIN_S = 0.005
 _CROWDED = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL})
 
 
-class Crowded(Exception):
+class _Crowded(Exception):
     """This process cannot have one more connection. That is no fault of the server."""
 
 
@@ -50,6 +52,8 @@ class Room:
     def __init__(self, most: int) -> None:
         self.most = most
         self.open = 0
+        self.evict: Callable[[], bool] = lambda: False
+        """closes a connection that nobody uses now, to whatever server; whether there was one"""
 
 
 class _Stale(Exception):
@@ -188,7 +192,7 @@ class Connections:
         self.loop = asyncio.get_running_loop()
         self.idle: list[_Connection] = []
         self.turns = Turns()
-        self._waiting: dict[int, _Connection] = {}
+        self._waiting: dict[int, tuple[_Connection, str, float]] = {}
         self._room = room
         self._host = url.hostname or ""
         self.here = self._host in LOOPBACK
@@ -201,17 +205,22 @@ class Connections:
         line = f"{method} {path} HTTP/1.1\r\nhost: ".encode("latin-1", "replace")
         return line + self._name + b"\r\ncontent-type: application/json\r\ncontent-length: "
 
-    async def ask(self, head: bytes, body: bytes = b"", *, limit_s: float = math.inf) -> Reply:
-        """Send a request that begins with ``head``. Raises Unreachable, Late when `look` says so, and Crowded.
+    async def ask(self, head: bytes, body: bytes = b"", *, limit_s: float = math.inf, name: str = "it") -> Reply:
+        """Send a request that begins with ``head``. Raises Unreachable, and Late, which names it, when `look` says so.
 
         ``limit_s``: seconds that the answer may take, counted as `Turns` counts them.
         """
         data = b"%s%d\r\n\r\n%s" % (head, len(body), body)
+        until = 0.0
         while True:
             kept = bool(self.idle)
-            connection = self.idle.pop() if kept else await self._connect()
+            try:
+                connection = self.idle.pop() if kept else await self._connect()
+            except _Crowded:
+                until = await self._crowded(until)
+                continue
             number = self.turns.send(self.loop.time(), limit_s)
-            self._waiting[number] = connection
+            self._waiting[number] = connection, name, limit_s
             answered = False
             try:
                 reply = await connection.send(data)
@@ -228,7 +237,8 @@ class Connections:
     def look(self) -> None:
         """Give up what has taken too long; to be called several times within the narrowest limit."""
         for number in self.turns.overdue(self.loop.time()):
-            self._waiting[number].fail(Late("no answer in time", sent=True))
+            connection, name, limit_s = self._waiting[number]
+            connection.fail(Late(f"no answer to {name} within {limit_s:g} s", sent=True))
 
     def drop(self, most: int = 0) -> bool:
         """Close what is kept beyond ``most``; whether there was something."""
@@ -245,9 +255,18 @@ class Connections:
         """One of them is closed."""
         self._room.open -= 1
 
+    async def _crowded(self, until: float) -> float:
+        """Wait a moment for room; until when that goes on. Raises Unreachable when that was it."""
+        now = self.loop.time()
+        if until and now > until:
+            raise Unreachable("this process cannot open one more connection (see ulimit -n)", sent=False)
+        # Closing takes a moment, too: the loop has to come around.
+        await asyncio.sleep(0 if self._room.evict() else _AGAIN_S)
+        return until or now + CONNECT_S
+
     async def _connect(self) -> _Connection:
         if self._room.open >= self._room.most:
-            raise Crowded
+            raise _Crowded
         self._room.open += 1  # as long as it is not made
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -258,7 +277,7 @@ class Connections:
             raise Unreachable(f"no connection within {CONNECT_S:g} s", sent=False) from None
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _CROWDED:
-                raise Crowded from None
+                raise _Crowded from None
             raise Unreachable(said(error), sent=False) from None
         finally:
             self._room.open -= 1

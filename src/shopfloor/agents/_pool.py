@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from shopfloor.agents._connections import Crowded, Late, Reply, Room, connections_at_most
+from shopfloor.agents._connections import Late, Reply, Room, connections_at_most
 from shopfloor.agents._servers import HEALTH_S, rest_after
 from shopfloor.agents._spec_server import KEPT_S, Held, Server, Waiting, takes_bodies
 from shopfloor.agents._steps import Fault, where, work
-from shopfloor.agents._transport import CONNECT_S, Unreachable
+from shopfloor.agents._transport import Unreachable
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.servers import MOST, Limit, Pace, SpreadPolicy, end_of_queue_s, worth_moving
 from shopfloor.ports import Answered
@@ -49,6 +49,7 @@ class Pool:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = Room(connections_at_most())
+        self._room.evict = self._evict
         each = max(1, min(MOST, self._room.most // len(urls)))
         self.servers = [Server(url, self._room, Limit(in_flight, each), paths) for url in urls]
         self._policy = policy
@@ -277,25 +278,13 @@ class Pool:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    async def asked(self, server: Server, head: bytes, body: bytes, limit_s: float, name: str) -> Reply:
+    def asked(self, server: Server, head: bytes, body: bytes, limit_s: float, name: str) -> Awaitable[Reply]:
         """One request, which is called so. Raises Unreachable, and Late, which names it."""
-        now = self._loop.time()
-        self._next_look = min(self._next_look, now + limit_s / _LOOKS)
-        until = now + CONNECT_S
-        while True:
-            try:
-                return await server.links.ask(head, body, limit_s=limit_s)
-            except Late:
-                raise Late(f"no answer to {name} within {limit_s:g} s", sent=True) from None
-            except Crowded:
-                if self._loop.time() > until:
-                    why = "this process cannot open one more connection (see ulimit -n)"
-                    raise Unreachable(why, sent=False) from None
-                # Closing takes a moment, too: the loop has to come around.
-                await asyncio.sleep(0 if self._evict() else _TICK_S / 10)
+        self._next_look = min(self._next_look, self._loop.time() + limit_s / _LOOKS)
+        return server.links.ask(head, body, limit_s=limit_s, name=name)
 
     def _evict(self) -> bool:
-        """Close a connection that nobody uses now; whether there was one."""
+        """Close one connection that nobody uses now, of whatever server; whether there was one."""
         return any(server.links.drop(max(0, len(server.links.idle) - 1)) for server in self.servers)
 
     # -- from time to time --------------------------------------------------------------------------------------------
