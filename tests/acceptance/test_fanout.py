@@ -30,16 +30,18 @@ from .shop import CALM, COMMAND, Running, Said, until
 SEEDS_INSERT = "INSERT INTO agent_results (spec_id, code, success, latency_ms) VALUES ({}, {}, {}, {})"
 
 
-def fanout(folder: Path, *words: str, stdin: str = "", descriptors: int = 0) -> Said:
-    return said_by(folder, "fanout", *words, stdin=stdin, descriptors=descriptors)
+def fanout(folder: Path, *words: str, stdin: str = "", descriptors: int = 0, file_bytes: int = 0) -> Said:
+    return said_by(folder, "fanout", *words, stdin=stdin, descriptors=descriptors, file_bytes=file_bytes)
 
 
 def said_by(
-    folder: Path, *words: str, stdin: str = "", descriptors: int = 0, command: tuple[str, ...] = COMMAND
-) -> Said:
+    folder: Path, *words: str, stdin: str = "", descriptors: int = 0, file_bytes: int = 0,
+    command: tuple[str, ...] = COMMAND,
+) -> Said:  # fmt: skip
     def limit() -> None:
-        if descriptors:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+        for what, most in ((resource.RLIMIT_NOFILE, descriptors), (resource.RLIMIT_FSIZE, file_bytes)):
+            if most:
+                resource.setrlimit(what, (most, most))
 
     done = subprocess.run(
         [*command, *words], cwd=folder, env=os.environ | CALM, input=stdin, capture_output=True, text=True,
@@ -245,6 +247,23 @@ def test_5_a_killed_dispatcher_gives_its_specifications_back(tmp_path: Path, red
         rows = _sqlite(tmp_path / "results.db")("SELECT DISTINCT spec_id FROM agent_results")
         assert len(rows) == 100, "none is lost"
         assert other.llen("work_queue") == 0
+
+
+def test_5_a_queue_that_is_away_for_a_while_is_told_of_once(tmp_path: Path, redis_server: Any) -> None:
+    with serving(2, latency_ms=30) as servers:
+        words = [specs(tmp_path, 200), *agents(servers), "--queue", redis_server.url, "--in-flight", "2"]
+        with started(tmp_path, *words, "--drain") as running:
+            running.until("Progress: 20/200")
+            redis_server.kill()
+            running.until("is away (")
+            redis_server.start()
+            running.until("is back after")
+            ended = running.end()
+    assert ended.code == 0, ended
+    assert value(ended.out, "Successful:") == 200
+    assert (ended.out.count(" is away ("), ended.out.count(" is back after ")) == (1, 1), ended
+    assert f"the queue at {redis_server.url} is away (" in ended.out
+    assert "it is waited for, 60 s at most: start it again\n" in ended.out
 
 
 def test_6_each_specification_meets_three_steps_with_their_keys(tmp_path: Path) -> None:

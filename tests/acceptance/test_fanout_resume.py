@@ -61,6 +61,21 @@ def test_resume_alone_goes_on_with_everything_that_was_asked_for(tmp_path: Path,
     assert set(limits) == {"7.0"}, "what was begun with a limit goes on with it"
 
 
+def test_what_ended_where_it_was_meant_to_has_not_moved_when_other_agents_go_on(tmp_path: Path) -> None:
+    with serving(2) as first, serving(3) as second, serving(1) as third:
+        killed(tmp_path, first, specs(tmp_path, 300), "--policy", "strict")
+        second.knob(latency_ms=50)
+        with started(tmp_path, "--resume", *agents(second), "--in-flight", "2") as running:
+            running.until("Progress: ")
+            running.signal(signal.SIGINT)
+            running.end()
+        said = fanout(tmp_path, "--resume", *agents(third), "--json")
+    ended = Counter(result["agent_id"] for result in said.json["results"])
+    assert said.code == 0, said
+    assert all(any(url in ended for url in servers.urls) for servers in (first, second, third)), ended
+    assert (said.json["moved"], said.json["earlier"]) == (0, 300 - ended[third.urls[0]])
+
+
 def test_a_file_that_has_changed_or_is_gone_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
     file = tmp_path / specs(tmp_path, MANY)
     text = file.read_bytes()
@@ -153,6 +168,29 @@ def test_a_run_with_a_queue_goes_on_with_one_and_one_without_does_not(tmp_path: 
     assert "takes from a queue\n  give it again" in without.err
     assert value(said.out, "Successful:") == 200
     assert "does not take from a queue\n  leave --queue out" in other.err
+
+
+def test_where_nothing_can_be_written_it_is_said_whether_something_has_begun(tmp_path: Path) -> None:
+    with serving(2) as servers:
+        words = [specs(tmp_path, 200), *agents(servers)]
+        first = fanout(tmp_path, *words, file_bytes=300)
+        again = fanout(tmp_path, *words, file_bytes=200_000)
+        said = fanout(tmp_path, "--resume")
+    limit = "file too large\n  raise the file size limit (ulimit -f), then"
+    assert first.code == again.code == 4, (first, again)
+    assert f"{limit} say it again: nothing has begun\n" in first.err
+    assert f"{limit} type: shopfloor run --resume\n" in again.err
+    assert said.code == 0, said
+    assert value(said.out, "Successful:") == 200
+
+
+def test_a_queue_keeps_what_was_put_into_it_where_the_run_cannot_begin(tmp_path: Path, redis: str) -> None:
+    with serving(2) as servers:
+        words = [*agents(servers), "--queue", redis, "--drain"]
+        first = fanout(tmp_path, specs(tmp_path, 20), *words, file_bytes=300)
+        said = fanout(tmp_path, *words)
+    assert "nothing has begun; the specifications are in the queue by now, and are not to be given again" in first.err
+    assert value(said.out, "Successful:") == 20
 
 
 def test_who_is_held_up_by_a_reader_that_reads_nothing_ends_with_the_second_signal(tmp_path: Path) -> None:

@@ -132,6 +132,42 @@ async def test_a_lost_connection_is_made_again(postgres: str) -> None:
         assert await table.ask("SELECT spec_id FROM agent_results") == [("s1",)]
 
 
+async def test_that_a_database_is_away_and_back_is_told_once_however_often_it_is_tried(postgres: str) -> None:
+    class Counted(PostgresResults):
+        tries = 0
+
+        async def _connect(self) -> None:
+            self.tries += 1
+            await super()._connect()
+
+    told: list[str] = []
+    store, away = Counted(postgres, say=told.append), "postgresql://ada:geheim@127.0.0.1:1/none"
+    async with opened(Table(store)):
+        await store.close()
+        store.url = away
+        waiting = asyncio.create_task(store.store([finished(1)]))
+        await until_true(lambda: store.tries > 4, "it is tried again and again")
+        store.url = postgres
+        await waiting
+    first, last = told
+    assert first.startswith("the database at ")
+    assert " is away (connection failed: " in first
+    assert last.startswith("the database at ")
+    assert " is back after " in last
+    assert "geheim" not in "".join(told)
+
+
+async def test_a_connection_that_is_there_again_at_once_is_nothing_to_speak_of(redis: str) -> None:
+    told: list[str] = []
+    async with RedisQueue(redis, say=told.append) as queue, other(redis) as client:
+        waiting = asyncio.create_task(queue.take(5))
+        await blocked(client)
+        await client.client_kill_filter(skipme=True)
+        await client.rpush("work_queue", json.dumps(spec(1).document()))
+        assert ids(await waiting) == ["s1"]
+    assert told == []
+
+
 async def test_a_database_that_went_away_is_not_waited_for_for_ever(postgres: str) -> None:
     async with opened(Table(PostgresResults(postgres, patience_s=0.3))) as store:
         assert isinstance(store, PostgresResults)

@@ -59,7 +59,7 @@ def test_the_lines_come_in_their_order_with_their_formats() -> None:
         "Multi-agent time: 10.50 seconds",
         "Speedup vs single-agent: 9.5x (parallelism)",
         "Each agent: 0.95 specs/second",
-        "Total speedup: 9.5x (all latencies together / wall time)",
+        "Total speedup: 9.5x (all latencies together, waiting inside agents included / wall time)",
     ]
 
 

@@ -11,15 +11,17 @@ from shopfloor.domain.servers import AGAIN_S, FIRST, MOST, Limit, Pace, Standing
 CLOCK = [0.0]
 
 
-def settle(limit: Limit, takes: Callable[[int], float], rounds: int = 400) -> list[int]:
-    """Keep a server full whose calls take so long when so many are under way; the limits that were tried."""
+def settle(
+    limit: Limit, takes: Callable[[int], float], rounds: int = 400, waits: Callable[[int], float] = lambda _: 0.0
+) -> list[int]:
+    """Keep a server full whose calls take, and wait, so long when so many are under way; the limits that were tried."""
     tried = [limit.value]
     for _ in range(rounds):
         under_way = limit.value
         took = takes(under_way)
         now = CLOCK[0] = CLOCK[0] + took
         for _ in range(under_way):
-            limit.took(under_way, took, now)
+            limit.took(under_way, took, now, waits(under_way))
         if limit.value != tried[-1]:
             tried.append(limit.value)
     return tried
@@ -27,6 +29,31 @@ def settle(limit: Limit, takes: Callable[[int], float], rounds: int = 400) -> li
 
 def test_a_server_with_one_thread_ends_at_one() -> None:
     assert settle(Limit(), lambda under_way: 10.0 * under_way, 40)[:7] == [16, 32, 16, 8, 4, 2, 1]
+
+
+def test_where_calls_wait_for_their_turn_fewer_are_tried_first() -> None:
+    limit, now = Limit(), 1.6
+    for number in range(FIRST):
+        assert limit.value == (FIRST if number < FIRST // 4 else FIRST // 4), "the places of most are not given again"
+        limit.took(FIRST, 1.6, now, 0.75)
+    tried = settle(limit, lambda under_way: 0.1 * under_way, 40, lambda under_way: 0.05 * (under_way - 1))
+    assert tried[:3] == [4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("workers", "tried"),
+    [(2, [4, 2, 1]), (4, [4, 2, 4]), (8, [4, 32, 16, 8]), (64, [4, 32, 64, 128]), (300, [4, 32, 64])],
+)
+def test_a_sign_that_misleads_costs_one_look(workers: int, tried: list[int]) -> None:
+    def takes(under_way: int) -> float:
+        return 2.0 * max(1.0, under_way / workers)
+
+    assert settle(Limit(), takes, 20, lambda under_way: takes(under_way) / 2)[: len(tried) + 1] == [16, *tried]
+
+
+@pytest.mark.parametrize(("took", "waited"), [(0.2, 0.09), (2.0, 0.4)])
+def test_a_wait_that_is_short_or_a_small_part_is_no_sign(took: float, waited: float) -> None:
+    assert settle(Limit(), lambda _: took, 2, lambda _: waited)[:2] == [16, 32]
 
 
 def test_a_server_that_works_on_many_at_once_ends_at_the_most() -> None:

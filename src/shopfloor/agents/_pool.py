@@ -12,7 +12,7 @@ from typing import Any
 from shopfloor.agents._connections import Late, Reply, Room, connections_at_most
 from shopfloor.agents._servers import HEALTH_S, rest_after
 from shopfloor.agents._spec_server import KEPT_S, Held, Server, Waiting, takes_bodies
-from shopfloor.agents._steps import Fault, where, work
+from shopfloor.agents._steps import Fault, beside_s, where, work
 from shopfloor.agents._transport import Unreachable
 from shopfloor.domain.errors import Refused
 from shopfloor.domain.servers import MOST, Limit, Pace, SpreadPolicy, end_of_queue_s, worth_moving
@@ -88,7 +88,7 @@ class Pool:
                 self.failed(held, problem)
                 why = f"{server.url}: {problem}"
             finally:
-                self.give(held, answered=answered is not None)
+                self.give(held, answered)
             if answered is not None:
                 answered.data.update(where(server.url, left))
                 return answered
@@ -175,14 +175,15 @@ class Pool:
                 return waiting
         return None
 
-    def give(self, held: Held, *, answered: bool = False) -> None:
-        """Give a place back. ``answered``: the server did all its part."""
+    def give(self, held: Held, answered: Answered | None = None) -> None:
+        """Give a place back; with what the server made of it where it did all its part."""
         server, now = held.server, self._loop.time()
+        under_way = held.under_way(now)
         del server.calls[held.key]
         self._under_way -= 1
-        if answered:
+        if answered is not None:
             took = now - held.began
-            server.limit.took(held.under_way, took, now)
+            server.limit.took(under_way, took, now, beside_s(answered) if server.limit.fresh else 0.0)
             weight = _SETTLING if server.typical_s else 1.0
             server.typical_s += weight * (took - server.typical_s)
             server.failures = server.strikes = 0

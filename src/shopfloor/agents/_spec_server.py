@@ -46,6 +46,7 @@ class Server:
         self.down_since: float | None = None
         self.why = ""
         self._many_since = math.inf
+        self._calls_s = self._counted = 0.0
 
     @property
     def free(self) -> bool:
@@ -59,6 +60,12 @@ class Server:
         self._many_since = min(self._many_since, now)
         if now - self._many_since >= KEPT_S:
             self.links.drop(self.limit.value)
+
+    def calls_s(self, now: float) -> float:
+        """Seconds that calls were under way until now, those of all of them added up."""
+        self._calls_s += len(self.calls) * (now - self._counted)
+        self._counted = now
+        return self._calls_s
 
     def standing(self, now: float) -> Standing:
         """How far it is with its work."""
@@ -80,14 +87,19 @@ class Waiting:
 class Held:
     """A place at a server, for one call."""
 
-    __slots__ = ("began", "key", "server", "under_way")
+    __slots__ = ("_calls_s", "began", "key", "server")
 
     def __init__(self, server: Server, key: int, began: float) -> None:
         self.server = server
         self.key = key
         self.began = began
+        self._calls_s = server.calls_s(began)
         server.calls[key] = began
-        self.under_way = len(server.calls)
+
+    def under_way(self, now: float) -> float:
+        """How many were under way since it began, itself included: on average. Before it is taken off."""
+        took = now - self.began
+        return (self.server.calls_s(now) - self._calls_s) / took if took > 0 else len(self.server.calls)
 
 
 class _Health(msgspec.Struct):

@@ -178,6 +178,12 @@ def _seconds(text: str) -> float | None:
         return None
 
 
+def beside_s(answered: Answered) -> float:
+    """Seconds that a spec took beside its code: what a server that is free spends next to nothing on."""
+    took = answered.data
+    return max(0.0, float(took.get("latency_ms", 0.0)) - float(took.get("generate_ms", 0.0))) / 1000.0
+
+
 def where(url: str, before: Sequence[str]) -> dict[str, Any]:
     """On which server it ended, and which ones it left."""
     return {"url": url, "tries": len(before) + 1, "moved_from": list(before)} if before else {"url": url}

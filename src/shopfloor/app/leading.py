@@ -205,7 +205,7 @@ class Leading:
         journal = Journal(self.store, floor, self.clock, EventIds())
         journal.observers.extend(self.observers)
         info = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
-        with disk_trouble(self.work), seldom_collected():
+        with disk_trouble(self.work, lambda: floor.board.unfinished() is not None), seldom_collected():
             prepare(self.place, ready=not (bare or (hands_only and self.place.repository is None)))
             async with Guard() as guard:
                 if not bare:

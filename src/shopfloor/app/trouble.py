@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shopfloor import git
-from shopfloor.domain.errors import ShopfloorError
-from shopfloor.stores.files import refusal
+from shopfloor.domain.errors import Refused, ShopfloorError
+from shopfloor.stores.files import RESUME, refusal
+
+AGAIN = "then say it again: nothing has begun"
 
 
 @contextmanager
-def disk_trouble(folder: Path) -> Iterator[None]:
-    """Say it as the log would where another file could not be written: what is wrong, and what to type."""
+def disk_trouble(folder: Path, begun: Callable[[], bool]) -> Iterator[None]:
+    """Say it as the log would where another file could not be written: what is wrong, and what to type.
+
+    ``begun``: whether there is a run to go on with.
+    """
+    try:
+        with _as_the_log_would(folder):
+            yield
+    except Refused as problem:
+        if problem.hint.endswith(RESUME) and not begun():
+            problem.hint = problem.hint.removesuffix(RESUME) + AGAIN
+        raise
+
+
+@contextmanager
+def _as_the_log_would(folder: Path) -> Iterator[None]:
     try:
         yield
     except git.GitError as problem:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from shopfloor import Shopfloor
-from shopfloor.cli.edge import Edge, silence, verb
+from shopfloor.cli.edge import Edge, harmless, silence, verb
 from shopfloor.cli.stopper import Stopper
 from shopfloor.config import environment
 from shopfloor.domain.errors import NotFound, Refused, ShopfloorError, UsageError
@@ -210,6 +210,7 @@ class _Show:
         dumb = environment().get("TERM", "dumb") == "dumb"
         self._drawn = not (plain or dumb or edge.json) and sys.stdout.isatty()
         coordinator.when_begun = self._begin
+        coordinator.when_told = self._tell
         coordinator.observers.append(self._see)
 
     def _begin(self) -> None:
@@ -236,6 +237,12 @@ class _Show:
             self._bar.update(self._task, completed=done, total=known)
         elif not self._closed and (text := lines.progress(done, known)):
             self._put(text)
+
+    def _tell(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(harmless(line), markup=False, highlight=False)  # above the bar
+        else:
+            self._edge.put(line, err=True)
 
     def stop(self, why: str, key: str) -> None:
         """A signal came."""

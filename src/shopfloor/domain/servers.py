@@ -21,6 +21,10 @@ GAIN = 1.25
 """a doubling that buys less throughput than this is taken back"""
 ENOUGH = 0.85
 """the smallest limit with this share of the best throughput is the one to keep"""
+IDLE, IDLE_S = 0.25, 0.1
+"""share of a call, and seconds, from which on what it waited for its turn is taken for a sign"""
+FEWER = 4
+"""by so much a sign divides the limit"""
 FEWEST_SAMPLES = 8
 WINDOW_S = 0.05
 """seconds that one look at a limit takes at least"""
@@ -35,6 +39,9 @@ class Limit:
     limit is doubled while that buys throughput, and then the smallest one is kept that buys nearly as much. So a server
     with one thread ends at one or two, and one that works on many at once at the most. What counts are averages of
     calls that began with the server full, so calls of very different length do no harm.
+
+    Where requests that take next to nothing take long at the start, they wait behind others: then fewer are tried
+    before more. That is a sign and no proof. What decides is throughput.
     """
 
     def __init__(self, fixed: int = 0, most: int = MOST) -> None:
@@ -47,29 +54,44 @@ class Limit:
         self._rates: dict[int, float] = {}
         self._climbing = True
         self._new = self.value
-        """calls still to come that have to connect first: they say nothing"""
+        """calls still to come that have to connect first: short ones say nothing"""
         self._kept = 0
         self._clear()
 
-    def _clear(self) -> None:
-        self._samples, self._calls, self._seconds, self._first = 0, 0, 0.0, math.inf
+    @property
+    def fresh(self) -> bool:
+        """It has not been changed yet: what a call waited for is heeded."""
+        return self._since == -math.inf
 
-    def took(self, under_way: int, seconds: float, now: float) -> None:
-        """A call was answered that began when so many were under way, itself included."""
+    def _clear(self) -> None:
+        self._samples, self._calls, self._seconds, self._waited, self._first = 0, 0.0, 0.0, 0.0, math.inf
+
+    def took(self, under_way: float, seconds: float, now: float, waited: float = 0.0) -> None:
+        """A call was answered; so many were under way with it, itself included: on average over its time.
+
+        ``waited`` are those of its seconds in which it asked for what takes a free server next to nothing.
+        """
         if self._fixed or not self.value // 2 < under_way <= self.value or now - seconds < self._since:
             return
         if self._new > 0:
             self._new -= 1
-            return
+            if seconds < WINDOW_S:
+                return
         self._samples += 1
         self._calls += under_way
         self._seconds += seconds
+        self._waited += waited
         self._first = min(self._first, now - seconds)
-        if self._samples >= max(FEWEST_SAMPLES, self.value // 2) and now - self._first >= WINDOW_S:
+        in_line = self._waited >= max(IDLE * self._seconds, IDLE_S * self._samples)
+        fewest = max(FEWEST_SAMPLES, self.value // 2)
+        # Calls that wait for each other come back together: their places are to be given away with the new limit.
+        if in_line and self.fresh:
+            fewest //= 2
+        if self._samples >= fewest and now - self._first >= WINDOW_S:
             rate = self._calls / max(self._seconds, 1e-9)
             self._rates[self.value] = (rate + self._rates.get(self.value, rate)) / 2
             self._clear()
-            self._move(self._next(), now)
+            self._move(self._next(in_line=in_line), now)
 
     def overloaded(self, seconds: float, now: float) -> None:
         """It said that this is too much, or left a call that began so long ago without an answer: half, for a while."""
@@ -79,11 +101,18 @@ class Limit:
             self._clear()
             self._move(self._top, now)
 
-    def _next(self) -> int:
+    def _next(self, *, in_line: bool) -> int:
         rates, value = self._rates, self.value
-        if self._climbing and value * 2 <= self._top and rates[value] >= GAIN * rates.get(value // 2, 0.0):
-            return value * 2
+        if in_line and self.fresh and value >= FEWER:
+            return value // FEWER
         if self._climbing:
+            highest, lower = max(rates), max((limit for limit in rates if limit < value), default=0)
+            if value < highest and rates[value] * GAIN * GAIN < rates[highest]:
+                value = highest  # it was no more than a sign: go on where it was seen
+            elif value < highest:
+                lower = value
+            if value * 2 <= self._top and rates[value] >= GAIN * rates.get(lower, 0.0):
+                return value * 2
             # What was measured on the way up may be out of date: on the way down it is measured again.
             self._climbing, self._rates = False, {value: rates[value]}
         best = max(self._rates.values())

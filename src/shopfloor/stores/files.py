@@ -18,15 +18,16 @@ FILE_MODE = 0o600
 LOCK_TIMEOUT_S = 30.0
 _PAUSE_S = (0.0005, 0.01)
 
-_RESUME = "then type: shopfloor run --resume"
+RESUME = "then type: shopfloor run --resume"
+"""how a hint ends"""
 _HINTS = {
-    errno.ENOSPC: f"free space on that disk, {_RESUME}",
-    errno.EDQUOT: f"free space within your quota, {_RESUME}",
-    errno.EFBIG: f"raise the file size limit (ulimit -f), {_RESUME}",
-    errno.EROFS: f"mount it writable, {_RESUME}",
-    errno.EACCES: f"make it writable for you (chmod u+rwX), {_RESUME}",
-    errno.EPERM: f"make it writable for you (lsattr shows flags that forbid it), {_RESUME}",
-    errno.EIO: f"the disk reports errors: look at the kernel's messages, copy the folder away, {_RESUME}",
+    errno.ENOSPC: f"free space on that disk, {RESUME}",
+    errno.EDQUOT: f"free space within your quota, {RESUME}",
+    errno.EFBIG: f"raise the file size limit (ulimit -f), {RESUME}",
+    errno.EROFS: f"mount it writable, {RESUME}",
+    errno.EACCES: f"make it writable for you (chmod u+rwX), {RESUME}",
+    errno.EPERM: f"make it writable for you (lsattr shows flags that forbid it), {RESUME}",
+    errno.EIO: f"the disk reports errors: look at the kernel's messages, copy the folder away, {RESUME}",
 }
 
 
@@ -34,7 +35,7 @@ def refusal(doing: str, path: Path, problem: OSError) -> Refused:
     """The error for people: what was tried with which file, what the system said, what to do."""
     number = problem.errno or 0
     why = os.strerror(number).lower() if number else str(problem)
-    return Refused(f"cannot {doing} {str(path)!r}: {why}", hint=_HINTS.get(number, f"look at that path, {_RESUME}"))
+    return Refused(f"cannot {doing} {str(path)!r}: {why}", hint=_HINTS.get(number, f"look at that path, {RESUME}"))
 
 
 def make_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ results = await Coordinator(["http://127.0.0.1:8080-8089"]).process(read(Path("s
 """
 
 from shopfloor.faces.fanout import lines
+from shopfloor.faces.fanout.away import shown
 from shopfloor.faces.fanout.coordinator import POLICIES, Coordinator, FastForthAgent
 from shopfloor.faces.fanout.earlier import Earlier, earlier
 from shopfloor.faces.fanout.queue import RedisQueue
@@ -21,7 +22,7 @@ from shopfloor.faces.fanout.specs import (
     specification,
     story,
 )
-from shopfloor.faces.fanout.stores import MemoryResults, PostgresResults, ResultStore, SqliteResults, shown
+from shopfloor.faces.fanout.stores import MemoryResults, PostgresResults, ResultStore, SqliteResults
 from shopfloor.faces.fanout.validator import all_problems, problems
 
 __all__ = [

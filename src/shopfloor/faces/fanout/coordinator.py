@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 
 from shopfloor import Event, NotFound, Outcome, Profile, Shopfloor, ShopfloorError, UsageError
+from shopfloor.faces.fanout.away import nobody
 from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_other, refuse_second
 from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
@@ -29,6 +30,7 @@ from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, op
 
 DEFAULT_AGENTS = ("http://localhost:8080-8089",)
 TIMEOUT_S = 30.0
+IN_THE_QUEUE = "the specifications are in the queue by now, and are not to be given again"
 POLICIES = ("round-robin", "strict", "least-busy")
 
 
@@ -75,8 +77,12 @@ class Coordinator:
                               paths=None if paths is None else dict(paths))  # fmt: skip
         self._timeout_s = timeout_s
         self._profile = self._wanted.profile()
-        self.queue = RedisQueue(queue, taker=_taker(folder)) if isinstance(queue, str) else queue
-        self.results = open_results(results) if results is None or isinstance(results, str) else results
+        self.when_told: Callable[[str], None] = nobody
+        """called with a line when a queue or a database is away, and when it is back"""
+        self.queue = RedisQueue(queue, taker=_taker(folder), say=self._say) if isinstance(queue, str) else queue
+        if results is None or isinstance(results, str):
+            results = open_results(results, self._say)
+        self.results = results
         self.when_begun: Callable[[], None] = lambda: None
         """called when the agents and what they are to do are known"""
         self.observers: list[Callable[[Finished], None]] = []
@@ -207,11 +213,11 @@ class Coordinator:
 
     async def _perform(self, floor: Shopfloor, intake: Intake, before: Earlier | None) -> FanoutReport:
         writer, clock = Writer(self.results, intake.settle), _Clock(self._begun)
-        # Where anybody may take anything, none is meant for one of them.
-        urls = [] if self._profile.policy == "least-busy" else self._profile.addresses
+        urls = homes(self._profile)
         if before is not None:
             # What was finished and not yet stored is stored now; storing it again changes nothing.
-            ended = [finished(outcome, urls) for outcome in await floor.answers(before.run)]
+            then = homes(before.profile) if before.profile is not None else []
+            ended = [finished(outcome, then) for outcome in await floor.answers(before.run)]
             for result in ended:
                 self._count(result, earlier=True)
                 writer.add(result)
@@ -245,8 +251,13 @@ class Coordinator:
             problem = several.exceptions[0]
             if isinstance(problem, NotFound) and not clock.seconds:
                 problem.hint = START_AGENTS
+            elif isinstance(problem, ShopfloorError) and self.queue and before is None and intake.source.specs:
+                problem.hint = "; ".join(filter(None, [problem.hint, IN_THE_QUEUE]))
             raise problem from None
         return self._report(clock.seconds)
+
+    def _say(self, line: str) -> None:
+        self.when_told(line)
 
     def _begun(self) -> None:
         told, self.when_begun = self.when_begun, lambda: None
@@ -293,11 +304,13 @@ def _taker(folder: Path | None) -> str:
     return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16] if place else ""
 
 
-def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
-    """What the floor tells of an order as the result of its specification.
+def homes(profile: Profile) -> Sequence[str]:
+    """The agents, of which specification i is meant for the one at i mod N; empty where each is for anybody."""
+    return [] if profile.policy == "least-busy" else profile.addresses
 
-    ``urls`` are the agents, of which specification i was meant for the one at i mod N; empty: it was for anybody.
-    """
+
+def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
+    """What the floor tells of an order as the result of its specification; ``urls`` are the `homes` of its time."""
     order, data = outcome.order, outcome.data
     given, url = order.metadata, str(data.get("url", ""))
     number = given["number"]
@@ -305,7 +318,8 @@ def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
         spec_id=str(given["spec"]["id"]), success=outcome.ok, code=outcome.text or data.get("code", ""),
         tests=tuple(data.get("tests", ())), error=outcome.message, latency_ms=float(data.get("latency_ms", 0.0)),
         number=number, run=order.run, agent_id=url, attempt=max(1, outcome.tries - 1 + data.get("tries", 1)),
-        moved=bool(url and urls) and url != urls[number % len(urls)],
+        # One of a session before that one, with agents that are named no more, was meant for nobody knows whom.
+        moved=url in urls and url != urls[number % len(urls)],
         phases_ms={step: data[key] for step, key in TOLD.items() if key in data},
     )  # fmt: skip
 

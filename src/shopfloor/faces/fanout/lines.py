@@ -49,7 +49,7 @@ def closing(report: FanoutReport) -> Iterator[str]:
     yield f"Speedup vs single-agent: {report.speed_up:.1f}x (parallelism)"
     each = report.throughput / report.agents if report.agents else 0.0
     yield f"Each agent: {each:.2f} specs/second"
-    yield f"Total speedup: {report.speed_up:.1f}x (all latencies together / wall time)"
+    yield f"Total speedup: {report.speed_up:.1f}x (all latencies together, waiting inside agents included / wall time)"
 
 
 def _beside(report: FanoutReport) -> Iterator[str]:

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple, Self, TypeVar
 import msgspec
 
 from shopfloor import Refused, UsageError
+from shopfloor.faces.fanout.away import Away, nobody, shown
 from shopfloor.faces.fanout.specs import Specification, decoded
-from shopfloor.faces.fanout.stores import client, shown
+from shopfloor.faces.fanout.stores import client
 
 NAME = "work_queue"
 LEASE_S = 15.0
-PATIENCE_S = 60.0
 GONE_HINT = "is it up? What has come back is in the log: when it is, say it again with --resume"
 T = TypeVar("T")
 
@@ -42,7 +42,11 @@ class RedisQueue:
     ``taker`` names who takes: under the same name one goes on with what it had taken when it was killed.
     """
 
-    def __init__(self, url: str, *, taker: str = "", name: str = NAME, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, url: str, *, taker: str = "", name: str = NAME, lease_s: float = LEASE_S,
+        say: Callable[[str], None] = nobody,
+    ) -> None:  # fmt: skip
+        """``say`` is told in a line when the server is away, and when it is back. Raises UsageError, Refused."""
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise UsageError(f"{shown(url)!r} is no queue", hint="give redis://HOST:PORT/DB")
         self.url = url
@@ -52,6 +56,8 @@ class RedisQueue:
         """how many were no specifications; they are in the list ``<name>:refused``"""
         self._lease_s = lease_s
         self._driver = client("redis.asyncio")
+        lost = (self._driver.ConnectionError, self._driver.TimeoutError)
+        self._away = Away("the queue", url, lost, say)
         self._held: Counter[bytes] = Counter()
         self._lost = False
         self._redis: Any = None
@@ -169,22 +175,19 @@ class RedisQueue:
             found = await self.unsettled(self._held)
             self._lost = False
             return found, True
-        return await self._understood(await self._moved(most, wait=wait)), wait
+        self._lost = True  # unless it is heard of
+        found = await self._understood(await self._moved(most, wait=wait))
+        self._lost = False
+        return found, wait
 
     async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Do it again for a minute while there is no connection. Raises Refused."""
-        clock = asyncio.get_running_loop().time
-        deadline = 0.0
-        while True:
-            try:
-                return await act()
-            except (self._driver.ConnectionError, self._driver.TimeoutError) as problem:
-                self._lost, deadline = True, deadline or clock() + PATIENCE_S
-                if clock() > deadline:
-                    raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint=GONE_HINT) from None
-                await asyncio.sleep(1.0)
-            except self._driver.RedisError as problem:
-                raise Refused(f"the queue at {shown(self.url)} cannot be used: {problem}") from None
+        """Do it, however often the connection is lost for less than a minute. Raises Refused."""
+        try:
+            return await self._away.patiently(act)
+        except (self._driver.ConnectionError, self._driver.TimeoutError) as problem:
+            raise Refused(f"the queue at {shown(self.url)} is gone: {problem}", hint=GONE_HINT) from None
+        except self._driver.RedisError as problem:
+            raise Refused(f"the queue at {shown(self.url)} cannot be used: {problem}") from None
 
     async def _moved(self, most: int, *, wait: bool) -> list[bytes]:
         mine = self._list_of(self.taker)

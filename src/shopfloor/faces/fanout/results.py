@@ -83,7 +83,8 @@ class FanoutReport(msgspec.Struct, frozen=True, kw_only=True):
     avg_s: float
     """wall seconds for each specification"""
     latency_s: float
-    """the latencies of all added up: what one agent would have taken for the same, one after the other"""
+    """the latencies of all added up: what one agent would have taken for the same, one after the other, if no request
+    had to wait inside its agent for others (as with one thread and more than one ``in_flight``)"""
     speed_up: float
     """``latency_s / wall_s``"""
     avg_validation_ms: float

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from shopfloor import Refused, ShopfloorError, UsageError
+from shopfloor.faces.fanout.away import PATIENCE_S, Away, nobody, shown
 from shopfloor.faces.fanout.results import Finished
 
 INSTALL = "type: pip install 'shopfloor[fanout]'"
@@ -35,8 +36,6 @@ _SQLITE = _POSTGRES | {"created_at": "text"}
 _COLUMNS = ", ".join((*FIRST, *MORE))
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in (*FIRST, "agent_id", "error", "tests", "attempt"))
 _ONCE = f"ON CONFLICT (run, number) DO UPDATE SET {_NEW}"
-PATIENCE_S = 60.0
-"""so long a database that went away is waited for"""
 KEPT_HINT = "what has come back is in the log, and is stored when you go on: say it again with --resume"
 
 
@@ -56,16 +55,17 @@ class ResultStore(Protocol):
         ...
 
 
-def open_results(url: str | None) -> ResultStore:
+def open_results(url: str | None, say: Callable[[str], None] = nobody) -> ResultStore:
     """The store that an address names: ``postgresql://…``, ``sqlite:FILE``; None is memory.
 
-    Raises UsageError for any other address, Refused where the client is not installed.
+    ``say`` is told in a line when its server is away, and when it is back. Raises UsageError for any other address,
+    Refused where the client is not installed.
     """
     if url is None or url == "memory":
         return MemoryResults()
     scheme, _, rest = url.partition(":")
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
-        return PostgresResults(url)
+        return PostgresResults(url, say=say)
     # As other programs write it, `sqlite:///` stands before a relative path and `sqlite:////` before an absolute one.
     path = rest.removeprefix("///")
     if scheme == "sqlite" and path and not path.startswith("//"):
@@ -73,16 +73,6 @@ def open_results(url: str | None) -> ResultStore:
     raise UsageError(
         f"{shown(url)!r} is no place for results", hint="give postgresql://HOST/DATABASE or sqlite:FILE.db"
     )
-
-
-def shown(url: str) -> str:
-    """An address without its password."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    who, at, where = rest.rpartition("@")
-    name, colon, _ = who.partition(":")
-    return f"{scheme}://{name}:***@{where}" if at and colon else url
 
 
 class MemoryResults:
@@ -164,10 +154,10 @@ class SqliteResults:
 class PostgresResults:
     """A PostgreSQL database. A lost connection is made again; a batch is stored whole or not at all."""
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, patience_s: float = PATIENCE_S, say: Callable[[str], None] = nobody) -> None:
         self.url = url
-        self._patience_s = patience_s
         self._driver = client("psycopg")
+        self._away = Away("the database", url, (self._driver.OperationalError,), say, patience_s)
         self._db: Any = None
 
     async def open(self) -> None:
@@ -195,22 +185,17 @@ class PostgresResults:
         columns = [list(column) for column in zip(*rows, strict=True)]
         kinds = ", ".join(f"%s::{_POSTGRES[name]}[]" for name in (*FIRST, *MORE))
         statement = f"INSERT INTO {TABLE} ({_COLUMNS}) SELECT * FROM unnest({kinds}) {_ONCE}"  # noqa: S608
-        clock = asyncio.get_running_loop().time
-        deadline, pause_s = clock() + self._patience_s, 0.1
-        while True:
-            try:
-                if self._db is None or self._db.closed:
-                    await self._connect()
-                await self._db.execute(statement, columns)
-            except self._driver.Error as problem:
-                if not isinstance(problem, self._driver.OperationalError) or clock() > deadline:
-                    told = str(problem).strip().replace(self.url, shown(self.url))
-                    where = f"results cannot be kept in {shown(self.url)}"
-                    raise ShopfloorError(f"{where}: {told}", hint=KEPT_HINT) from None
-                await asyncio.sleep(pause_s)
-                pause_s = min(2.0, 2 * pause_s)
-            else:
-                return
+        try:
+            await self._away.patiently(lambda: self._execute(statement, columns))
+        except self._driver.Error as problem:
+            told = str(problem).strip().replace(self.url, shown(self.url))
+            where = f"results cannot be kept in {shown(self.url)}"
+            raise ShopfloorError(f"{where}: {told}", hint=KEPT_HINT) from None
+
+    async def _execute(self, statement: str, columns: Sequence[Sequence[object]]) -> None:
+        if self._db is None or self._db.closed:
+            await self._connect()
+        await self._db.execute(statement, columns)
 
     async def close(self) -> None:
         """Disconnect."""
