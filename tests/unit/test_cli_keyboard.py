@@ -15,7 +15,7 @@ from shopfloor.cli.keyboard import MOST_CHARS, Screen, Typed
         (b"hello\n", ["hello\n"], ""),
         (b"one\rtwo\nthr", ["one\n", "two\n"], "thr"),
         (b"gru\x7f\xc3\xbcn\n", ["gr\xfcn\n"], ""),
-        ("e\u0301\x7f\x08ok\n".encode(), ["ok\n"], ""),
+        ("be\u0301\x7ful\x08y\n".encode(), ["buy\n"], ""),
         (b"not this\x15but this\n", ["but this\n"], ""),
         (b"paint the door \x17wall\n", ["paint the wall\n"], ""),
         (b"a\x1b[D\x1b[1;5C\x1bOA\x1bbb\x00\x07\tc\n", ["ab c\n"], ""),
@@ -64,6 +64,8 @@ def test_what_is_typed_stands_below_what_is_said(capsys: pytest.CaptureFixture[s
     screen.typed("x" * 3)
     screen.again()
     assert capsys.readouterr().out.endswith("> xxx> xxx")
+    screen.typed("x" * 3)
+    assert capsys.readouterr().out == "", "what stands there already is not drawn again"
     screen.close()
     screen.say("bye")
     assert capsys.readouterr().out == "\r\x1b[Jbye\n"
