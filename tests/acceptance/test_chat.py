@@ -309,10 +309,11 @@ class Terminal:
         until(lambda: all(word in self.seen for word in words) and self.seen.endswith(end), f"{words}, then {end!r}")
 
     @property
-    def shows_keys(self) -> bool:
-        """Whether the terminal itself shows what is typed, and waits for whole lines, as programs expect of it."""
+    def does(self) -> list[str]:
+        """What the terminal does by itself, and programs expect of it."""
         local = termios.tcgetattr(self._screen)[3]
-        return bool(local & termios.ECHO) and bool(local & termios.ICANON)
+        known = {"shows what is typed": termios.ECHO, "waits for whole lines": termios.ICANON}
+        return [name for name, flag in known.items() if local & flag]
 
     def __enter__(self) -> Self:
         return self
@@ -337,11 +338,11 @@ def test_in_a_terminal_it_asks_for_lines_and_keeps_what_is_typed(office: Shop) -
         terminal.until(b"asks: which colour?", end=b"> /tas")  # it was half typed when the crew spoke
         terminal.type(b"kk\x7fs\n")
         terminal.until(b"> /tasks\r\n  pending_user_input")
-        assert not terminal.shows_keys
+        assert terminal.does == [], "it is left to the chat"
         terminal.type(b"/quit\n")
         assert terminal.process.wait(40) == 0
         until(lambda: b"the crew has stopped" in terminal.seen, "a last word")
-        assert terminal.shows_keys
+        assert terminal.does == ["shows what is typed", "waits for whole lines"]
 
 
 def test_the_terminal_is_given_back_however_it_ends(office: Shop) -> None:
@@ -353,7 +354,21 @@ def test_the_terminal_is_given_back_however_it_ends(office: Shop) -> None:
         terminal.until(b"Ctrl-C again leaves", end=b"> half")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(40) == 130
-        assert terminal.shows_keys
+        assert terminal.does == ["shows what is typed", "waits for whole lines"]
+
+
+def test_the_terminal_is_given_back_also_by_one_that_is_ended_at_once(office: Shop) -> None:
+    with Terminal(office) as terminal:
+        terminal.until(b"/help says what you can type")
+        assert terminal.does == []
+        process = terminal.process
+        process.send_signal(signal.SIGSTOP)  # so that both come before it can do anything about the first one
+        until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it stands")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(40) in (130, 143)
+        assert terminal.does == ["shows what is typed", "waits for whole lines"]
 
 
 def _read(keyboard: int) -> bytes:

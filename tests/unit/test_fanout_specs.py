@@ -81,6 +81,7 @@ def test_one_an_array_an_object_of_them_and_lines_are_read() -> None:
     forms = [json.dumps(two), json.dumps({"specs": two}), "\n".join(map(json.dumps, two)) + "\n\n"]
     for form in forms:
         assert [spec.id for spec in read(form.encode(), "specs")] == ["s1", "spec-2"]
+        assert [spec.id for spec in read(form.encode("utf-8-sig"), "specs")] == ["s1", "spec-2"]
     assert [spec.id for spec in read(json.dumps(FLAT, indent=2).encode(), "one.json")] == ["s1"]
     assert read(b"[]", "none.json") == []
 

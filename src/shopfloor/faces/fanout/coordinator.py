@@ -31,6 +31,8 @@ from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, op
 DEFAULT_AGENTS = ("http://localhost:8080-8089",)
 TIMEOUT_S = 30.0
 IN_THE_QUEUE = "the specifications are in the queue by now, and are not to be given again"
+STEPS = (*PHASES.values(), "health")
+"""what an agent is asked for"""
 POLICIES = ("round-robin", "strict", "least-busy")
 
 
@@ -336,6 +338,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """The servers as one agent of the floor; what was not said is as ``before``. Raises UsageError."""
         if self.policy is not None and self.policy not in POLICIES:
             raise UsageError(f"there is no policy {self.policy!r}", hint=f"choose one of {', '.join(POLICIES)}")
+        for step, path in (self.paths or {}).items():
+            if step not in STEPS or not path.startswith("/"):
+                hint = f"name a path, such as /validate, for one of {', '.join(STEPS)}"
+                raise UsageError(f"{path!r} is no path for a step {step!r}", hint=hint)
         said = {"urls": self.urls, "policy": self.policy, "in_flight": self.in_flight, "paths": self.paths}
         known = {key: value for key, value in said.items() if value is not None}
         found = msgspec.structs.replace(before or Profile(name=AGENT, driver="specs", urls=DEFAULT_AGENTS), **known)

@@ -25,6 +25,7 @@ from shopfloor.faces.fanout.stores import client
 
 NAME = "work_queue"
 LEASE_S = 15.0
+SUCH_AS = "give redis://HOST:PORT/DB"
 GONE_HINT = "is it up? What has come back is in the log: when it is, say it again with --resume"
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class RedisQueue:
     ) -> None:  # fmt: skip
         """``say`` is told in a line when the server is away, and when it is back. Raises UsageError, Refused."""
         if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise UsageError(f"{shown(url)!r} is no queue", hint="give redis://HOST:PORT/DB")
+            raise UsageError(f"{shown(url)!r} is no queue", hint=SUCH_AS)
         self.url = url
         self.name = name
         self.taker = taker or secrets.token_hex(6)
@@ -78,10 +79,14 @@ class RedisQueue:
     # -- being there ----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect and say that this taker lives. Raises Refused where no server answers."""
+        """Connect and say that this taker lives. Raises UsageError, and Refused where no server answers."""
         retry = import_module("redis.asyncio.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
         # No command is sent again by the client: one whose answer was lost may have been done.
-        self._redis = self._driver.Redis.from_url(self.url, socket_timeout=None, socket_connect_timeout=10, retry=retry)
+        waits = {"socket_timeout": None, "socket_connect_timeout": 10, "retry": retry}
+        try:
+            self._redis = self._driver.Redis.from_url(self.url, **waits)
+        except ValueError as problem:
+            raise UsageError(f"{shown(self.url)!r} is no queue: {problem}", hint=SUCH_AS) from None
         try:
             await self._beat()
         except self._driver.RedisError as problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any, Literal, get_args
@@ -220,6 +221,7 @@ def read(text: bytes, where: str) -> list[Specification]:
 
     Raises UsageError that names the file and each line, or place in the array, that is off.
     """
+    text = text.removeprefix(BOM_UTF8)  # which some editors begin a file with
     problems: list[str] = []
     found: list[Specification] = []
     for place, piece in _documents(text, where, problems):
