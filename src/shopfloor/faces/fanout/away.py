@@ -71,7 +71,7 @@ class Away:
     def _gone(self, problem: Exception, now: float) -> None:
         if self._since is None:
             self._since = now
-            why = " ".join(str(problem).replace(self._url, shown(self._url)).split())
+            why = " ".join(str(problem).replace(self._url, shown(self._url)).split()).rstrip(".")
             self._say(f"{self._what} is away ({why}); it is waited for, {self._patience_s:g} s at most: start it again")
 
     def _back(self, now: float) -> None:
