@@ -154,6 +154,7 @@ def test_work_is_added_and_status_asked_before_the_first_word(office: Shop) -> N
         chat.running.until("there are no issues yet")
         chat.say("/add paint the door")
         chat.running.until("added wo-")
+        chat.running.until("the crew begins with your first message")
         chat.say("/status")
         chat.running.until("1 open")
         assert chat.end() == 0

@@ -97,6 +97,13 @@ def test_a_limit_that_proved_itself_is_not_left_at_once() -> None:
     assert len(settle(limit, lambda under_way: 0.001 * under_way, 8000)) <= 1 + 2 * 8.0 / AGAIN_S
 
 
+def test_an_average_that_is_off_in_its_last_digit_counts() -> None:
+    limit = Limit()
+    for _ in range(2 * FIRST):
+        limit.took(FIRST + 1e-12, 1.0, 10.0)
+    assert limit.value == 2 * FIRST
+
+
 def test_the_pace_follows_what_is_answered_and_falls_when_nothing_is() -> None:
     pace = Pace()
     for tick in range(100):

@@ -71,7 +71,7 @@ class Limit:
 
         ``waited`` are those of its seconds in which it asked for what takes a free server next to nothing.
         """
-        if self._fixed or not self.value // 2 < under_way <= self.value or now - seconds < self._since:
+        if self._fixed or not self.value // 2 < round(under_way) <= self.value or now - seconds < self._since:
             return
         if self._new > 0:
             self._new -= 1

@@ -31,7 +31,7 @@ from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, op
 DEFAULT_AGENTS = ("http://localhost:8080-8089",)
 TIMEOUT_S = 30.0
 IN_THE_QUEUE = "the specifications are in the queue by now, and are not to be given again"
-STEPS = (*PHASES.values(), "health")
+STEPS = (*TOLD, "health")
 """what an agent is asked for"""
 POLICIES = ("round-robin", "strict", "least-busy")
 

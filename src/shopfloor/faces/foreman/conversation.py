@@ -241,7 +241,8 @@ class Conversation:
         if made.error is not None:
             return made.error.message
         issue = (made.output or {})["issue"]
-        return f"added {issue['id']} {_short(issue['title'])}"
+        begins = "\nthe crew begins with your first message" if self._turn is None else ""
+        return f"added {issue['id']} {_short(issue['title'])}{begins}"
 
     async def _answer(self, rest: str) -> str:
         name, _, words = rest.partition(" ")
