@@ -38,7 +38,7 @@ from shopfloor.spawn import Guard
 COLLECT_AFTER = (50_000, 20, 20)
 FEW = 100
 """Up to so many orders of one call have short ids."""
-MOST_WAITING = 1_250
+MOST_WAITING = 1_000
 """Orders that have not ended while more are taken in."""
 
 
