@@ -140,6 +140,21 @@ async def test_a_server_that_is_just_ending_is_asked_again(tmp_path: Path) -> No
     await tmux.end("wo-abc-a1")
 
 
+async def test_a_paste_to_a_program_that_has_ended_leaves_the_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    tmux = server(tmp_path)
+    other = await tmux.new("other", ["sleep", "1000"], ["cat"])
+    await tmux.call("set-hook", "-g", "pane-died", "wait-for -S died")
+    await tmux.new("ended", ["true"], ["cat"])
+    await tmux.call("wait-for", "died")
+    assert not await tmux.paste("ended", "hello")
+    assert sorted(await tmux.names()) == ["ended", "other"]
+    assert await tmux.pane("other") == other
+    assert await tmux.paste("other", "hello")
+    assert not (await tmux.call("list-buffers")).stdout, "what was not pasted is kept"
+    await tmux.call("kill-server")
+
+
 async def test_two_floors_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
     async with agent() as one, agent() as two:
         here = await one.start(launch(tmp_path / "one", WAITS))

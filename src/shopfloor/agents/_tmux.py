@@ -110,11 +110,17 @@ class Tmux:
         return int(made.stdout.split()[0])
 
     async def paste(self, name: str, text: str) -> bool:
-        """Paste a text as one piece, where the program asked for that; False: there is no such session."""
+        """Paste a text as one piece, where the program asked for that; False: there is no such session, or it ended."""
         loaded = await self.call("load-buffer", "-b", name, "-", data=text.encode())
         if loaded.code:
             return False
-        return not (await self.call("paste-buffer", "-p", "-d", "-b", name, "-t", f"={name}:")).code
+        # tmux 3.3a dies of a paste to a program that has ended, with all sessions: the server itself has to look first.
+        pane = f"={name}:"
+        pasted = await self.call(
+            "if-shell", "-F", "-t", pane, "#{pane_dead}",
+            f"delete-buffer -b {name} ; display-message -p -t {pane} ended", f"paste-buffer -p -d -b {name} -t {pane}",
+        )  # fmt: skip
+        return not pasted.code and not pasted.stdout
 
     async def keys(self, name: str, *keys: str) -> bool:
         """Press keys by name, e.g. ``Escape``; False: there is no such session."""
