@@ -50,7 +50,6 @@ class Talks:
         self._guard: Guard | None = None
         self._gateway: Gateway | None = None
         self._draining: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
         self._live: list[Talk] = []
         self._past = Spent()
         """by the talks that have ended"""
@@ -87,10 +86,8 @@ class Talks:
         from shopfloor.muscle.models import Endpoint
 
         place = self._place
-        async with self._starting:
-            if self._guard is None:
-                self._guard = await Guard().__aenter__()
-        access, ended = await self._way(model, account, {**place.environment, **(environment or {})})
+        guard = self._guard = self._guard or Guard()
+        access, ended = await self._way(guard, model, account, {**place.environment, **(environment or {})})
         commands = worker_environment(place.environment, workspace=str(folder))
 
         async def over() -> None:
@@ -100,7 +97,7 @@ class Talks:
                 await ended()
 
         talk = Conversation(
-            Endpoint(**endpoint_of(model, access)), tools=Tools(self._guard, folder, commands, timeout_s=COMMAND_S),
+            Endpoint(**endpoint_of(model, access)), tools=Tools(guard, folder, commands, timeout_s=COMMAND_S),
             only=only, extras=extras, words=words, remembered=remembered, steps=steps, ended=over,
         )  # fmt: skip
         self._live.append(talk)
@@ -118,7 +115,7 @@ class Talks:
             await guard.close()
 
     async def _way(
-        self, model: str, account: str, env: Mapping[str, str]
+        self, guard: Guard, model: str, account: str, env: Mapping[str, str]
     ) -> tuple[Mapping[str, str], Callable[[], Awaitable[None]] | None]:
         """Where the model is found, and what is to be called at the end."""
         place, profile = self._place, Profile(name=BUDGET, driver="muscle", model=model, account=account)
@@ -127,7 +124,7 @@ class Talks:
             return env, None
         if (problem := trouble(place.settings, env, profile)) is not None:
             raise problem
-        gate, name = await self._gate(env), f"{BUDGET}-{secrets.token_hex(6)}"
+        gate, name = self._gate(guard, env), f"{BUDGET}-{secrets.token_hex(6)}"
         limits = () if usd is None else (Limit(key=BUDGET, usd=usd),)
         route = await gate.open(name, order="", run="", account=account, limits=limits)
         url = route.url + ("" if model.startswith("anthropic/") else "/v1")
@@ -137,15 +134,11 @@ class Talks:
 
         return {**env, "MINI_API_BASE": url, "MINI_API_KEY": route.token}, ended
 
-    async def _gate(self, env: Mapping[str, str]) -> Gateway:
-        async with self._starting:
-            if self._gateway is None:
-                place = self._place
-                assert self._guard is not None  # `open` has started it
-                self._gateway = gateway.process(
-                    place.settings, env, self._guard, root=place.work.parent, work=place.work
-                )
-                self._draining = asyncio.create_task(_drain(self._gateway))
+    def _gate(self, guard: Guard, env: Mapping[str, str]) -> Gateway:
+        if self._gateway is None:
+            place = self._place
+            self._gateway = gateway.process(place.settings, env, guard, root=place.work.parent, work=place.work)
+            self._draining = asyncio.create_task(_drain(self._gateway))
         return self._gateway
 
 

@@ -65,7 +65,7 @@ class Guard:
 
     @property
     def pid(self) -> int:
-        """The guard's process id. Raises RuntimeError before the first command."""
+        """The guard's process id. Raises RuntimeError before it was started."""
         if self._popen is None:
             raise RuntimeError("the guard does not run: start it, or a command")
         return self._popen.pid

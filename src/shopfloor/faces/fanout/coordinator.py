@@ -23,7 +23,7 @@ from shopfloor.faces.fanout.away import nobody
 from shopfloor.faces.fanout.earlier import START_AGENTS, Earlier, earlier, refuse_dead, refuse_other, refuse_second
 from shopfloor.faces.fanout.intake import AGENT, Intake
 from shopfloor.faces.fanout.queue import RedisQueue
-from shopfloor.faces.fanout.results import TOLD, FanoutReport, Finished, Result, Tally
+from shopfloor.faces.fanout.results import TIMES, FanoutReport, Finished, Result, Tally
 from shopfloor.faces.fanout.source import Source, again, forget, keep
 from shopfloor.faces.fanout.specs import Specification
 from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, open_results
@@ -31,7 +31,7 @@ from shopfloor.faces.fanout.stores import MemoryResults, ResultStore, Writer, op
 DEFAULT_AGENTS = ("http://localhost:8080-8089",)
 TIMEOUT_S = 30.0
 IN_THE_QUEUE = "the specifications are in the queue by now, and are not to be given again"
-STEPS = (*TOLD, "health")
+STEPS = (*TIMES, "health")
 """what an agent is asked for"""
 POLICIES = ("round-robin", "strict", "least-busy")
 
@@ -322,7 +322,7 @@ def finished(outcome: Outcome, urls: Sequence[str]) -> Finished:
         number=number, run=order.run, agent_id=url, attempt=max(1, outcome.tries - 1 + data.get("tries", 1)),
         # One of a session before that one, with agents that are named no more, was meant for nobody knows whom.
         moved=url in urls and url != urls[number % len(urls)],
-        phases_ms={step: data[key] for step, key in TOLD.items() if key in data},
+        phases_ms={step: data[key] for step, key in TIMES.items() if key in data},
     )  # fmt: skip
 
 

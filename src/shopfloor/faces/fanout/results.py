@@ -11,7 +11,7 @@ import msgspec
 
 PHASES = {"validation": "validate", "generation": "generate", "verification": "verify"}
 """Phases as reports have them, and the step of each."""
-TOLD = {step: f"{step}_ms" for step in PHASES.values()}
+TIMES = {step: f"{step}_ms" for step in PHASES.values()}
 """Steps, and the key under which an agent's answer says how long each took."""
 
 
